@@ -1,0 +1,1 @@
+"""Slices: from files to batches."""

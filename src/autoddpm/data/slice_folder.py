@@ -1,0 +1,184 @@
+"""Slices in a folder or in a csv list, with or without lesion masks."""
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from autoddpm.data.checks import first_few
+from autoddpm.data.image_file import SUFFIXES, stem
+from autoddpm.data.slices import SPLITS, SliceRecord
+
+log = logging.getLogger(__name__)
+
+MASK = "_mask"
+NOT_SLICES = (".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".db")  # what else may lie beside slices
+
+
+def slice_folder(
+    images: str | Path,
+    lesions: str | Path | None = None,
+    *,
+    index: str | Path | None = None,
+    split: str | Mapping[str, float] = "test",
+    name: str = "slice_folder",
+    seed: int = 0,
+) -> list[SliceRecord]:
+    """List the slices of a folder of PNG, NPY or NIfTI files (.png, .npy, .nii, .nii.gz; one slice a file).
+
+    images: the folder, or a csv with one path a line, relative to the csv's own folder, with or without a header.
+    lesions: a folder with masks of the same names; without it the mask of `NAME.png` is `NAME_mask.png` beside it.
+        An image without a mask is healthy; a mask without an image is refused.
+    index: a csv with the column `file` and, as there are, `subject` (else the file's stem), `split`, and `kind`
+        (healthy or lesion; a lesion slice must have a mask). Only images listed there are used.
+    split: where `index` has no column of that name, one split for all, or fractions such as
+        {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject from the order of a hash of (seed, subject).
+    name: the first part of every slice's id, `name/path-without-suffix`.
+
+    Returns the records, sorted by id. Raises FileNotFoundError or ValueError in one message for bad files or lists.
+    """
+    images = Path(images)
+    files = _listed(images) if images.suffix == ".csv" else _in_folder(images, "images")
+    root = images.parent if images.suffix == ".csv" else images
+    masks = {key: path for key, path in files.items() if key.endswith(MASK)}
+    files = {key: path for key, path in files.items() if key not in masks}
+    if lesions is not None:
+        if masks:
+            raise ValueError(
+                f"{next(iter(masks.values()))}: a mask among the images, though the masks' folder is {lesions}; "
+                f"move it there, or leave `lesions` out."
+            )
+        key_of = {stem(path): key for key, path in files.items()}
+        if len(key_of) < len(files):
+            raise ValueError(f"{images}: two images have the same name, so masks cannot be told by name; rename one.")
+        masks = {key_of.get(mask, mask): path for mask, path in _in_folder(Path(lesions), "lesions").items()}
+    else:
+        masks = {key.removesuffix(MASK): path for key, path in masks.items()}
+        if images.suffix == ".csv":
+            masks |= {key: mask for key, path in files.items() if (mask := _beside(path)) is not None}
+    if orphans := sorted(str(masks[key]) for key in masks.keys() - files.keys()):
+        raise ValueError(_several("masks without an image", orphans, "add the image or remove the mask"))
+    if not files:
+        raise FileNotFoundError(f"{images}: lists no image of {', '.join(SUFFIXES)}; point `images` at the slices.")
+
+    table = _read_index(Path(index), root, files) if index is not None else pd.DataFrame({"key": list(files)})
+    if "subject" not in table:
+        table["subject"] = [stem(files[key]) for key in table["key"]]
+    if "kind" in table and (
+        absent := [str(files[key]) for key in table.loc[table["kind"] == "lesion", "key"] if key not in masks]
+    ):
+        raise ValueError(_several("lesion slices without a mask", absent, "add the mask or correct their `kind`"))
+    if "split" not in table:
+        table["split"] = _splits(table["subject"], split, seed)
+    if unknown := sorted(set(table["split"]) - set(SPLITS)):
+        raise ValueError(f"{index or images}: unknown split {unknown[0]!r}; a split is one of {', '.join(SPLITS)}.")
+    rows = zip(table["key"], table["subject"], table["split"], strict=True)
+    records = [SliceRecord(f"{name}/{key}", subject, part, files[key], masks.get(key)) for key, subject, part in rows]
+    return sorted(records, key=lambda record: record.id)
+
+
+def _in_folder(folder: Path, what: str) -> dict[str, Path]:
+    """The slice files of a folder by stem."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder; correct `{what}`.")
+    every = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    files = [path for path in every if path.name.lower().endswith(SUFFIXES)]
+    if not files:
+        raise FileNotFoundError(f"{folder}: holds no file of {', '.join(SUFFIXES)}; correct `{what}`.")
+    if others := [path for path in every if path not in files and path.suffix not in NOT_SLICES]:
+        raise ValueError(_several("files that are no slice", list(map(str, others)), f"save {', '.join(SUFFIXES)}"))
+    return _by_key({path: stem(path) for path in files})
+
+
+def _listed(table: Path) -> dict[str, Path]:
+    """The paths that a csv lists, by their path without suffix below the csv's folder."""
+    lines = [line.split(",")[0].strip().strip('"') for line in _lines(table)]
+    if lines and not lines[0].lower().endswith(SUFFIXES):
+        lines = lines[1:]  # the header
+    if strange := [line for line in lines if not line.lower().endswith(SUFFIXES)]:
+        raise ValueError(_several(f"{table}: lines that name no slice", strange, f"list {', '.join(SUFFIXES)} files"))
+    paths = [table.parent / line for line in lines]
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        raise FileNotFoundError(
+            _several(f"{table}: lists files that are absent", absent, "add them or correct the list")
+        )
+    if twice := sorted({line for line in lines if lines.count(line) > 1}):
+        raise ValueError(_several(f"{table}: lists files twice", twice, "list each once"))
+    return _by_key({path: _key(line) for path, line in zip(paths, lines, strict=True)})
+
+
+def _lines(table: Path) -> list[str]:
+    if not table.is_file():
+        raise FileNotFoundError(f"{table}: there is no such file; correct the path of the list.")
+    return [line for line in table.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _key(file: str) -> str:
+    """The id of a listed file within its source: its normal path without suffix and leading `../`."""
+    path = Path(os.path.normpath(file))
+    parents = [part for part in path.parent.parts if part not in ("..", path.anchor)]
+    return Path(*parents, stem(path)).as_posix()
+
+
+def _by_key(keys: dict[Path, str]) -> dict[str, Path]:
+    by_key: dict[str, Path] = {}
+    for path, key in keys.items():
+        if key in by_key:
+            raise ValueError(f"{path} and {by_key[key]} have the same id {key!r}; rename one of them.")
+        by_key[key] = path
+    return by_key
+
+
+def _beside(image: Path) -> Path | None:
+    candidates = (image.with_name(stem(image) + MASK + suffix) for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame:
+    """The columns key, and subject, split, kind as there are; every row checked."""
+    _lines(index)
+    try:
+        table = pd.read_csv(index, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{index}: is no csv table ({error}); give it a header and one row a slice.") from error
+    if "file" not in table:
+        raise ValueError(f"{index}: has no column `file`; its columns are {', '.join(table.columns)}.")
+    table["key"] = [_key(file) for file in table["file"]]
+    if absent := [str(root / file) for file, key in zip(table["file"], table["key"], strict=True) if key not in files]:
+        raise FileNotFoundError(
+            _several(f"{index}: lists files that are absent", absent, "add them or correct the list")
+        )
+    if twice := sorted(set(table.loc[table["key"].duplicated(), "file"])):
+        raise ValueError(_several(f"{index}: lists files twice", twice, "list each once"))
+    for column in {"subject", "split", "kind"} & set(table.columns):
+        if empty := list(table.loc[table[column] == "", "file"]):
+            raise ValueError(_several(f"{index}: rows without a {column}", empty, "fill them in"))
+    if "kind" in table and (unknown := sorted(set(table["kind"]) - {"healthy", "lesion"})):
+        raise ValueError(f"{index}: unknown kind {unknown[0]!r}; a kind is healthy or lesion.")
+    if unlisted := len(files) - len(table):
+        log.warning("%s: %d images of %s are not listed there and not used", index, unlisted, root)
+    return table
+
+
+def _splits(subjects: pd.Series, split: str | Mapping[str, float], seed: int) -> list[str]:
+    if isinstance(split, str):
+        return [split] * len(subjects)
+    if unknown := sorted(set(split) - set(SPLITS)):
+        raise ValueError(f"unknown split {unknown[0]!r}; fractions are given for {', '.join(SPLITS)}.")
+    if not math.isclose(sum(split.values()), 1, abs_tol=1e-6) or min(split.values()) < 0:
+        raise ValueError(f"the fractions {dict(split)} do not add up to 1; correct `split`.")
+    ranked = sorted(set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest())
+    chosen: dict[str, str] = {}
+    upper = 0.0
+    for part, fraction in split.items():
+        first, upper = round(upper * len(ranked)), upper + fraction
+        chosen |= dict.fromkeys(ranked[first : round(upper * len(ranked))], part)
+    return [chosen[subject] for subject in subjects]
+
+
+def _several(what: str, names: list[str], remedy: str) -> str:
+    return f"{what}: {first_few(names)}; {remedy}."

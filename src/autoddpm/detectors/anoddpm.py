@@ -1,0 +1,50 @@
+"""AnoDDPM: noise to time t, denoise, compare (Wyatt et al., 2022; the paper's baseline)."""
+
+import torch
+
+from autoddpm.detectors.anomaly_map import AnomalyMap
+from autoddpm.detectors.detector import Detection, Slices
+from autoddpm.detectors.perceptual import Perceptual
+from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.noise import NoiseOf
+from autoddpm.diffusion.random import Stage
+from autoddpm.diffusion.sampler import Sampler, reconstruct
+
+
+class AnoDDPM:
+    """Reconstruct a slice from noise level `t` and map its difference from the input.
+
+    t: noise level, 1..T.  anomaly_map: how the two images are compared.  seed: of the noise, with each slice's id.
+    """
+
+    def __init__(
+        self,
+        ddpm: DDPM,
+        sampler: Sampler,
+        perceptual: Perceptual,
+        anomaly_map: AnomalyMap,
+        seed: int = 0,
+        t: int = 200,
+    ) -> None:
+        check_time("detector.t", t, ddpm)
+        self.ddpm, self.sampler, self.perceptual, self.anomaly_map = ddpm, sampler, perceptual, anomaly_map
+        self.seed, self.t = seed, t
+
+    @property
+    def label(self) -> str:
+        return f"AnoDDPM (t={self.t})"
+
+    @torch.no_grad()
+    def __call__(self, batch: Slices) -> Detection:
+        noise = NoiseOf.batch(self.ddpm.noise, self.seed, batch.id, batch.image, Stage.RECONSTRUCTION)
+        x_hat = reconstruct(self.ddpm, self.sampler, self.ddpm.encode(batch.image), self.t, noise)
+        reconstruction = self.ddpm.decode(x_hat)
+        anomaly_map = self.anomaly_map(batch.image, reconstruction, lambda a, b: self.perceptual(self.ddpm, a, b))
+        calls = torch.full((len(batch.image),), len(self.sampler.times(self.t)) - 1)
+        return Detection(anomaly_map, reconstruction, calls)
+
+
+def check_time(name: str, t: int, ddpm: DDPM) -> None:
+    """Raise ValueError where t is not a noise level of this model's schedule."""
+    if not 1 <= t <= ddpm.schedule.T:
+        raise ValueError(f"{name}={t}: must be a noise level from 1 to T={ddpm.schedule.T} of this model's schedule")

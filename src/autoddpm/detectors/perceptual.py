@@ -1,0 +1,151 @@
+"""Perceptual distance of two images: the second factor of Eq. (9).
+
+A perceptual distance is a callable (ddpm, reconstruction, image) -> (B, 1, H, W) >= 0, both images (B, 1, H, W) in
+[0, 1]. Its `name` says in every result which one made it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import lpips
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+from autoddpm.diffusion.ddpm import DDPM
+
+SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"
+
+
+class Perceptual(Protocol):
+    @property
+    def name(self) -> str: ...
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor: ...
+
+
+class NoPerceptual:
+    """The constant 1: Eq. (9) without its second factor."""
+
+    name = "none"
+
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return torch.ones_like(image)
+
+
+class DenoiserFeatures:
+    """Differences between the DDPM's own unit-normalised encoder features of the two images; needs no download.
+
+    As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at time `t`, normalised
+    to length 1 over channels, squared differences summed over channels, enlarged to the image and averaged over
+    levels. Needs a MONAI `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
+    """
+
+    name = "denoiser"
+
+    def __init__(self, t: int = 1) -> None:
+        self.t = t
+
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        total = torch.zeros_like(image)
+        pairs = list(zip(self.features(ddpm, reconstruction), self.features(ddpm, image), strict=True))
+        for a, b in pairs:
+            difference = (normalize(a, dim=1) - normalize(b, dim=1)).square().sum(1, keepdim=True)
+            total += interpolate(difference, image.shape[-2:], mode="bilinear", align_corners=False)
+        return total / len(pairs)
+
+    def features(self, ddpm: DDPM, image: Tensor) -> list[Tensor]:
+        """Output of each encoder level's last block, highest resolution first."""
+        from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
+
+        unet = ddpm.denoiser
+        if not isinstance(getattr(unet, "down_blocks", None), nn.ModuleList):
+            raise ValueError(
+                f"perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is {type(unet).__name__}: "
+                "choose perceptual=lpips, lpips_random or none"
+            )
+        times = torch.full((len(image),), self.t - 1, device=image.device)
+        embedding = unet.time_embed(get_timestep_embedding(times, unet.block_out_channels[0]))
+        h, levels = unet.conv_in(ddpm.encode(image)), []
+        for block in unet.down_blocks:
+            h, outputs = block(hidden_states=h, temb=embedding, context=None)
+            levels.append(outputs[-2] if block.downsampler is not None else outputs[-1])
+        return levels
+
+
+class LPIPS:
+    """Learned perceptual image patch similarity (Zhang et al., 2018), SqueezeNet, spatial: the paper's choice.
+
+    weights: a `squeezenet1_1-b8a52dc0.pth` of torchvision. Default: where torchvision keeps it. It is never downloaded
+    from here. The grey image is repeated to three channels and mapped once from [0, 1] to [-1, 1].
+    """
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        path = Path(weights) if weights else squeezenet_file()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"perceptual=lpips: no SqueezeNet weights at {path}. Either put torchvision's {SQUEEZENET_FILE} there "
+                f"(or name it: perceptual.weights=FILE), or choose another distance: perceptual=denoiser (features of "
+                "the DDPM itself) or perceptual=lpips_random (a random backbone)."
+            )
+        self.name = "lpips"
+        self.network = _load(path)
+
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return _distance(self.network, reconstruction, image)
+
+
+class RandomLPIPS:
+    """LPIPS with a random SqueezeNet, drawn from `seed`, under the learned heads. Called random wherever it is used."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.name = f"lpips_random (seed {seed})"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))
+
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return _distance(self.network, reconstruction, image)
+
+
+def squeezenet_file() -> Path:
+    """Where torchvision keeps its SqueezeNet weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / SQUEEZENET_FILE
+
+
+def lpips_where_weights_are() -> Callable[[Tensor, Tensor], Tensor] | None:
+    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None where the weights are absent."""
+    if not squeezenet_file().is_file():
+        return None
+    network = LPIPS().network
+    return lambda reconstruction, image: _distance(network, reconstruction, image)
+
+
+def _load(path: Path) -> nn.Module:
+    network = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as weights ({error}); download torchvision's file again") from error
+    expected = {}
+    for name, values in network.net.state_dict().items():
+        layer = name.split(".", 1)[1]  # slice3.5.squeeze.weight -> features.5.squeeze.weight
+        if f"features.{layer}" not in state:
+            raise ValueError(f"{path}: has no features.{layer}: not the weights of torchvision's SqueezeNet 1.1")
+        if state[f"features.{layer}"].shape != values.shape:
+            raise ValueError(f"{path}: features.{layer} has another shape than in SqueezeNet 1.1")
+        expected[name] = state[f"features.{layer}"]
+    network.net.load_state_dict(expected)
+    return _frozen(network)
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    return network.eval().requires_grad_(False)
+
+
+def _distance(network: nn.Module, reconstruction: Tensor, image: Tensor) -> Tensor:
+    network.to(image.device)
+    if min(image.shape[-2:]) < 32:
+        raise ValueError(f"LPIPS needs images of at least 32x32 pixels, got {tuple(image.shape[-2:])}")
+    channels: Sequence[int] = (-1, 3, -1, -1)
+    return network(reconstruction.expand(*channels), image.expand(*channels), normalize=True)

@@ -1,0 +1,41 @@
+"""Multi-octave simplex noise (Wyatt et al., AnoDDPM, CVPR Workshops 2022)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from opensimplex import OpenSimplex
+from torch import Tensor
+
+from autoddpm.diffusion.random import Draw, Stage, random_words
+
+
+class Simplex:
+    """Smooth noise: `octaves` fields of simplex noise, each of half the wave length and `persistence` the amplitude.
+
+    frequency: wave length of the first octave in pixels. As AnoDDPM's, the sum is not normalised to unit variance,
+    and the plane is cut from a 3-D field at height t. Computed on the CPU, field by field (some milliseconds each).
+    """
+
+    def __init__(self, octaves: int = 6, persistence: float = 0.8, frequency: float = 64) -> None:
+        self.octaves, self.persistence, self.frequency = octaves, persistence, frequency
+
+    def __call__(
+        self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+    ) -> Tensor:
+        """keys: (B, 2), see `autoddpm.diffusion.random`. Returns (B, 1, H, W) float32 on the keys' device."""
+        seeds = random_words(keys, 2, stage, draw, t, repeat).cpu()
+        seeds = (seeds[:, 0] << 31 ^ seeds[:, 1]).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
+        heights = torch.as_tensor(t).expand(len(keys)).tolist()
+        fields = [self._field(seed, height, size) for seed, height in zip(seeds, heights, strict=True)]
+        return torch.from_numpy(np.stack(fields)).float().unsqueeze(1).to(keys.device)
+
+    def _field(self, seed: int, height: float, size: Sequence[int]) -> np.ndarray:
+        generator = OpenSimplex(seed)
+        field = np.zeros(tuple(size))
+        for octave in range(self.octaves):
+            wave_length = self.frequency / 2**octave
+            rows, columns = (np.arange(n) / wave_length for n in size)
+            plane = generator.noise3array(columns, rows, np.array([height / wave_length]))
+            field += self.persistence**octave * plane[0]
+        return field

@@ -1,0 +1,1 @@
+"""Metrics: pure functions over arrays, and thin torchmetrics classes around them."""

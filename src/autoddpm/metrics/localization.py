@@ -1,0 +1,129 @@
+"""How well lesions are found: AUPRC and Dice over pooled pixels, whole and by lesion size (paper, section 4)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+GROUPS = ("healthy", "small", "medium", "large")
+HEALTHY = 0  # index of a slice's group in GROUPS
+LARGEST_OF_GROUP = (1, 71, 570)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
+
+
+class Counts(NamedTuple):
+    """For each distinct score, from high to low, what flagging all pixels with at least that score would give.
+
+    threshold: the score.  hits: flagged lesion pixels.  flagged: flagged pixels.  positives: all lesion pixels.
+    """
+
+    threshold: np.ndarray
+    hits: np.ndarray
+    flagged: np.ndarray
+    positives: int
+
+
+def threshold_counts(scores: np.ndarray, lesion: np.ndarray) -> Counts:
+    """Counts at every distinct value of `scores`, exactly. Both of any shape, the same; raises on non-finite scores."""
+    scores, lesion = np.ravel(scores), np.ravel(lesion).astype(bool)
+    if not np.isfinite(scores).all():
+        raise ValueError("an anomaly map holds NaN or infinity: no metric is defined on it")
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    last = np.flatnonzero(np.append(np.diff(ordered) != 0, True))  # where each run of equal scores ends
+    hits = np.cumsum(lesion[order], dtype=np.int64)[last]
+    return Counts(ordered[last], hits, last + 1, int(lesion.sum()))
+
+
+def auprc(counts: Counts) -> float:
+    """Area under the precision-recall curve as average precision: sum of precision times gain in recall."""
+    gain = np.diff(counts.hits, prepend=0) / counts.positives
+    return float(np.sum(gain * counts.hits / counts.flagged))
+
+
+def max_dice(counts: Counts) -> tuple[float, float]:
+    """The highest Dice coefficient over all thresholds, and the threshold (flag scores of at least it)."""
+    dice = 2 * counts.hits / (counts.flagged + counts.positives)
+    best = int(np.argmax(dice))
+    return float(dice[best]), float(counts.threshold[best])
+
+
+def grid_dice(scores: np.ndarray, lesion: np.ndarray) -> float:
+    """The highest Dice over the thresholds 0, 0.01, ..., 1 (flag scores above), as in the authors' code."""
+    return max(dice(scores > step / 100, lesion) for step in range(101))
+
+
+def dice(flagged: np.ndarray, lesion: np.ndarray) -> float:
+    """Dice coefficient of two boolean arrays of one shape; at least one pixel must be set."""
+    return float(2 * np.count_nonzero(flagged & lesion) / (np.count_nonzero(flagged) + np.count_nonzero(lesion)))
+
+
+def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
+    """The smallest value above which at most this share of the pixels of healthy slices lies (flag scores above it)."""
+    scores = np.ravel(scores)
+    if not len(scores) or not np.isfinite(scores).all():
+        raise ValueError("cannot calibrate a threshold: the healthy anomaly maps are empty or hold NaN or infinity")
+    allowed = min(int(false_positive_rate * len(scores)), len(scores) - 1)
+    return float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed])
+
+
+def size_group(lesion_pixels: Tensor, size: int) -> Tensor:
+    """(N,) indices into GROUPS, by the lesion's size as if at 128x128; lesion_pixels: (N,) at size x size."""
+    at_128 = lesion_pixels.double() * (128 / size) ** 2
+    return torch.bucketize(at_128, torch.tensor(LARGEST_OF_GROUP, dtype=torch.float64, device=at_128.device))
+
+
+class LesionLocalization(Metric):
+    """AUPRC and Dice over the pooled pixels of the lesion slices, and of each size group.
+
+    Keys: `lesion/auprc`, `lesion/max_dice` (over all thresholds, the paper's), `lesion/grid_dice` (the authors' grid),
+    `lesion/dice@healthy_fpr5` (at the threshold calibrated on healthy validation slices), `lesion/best_threshold` (of
+    `max_dice`), each also with `/small`, `/medium`, `/large`; and `healthy/fpr@healthy_fpr5`, the share of the test
+    set's healthy pixels that the calibrated threshold flags.
+    """
+
+    anomaly_map: list[Tensor]
+    lesion: list[Tensor]
+    group: list[Tensor]
+    threshold: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("anomaly_map", "lesion", "group"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("threshold", torch.tensor(float("nan"), dtype=torch.float64), dist_reduce_fx="max")
+
+    def update(self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, threshold: float) -> None:
+        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; threshold: `healthy_threshold`'s value."""
+        self.anomaly_map.append(anomaly_map)
+        self.lesion.append(lesion)
+        self.group.append(group)
+        self.threshold = torch.tensor(threshold, dtype=torch.float64, device=self.threshold.device)
+
+    def compute(self) -> dict[str, float | str]:
+        """Every key with its value, or with a text that says why it is undefined."""
+        maps, lesions, group = (
+            dim_zero_cat(state).cpu().numpy() for state in (self.anomaly_map, self.lesion, self.group)
+        )
+        threshold = float(self.threshold)
+        values = _scores(maps, lesions, group != HEALTHY, threshold, "", "the test set")
+        for index, name in enumerate(GROUPS[1:], start=1):
+            values |= _scores(maps, lesions, group == index, threshold, f"/{name}", f"the group {name}")
+        healthy = maps[group == HEALTHY] > threshold
+        rate: float | str = float(healthy.mean()) if healthy.size else "no healthy slice in the test set"
+        return values | {"healthy/fpr@healthy_fpr5": rate}
+
+
+def _scores(
+    maps: np.ndarray, lesions: np.ndarray, chosen: np.ndarray, threshold: float, suffix: str, where: str
+) -> dict[str, float | str]:
+    keys = [f"lesion/{key}{suffix}" for key in ("auprc", "max_dice", "grid_dice", "dice@healthy_fpr5", "best_threshold")]
+    if not chosen.any():
+        return dict.fromkeys(keys, f"no lesion slice in {where}")
+    scores, lesion = maps[chosen], lesions[chosen].astype(bool)
+    counts = threshold_counts(scores, lesion)
+    highest, best_threshold = max_dice(counts)
+    values = (auprc(counts), highest, grid_dice(scores, lesion), dice(scores > threshold, lesion), best_threshold)
+    return dict(zip(keys, values, strict=True))

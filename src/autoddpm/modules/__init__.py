@@ -1,0 +1,1 @@
+"""Lightning modules, their callbacks, checkpoints and run folders."""

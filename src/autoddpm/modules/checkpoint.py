@@ -1,0 +1,123 @@
+"""From a model configuration to a DDPM, and from a checkpoint file back to it."""
+
+import hashlib
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from autoddpm.diffusion.ddpm import DDPM
+
+TRUSTED = ("autoddpm.", "monai.networks.")
+
+
+def build_ddpm(model: Mapping[str, Any]) -> DDPM:
+    """The DDPM that a `conf/model` configuration (plain containers) describes."""
+    ddpm = instantiate(model, _convert_="all")
+    if not isinstance(ddpm, DDPM):
+        raise ValueError(f"model: expected a configuration of autoddpm.diffusion.ddpm.DDPM, got {model.get('_target_')}")
+    return ddpm
+
+
+@dataclass(frozen=True)
+class TrainedDDPM:
+    """A DDPM with its weights, and what its checkpoint says of it.
+
+    model: its configuration.  data: `hash`, `size` and `train_subjects` of the data it was trained on.  step: optimiser
+    steps taken.  weights_hash: first 16 hex digits of the file's sha256.
+    """
+
+    ddpm: DDPM
+    model: dict[str, Any]
+    data: dict[str, Any]
+    step: int
+    path: Path
+    weights_hash: str
+
+
+def load_checkpoint(path: str | Path) -> TrainedDDPM:
+    """Read a checkpoint of `src.train`, with its averaged weights, on the CPU and in evaluation mode.
+
+    No code in the file is run: it is read with `weights_only`, and its configuration may name only classes of autoddpm
+    and of MONAI's networks. Raises FileNotFoundError or ValueError, naming the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint={path}: no such file. `python -m src.train` writes one to checkpoints/last.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        hyper_parameters, state, step = content["hyper_parameters"], content["state_dict"], content["global_step"]
+        model, data = hyper_parameters["model"], hyper_parameters["data"]
+    except (KeyError, TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ValueError(f"{path}: not a checkpoint of autoddpm, or truncated ({reason})") from error
+    for target in _targets(model):
+        if not target.startswith(TRUSTED):
+            raise ValueError(f"{path}: its configuration names {target}, which is neither of autoddpm nor of MONAI's networks")
+    ddpm = build_ddpm(model)
+    weights = {name.removeprefix("ddpm."): values for name, values in state.items() if name.startswith("ddpm.")}
+    try:
+        ddpm.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: its weights are not those of the network it describes: {error}") from error
+    if broken := [name for name, values in weights.items() if not values.isfinite().all()]:
+        raise ValueError(f"{path}: weights with NaN or infinity: {', '.join(broken[:3])}")
+    return TrainedDDPM(ddpm.eval().requires_grad_(False), model, data, step, path, file_hash(path))
+
+
+def check_compatible(trained: TrainedDDPM, size: int, test_subjects: Iterable[str], given: Mapping[str, Any]) -> None:
+    """Refuse data or settings that do not go with a trained model: ValueError that names what differs.
+
+    size: of the data's slices.  test_subjects: none of them may have been trained on.  given: `model` and `noise` as
+    asked for in the configuration, each None where the checkpoint's own is to be used.
+    """
+    path, data = trained.path, trained.data
+    if data["size"] != size:
+        raise ValueError(f"{path} was trained at {data['size']} px, these slices have {size}: set data.size={data['size']}")
+    if leaked := sorted(set(data["train_subjects"]) & set(test_subjects)):
+        raise ValueError(
+            f"{path} was trained on {len(leaked)} of the test subjects ({', '.join(leaked[:3])}): test on others, or "
+            "train without them"
+        )
+    if given.get("noise") and given["noise"] != trained.model["noise"]:
+        raise ValueError(
+            f"{path} was trained with noise {trained.model['noise']}, asked for was {given['noise']}: leave `noise` out"
+        )
+    for key, value in (given.get("model") or {}).items():
+        if value is not None and value != trained.model.get(key):
+            raise ValueError(
+                f"{path} has another {key} than `model` asks for: {trained.model.get(key)} against {value}. "
+                "Leave `model` out: it comes with the checkpoint"
+            )
+
+
+def file_hash(path: str | Path) -> str:
+    """First 16 hex digits of a file's sha256."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its destination and renames it, so that a file that is there is whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        temporary = Path(path).with_suffix(".partial")
+        super().save_checkpoint(checkpoint, temporary, storage_options)
+        temporary.replace(path)
+
+
+def _targets(config: Any) -> Iterator[str]:
+    """Every `_target_` in nested containers."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield str(config["_target_"])
+        for value in config.values():
+            yield from _targets(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _targets(value)

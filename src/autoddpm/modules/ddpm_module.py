@@ -1,0 +1,89 @@
+"""Training of the DDPM: Algorithm 1 of Ho et al. (2020) with the paper's loss, Eq. (8)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from autoddpm.data.augmentation import augment
+from autoddpm.data.slices import Batch
+from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
+from autoddpm.modules.checkpoint import build_ddpm
+
+BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each of these ranges of t
+
+
+class DDPMModule(LightningModule):
+    """Fits a DDPM to healthy slices.
+
+    model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be built again.
+    data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
+    lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step.
+    augmentation: random affine and flip of each training slice.
+    seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of (seed, slice id, bin).
+    """
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        data: Mapping[str, Any],
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 100,
+        augmentation: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.seed, self.augmentation = seed, augmentation
+        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.ddpm = build_ddpm(model)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        keys = slice_keys(self.seed, batch.id, batch.image.device)
+        image = batch.image
+        if self.augmentation:
+            image = augment(image, uniform(keys, 5, Stage.TRAINING, Draw.AUGMENT, batch.epoch).float())
+        u = uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0]
+        t = 1 + (u * self.ddpm.schedule.T).long()  # uniform over 1..T
+        eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
+        loss = self.ddpm.loss(self.ddpm.encode(image), t, eps).mean()
+        self.log("train/loss", loss, batch_size=len(image), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        keys = slice_keys(self.seed, batch.id, batch.image.device)
+        x0, T = self.ddpm.encode(batch.image), self.ddpm.schedule.T  # noqa: N806
+        mean = torch.zeros(len(x0), device=x0.device)
+        for index, (low, high) in enumerate(bins(T)):
+            u = uniform(keys, 1, Stage.VALIDATION, Draw.TIME, index)[:, 0]
+            t = 1 + low + (u * (high - low)).long()
+            eps = self.ddpm.noise(keys, x0.shape[-2:], Stage.VALIDATION, Draw.FORWARD, index)
+            loss = self.ddpm.loss(x0, t, eps)
+            mean += loss * (high - low) / T
+            self.log(f"val/loss_t{low + 1:04d}-{high:04d}", loss.mean(), batch_size=len(x0), sync_dist=True)
+        self.log("val/loss", mean.mean(), batch_size=len(x0), sync_dist=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.ddpm.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+
+        def factor(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def bins(T: int) -> Sequence[tuple[int, int]]:  # noqa: N803
+    """The ranges (low, high] of t for which validation loss is logged, up to T."""
+    edges = [edge for edge in BINS if edge < T] + [T]
+    return list(zip(edges[:-1], edges[1:], strict=True))

@@ -1,0 +1,37 @@
+"""Running a detector over slices with a Lightning trainer."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from lightning import LightningModule
+
+from autoddpm.data.slices import Batch
+from autoddpm.detectors.detector import Detection
+from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.modules.run_folder import MapFolder
+
+
+class DetectionModule(LightningModule):
+    """Tests or predicts with any detector. `test` writes what it says of each batch to `maps`; `predict` returns it.
+
+    ddpm: the detector's model, named here so that Lightning moves it to the device. title: shown by the progress bar.
+    """
+
+    def __init__(
+        self, detector: Callable[[Batch], Detection], ddpm: DDPM, maps: MapFolder | None = None, title: str = "test"
+    ) -> None:
+        super().__init__()
+        self.detector, self.ddpm, self.maps, self.title = detector, ddpm, maps, title
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        if self.maps is None:
+            raise ValueError("DetectionModule: testing needs a MapFolder to write to")
+        start = time.perf_counter()
+        detection = self.detector(batch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.maps.write(batch, detection, time.perf_counter() - start)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
+        return self.detector(batch)

@@ -1,0 +1,103 @@
+"""Run folders: their names, and the maps of an evaluation, written slice by slice so that a stop loses little."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from autoddpm.data.slices import Batch
+from autoddpm.detectors.detector import Detection
+from autoddpm.modules.checkpoint import file_hash
+
+
+def register_resolvers() -> None:
+    """What `conf/` uses to name run folders: `slug` of the overrides and `weights_hash` of a checkpoint."""
+    OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("weights_hash", _weights_hash, replace=True)
+
+
+def slug(text: str | None) -> str:
+    """A folder name that can be given back in an override unquoted; "default" for no overrides."""
+    return re.sub(r"[^A-Za-z0-9._+/-]", "_", text or "").strip("/") or "default"
+
+
+def _weights_hash(path: str | None) -> str:
+    return file_hash(path)[:8] if path and Path(path).is_file() else "no-weights"
+
+
+def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to continue a training run that was begun with other settings; note the settings of a new one."""
+    noted, settings = folder / "settings.json", json.loads(json.dumps(settings))
+    if not noted.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(noted, settings)
+    before = json.loads(noted.read_text())
+    differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+    if differing:
+        raise ValueError(
+            f"{folder} holds a run with another {', '.join(differing)}: give this one a name of its own (name=...), or "
+            "move that folder away"
+        )
+
+
+class MapFolder:
+    """The parts of one evaluation, one file a batch, each written under a temporary name and renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, batch: Batch, detection: Detection, seconds: float) -> None:
+        """Keep what the detector said of a batch; seconds: wall time of the whole batch."""
+        arrays = {
+            "id": np.array(batch.id),
+            "image": batch.image,
+            "lesion": batch.lesion,
+            "anomaly_map": detection.anomaly_map,
+            "reconstruction": detection.reconstruction,
+            "calls": detection.calls,
+            **detection.stages,
+        }
+        arrays = {name: a if isinstance(a, np.ndarray) else a.cpu().numpy() for name, a in arrays.items()}
+        arrays = {name: a[:, 0] if a.ndim == 4 else a for name, a in arrays.items()}
+        arrays["seconds"] = np.full(len(batch.id), seconds / len(batch.id))
+        write_npz(self.folder / f"{time.time_ns()}-{os.getpid()}.npz", arrays)
+
+    def done(self) -> set[str]:
+        """The ids of the slices that are there."""
+        return {str(slice_id) for part in self._parts() for slice_id in part["id"]}
+
+    def merged(self) -> dict[str, np.ndarray]:
+        """All parts in one, in the order of the slices' ids, each slice once."""
+        parts = self._parts()
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        _, order = np.unique(joined["id"], return_index=True)
+        return {name: values[order] for name, values in joined.items()}
+
+    def _parts(self) -> list[dict[str, np.ndarray]]:
+        parts = []
+        for path in sorted(self.folder.glob("*.npz")):
+            with np.load(path) as part:
+                parts.append(dict(part))
+        return parts
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays compressed, under a temporary name first."""
+    temporary = path.with_suffix(".partial")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, under a temporary name first. NaN is an error, not a value."""
+    temporary = path.with_suffix(f".partial{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,112 @@
+"""Which rows are meant by a method of conf/report.yaml, what sets two of them apart, and whether they may stand
+side by side."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from autoddpm.report.rows import Row
+
+MUST_AGREE = ("data_hash", "weights_hash", "perceptual")
+ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance
+
+
+@dataclass(frozen=True)
+class Method:
+    """A kind of row.
+
+    title:    how a missing row is called.
+    match:    detector setting -> the value, a list of values, or {min:, max:} (both included). The key `label` is
+              matched as a shell pattern.
+    order:    the detector setting by which the rows are sorted.
+    expected: the values of `order` that one expects to see; a missing one is said.
+    """
+
+    title: str
+    match: Mapping[str, Any]
+    order: str | None = None
+    expected: Sequence[Any] = ()
+
+    def rows(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows of this kind, sorted by `order` and then by title."""
+        found = [row for row in rows if all(_holds(row, key, wanted) for key, wanted in self.match.items())]
+        return sorted(found, key=lambda row: (row.detector.get(self.order, 0) if self.order else 0, row.title))
+
+    def missing(self, rows: Sequence[Row]) -> list[str]:
+        """What is expected and not among `rows`, in words: ["AnoDDPM (t=50)"]."""
+        found = self.rows(rows)
+        if not self.expected:
+            return [] if found else [self.title]
+        have = {row.detector.get(self.order) for row in found if self.order}
+        return [f"{self.title} ({self.order}={value})" for value in self.expected if value not in have]
+
+
+def _holds(row: Row, key: str, wanted: Any) -> bool:
+    if key == "label":
+        return fnmatchcase(row.label, str(wanted))
+    if key not in row.detector:
+        return False
+    value = row.detector[key]
+    if isinstance(wanted, Mapping):
+        return bool(wanted.get("min", value) <= value <= wanted.get("max", value))
+    return value in wanted if isinstance(wanted, list | tuple) else bool(value == wanted)
+
+
+def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Give rows of the same label a variant: the settings in which they differ.
+
+    Returns the rows, in the same order, and a remark for each pair that no setting tells apart; these get the names of
+    their folders.
+    """
+    twins = defaultdict(list)
+    for row in rows:
+        twins[row.label].append(row)
+    named, remarks = {}, []
+    for label, group in twins.items():
+        if len(group) == 1:
+            continue
+        known = [_settings(row) for row in group]
+        differing = [key for key in sorted(set().union(*known)) if len({repr(k.get(key)) for k in known}) > 1]
+        variants = [", ".join(f"{key}={_short(k[key])}" for key in differing if key in k) for k in known]
+        for row, variant in zip(group, variants, strict=True):
+            same = [other for other, v in zip(group, variants, strict=True) if v == variant]
+            if len(same) > 1:
+                variant = ", ".join(part for part in (variant, row.folder.name) if part)
+                if row is same[0]:
+                    remarks.append(
+                        f"Shown more than once: {' and '.join(str(r.folder) for r in same)} are all {label!r} and no "
+                        "setting tells them apart. Delete all but one."
+                    )
+            named[row.folder] = replace(row, variant=variant)
+    return [named.get(row.folder, row) for row in rows], remarks
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    """What a twin may differ in; the provenance counts only where the configuration does not say it already."""
+    settings = dict(row.settings)
+    recorded = {key: row.provenance[key] for key in ALSO_SETTINGS if key in row.provenance}
+    return settings | {k: v for k, v in recorded.items() if not any(s.split(".")[0] == k for s in settings)}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    is_hash = len(text) >= 16 and all(c in "0123456789abcdef" for c in text)
+    return text[:8] if is_hash else text
+
+
+def disagreements(rows: Sequence[Row]) -> list[str]:
+    """What must agree among rows that are compared (data, weights, perceptual distance) and does not, in words, naming
+    the folders. A perceptual distance that is not recorded (null) was not used and agrees with any."""
+    found = []
+    for key in MUST_AGREE:
+        folders = defaultdict(list)
+        for row in rows:
+            value = row.provenance.get(key)
+            if value is not None or key != "perceptual":
+                folders["not recorded" if value is None else str(value)].append(row.folder.name)
+        if len(folders) > 1:
+            parts = [f"{_short(value)} in {', '.join(names)}" for value, names in folders.items()]
+            found.append(f"{key} differs: {'; '.join(parts)}")
+    return found

@@ -1,0 +1,110 @@
+"""The report's three pictures: what each shows of the rows that are there, and in words what is missing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from autoddpm.report.curve import noise_curve
+from autoddpm.report.examples import Example, pick_examples, read_shown
+from autoddpm.report.figure import DARK, LIGHT, Theme, noise_paradox, png, resampling
+from autoddpm.report.html import Picture
+from autoddpm.report.methods import Method
+from autoddpm.report.rows import Row, UnreadableRunError
+from autoddpm.report.table import Column
+
+INITIAL_STAGES = ("initial_reconstruction", "stitched", "reconstruction", "mask")
+
+
+def draw_pictures(settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row]) -> list[Picture]:
+    """Curve, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml.
+
+    Raises LookupError where `slices` names a slice that is not there.
+    """
+    figures = settings["figures"]
+    curve, figure4, figure5 = (figures[key] for key in ("noise_paradox", "figure4", "figure5"))
+    return [
+        _curve(curve, methods[curve["baselines"]], methods[curve["method"]], rows),
+        _figure4(figure4, methods[figure4["baselines"]], methods[figure4["method"]], rows, settings),
+        _figure5(figure5, methods[figure5["method"]], rows, settings),
+    ]
+
+
+def _picture(
+    name: str, text: Mapping[str, Any], draw: Callable[[Theme], Figure] | None, said: str, remarks: Sequence[str]
+) -> Picture:
+    light, dark = (png(draw(theme)) if draw else None for theme in (LIGHT, DARK))
+    caption = f"{text['caption']} {said}".strip()
+    remarks = [*([] if draw else ["Not drawn: no row has what it takes."]), *dict.fromkeys(remarks)]
+    return Picture(name, text["title"], caption, light, dark, remarks)
+
+
+def _curve(text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row]) -> Picture:
+    columns = [Column(**column) for column in text["columns"]]
+    order = baselines.order or ""
+    levels, ours = [row for row in baselines.rows(rows) if order in row.detector], method.rows(rows)
+    said = ""
+    if len(levels) > 1:
+        first, last = levels[0], levels[-1]
+        changes = [f"{c.title} from {_value(first, c)} to {_value(last, c)}" for c in columns]
+        said = f"From {first.title} to {last.title}: {'; '.join(changes)}. "
+    said += " ".join(f"{row.title}: {', '.join(f'{c.title} {_value(row, c)}' for c in columns)}." for row in ours)
+    remarks = _missing([baselines, method], rows)
+    draw = (lambda theme: noise_curve(levels, ours, columns, order, theme)) if levels else None
+    return _picture("noise_paradox", text, draw, said, remarks)
+
+
+def _figure4(
+    text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row], settings: Mapping[str, Any]
+) -> Picture:
+    levels, ours = baselines.rows(rows), method.rows(rows)
+    examples, said, remarks = _examples([*ours, *reversed(levels)], settings)
+    if not examples:
+        return _picture("figure4", text, None, "", remarks)
+    shown_levels, lost_levels = read_shown(levels, examples, ["reconstruction", "anomaly_map"])
+    shown_ours, lost_ours = read_shown(ours, examples, ["reconstruction", "anomaly_map"])
+    remarks += [*lost_levels, *lost_ours, *_missing([baselines, method], rows)]
+    return _picture(
+        "figure4", text, lambda theme: noise_paradox(examples, shown_levels, shown_ours, theme), said, remarks
+    )
+
+
+def _figure5(text: Mapping[str, Any], method: Method, rows: Sequence[Row], settings: Mapping[str, Any]) -> Picture:
+    ours = method.rows(rows)
+    examples, said, remarks = _examples(ours, settings)
+    shown, lost = read_shown(ours, examples, INITIAL_STAGES) if examples else ([], [])
+    remarks += [*lost, *_missing([method], rows)]
+    if not shown:
+        return _picture("figure5", text, None, "", remarks)
+    if len(ours) > 1:
+        remarks.append(f"Of {', '.join(row.title for row in ours)} this is {shown[0].row.title}.")
+    return _picture("figure5", text, lambda theme: resampling(examples, shown[0], theme), said, remarks)
+
+
+def _examples(rows: Sequence[Row], settings: Mapping[str, Any]) -> tuple[list[Example], str, list[str]]:
+    """The examples of the first row whose files are whole, how they were chosen, and why rows before it were not."""
+    remarks, how = [], settings["examples"]
+    for row in rows:
+        try:
+            examples = pick_examples(row, how["groups"], how["by"], settings["slices"])
+        except UnreadableRunError as error:
+            remarks.append(f"{row.title} is not shown: {error}.")
+            continue
+        if examples:
+            chosen = "chosen by report.slices" if settings["slices"] else (
+                f"each the slice whose {how['by']} is nearest to the median of its size group for {row.title}"
+            )  # fmt: skip
+            slices = ", ".join(f"{example.id} ({example.pixels} lesion pixels)" for example in examples)
+            return examples, f"Slices from top to bottom, {chosen}: {slices}.", remarks
+        remarks.append(f"{row.title} has no lesion slice in the groups {', '.join(how['groups'])}.")
+    return [], "", remarks
+
+
+def _missing(methods: Sequence[Method], rows: Sequence[Row]) -> list[str]:
+    missing = [name for method in methods for name in method.missing(rows)]
+    return [f"Not evaluated yet: {', '.join(missing)}."] if missing else []
+
+
+def _value(row: Row, column: Column) -> str:
+    value = row.metrics.get(column.key)
+    return "–" if value is None else f"{value * column.scale:.{column.digits}f}"

@@ -1,0 +1,46 @@
+"""`python -m src.train`: train a DDPM on healthy slices, or continue."""
+
+import logging
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from autoddpm.modules.run_folder import check_same_run, register_resolvers
+
+register_resolvers()
+log = logging.getLogger(__name__)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    datamodule = instantiate(cfg.data, _convert_="all")
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    data = {
+        "hash": datamodule.hash("train"),
+        "size": datamodule.size,
+        "train_subjects": datamodule.subjects("train"),
+    }
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    check_same_run(folder, {"model": model, "data": data["hash"], **OmegaConf.to_container(cfg.module, resolve=True)})
+    module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
+    parameters = sum(p.numel() for p in module.ddpm.parameters())
+    log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",
+             len(datamodule.index("train")), len(datamodule.index("calibrate")), parameters / 1e6, folder)  # fmt: skip
+
+    callbacks = list(instantiate(cfg.callbacks).values())
+    loggers = list(instantiate(cfg.logger).values()) if cfg.logger else False
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[instantiate(cfg.checkpoint_io)])
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        log.info("continuing from %s", last)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
+    log.info("checkpoint=%s", last)
+
+
+if __name__ == "__main__":
+    main()

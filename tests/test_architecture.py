@@ -1,0 +1,217 @@
+"""The laws of the layout: who may import whom, how long a file may be, what the wheel holds, which autoddpm runs."""
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).resolve().parents[1]
+SRC = ROOT / "src"
+FOLDERS = ("diffusion", "detectors", "data", "metrics", "modules", "report")
+FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "monai.data"}
+MODELS = {"monai.networks", "autoddpm.diffusion", "autoddpm.detectors", "autoddpm.modules"}
+FORBIDDEN = {
+    "diffusion": FRAMEWORKS | {f"autoddpm.{folder}" for folder in FOLDERS if folder != "diffusion"},
+    "detectors": FRAMEWORKS | {"autoddpm.modules", "autoddpm.metrics", "autoddpm.report"},
+    "data": {"autoddpm.detectors", "autoddpm.modules", "autoddpm.report"},
+    "metrics": {"autoddpm.detectors", "autoddpm.modules", "autoddpm.report"},
+    "report": MODELS | {"lightning", "pytorch_lightning"},
+}
+DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def imported_modules(file: Path, root: Path) -> set[str]:
+    """Absolute names of all that `file` imports, anywhere in it; `root` is the folder that holds its outermost package.
+
+    `from a.b import c` gives both a.b and a.b.c, since c may be a module.
+    """
+    package = file.relative_to(root).parent.parts
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            names.add(origin)
+            names.update(f"{origin}.{alias.name}" for alias in node.names)
+    return names
+
+
+def within(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def forbidden_imports(src: Path, folder: str) -> list[str]:
+    """`file: module` for each import in src/autoddpm/<folder> that its place in the layout does not allow."""
+    return sorted(
+        f"{file.relative_to(src)}: {name}"
+        for file in (src / "autoddpm" / folder).rglob("*.py")
+        for name in imported_modules(file, src)
+        if within(name, FORBIDDEN[folder])
+    )
+
+
+def folder_imports(src: Path) -> dict[str, set[str]]:
+    """For each folder of the library, the other folders that it imports."""
+    return {
+        folder: {
+            other
+            for file in (src / "autoddpm" / folder).rglob("*.py")
+            for name in imported_modules(file, src)
+            for other in FOLDERS
+            if other != folder and within(name, [f"autoddpm.{other}"])
+        }
+        for folder in FOLDERS
+    }
+
+
+def lightning_modules(src: Path) -> Iterator[Path]:
+    """The files that define a LightningModule."""
+    for file in (src / "autoddpm").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(b).endswith("LightningModule") for b in node.bases):
+                yield file
+
+
+def strangers(names: Iterable[str]) -> list[str]:
+    """Files of a wheel that are neither the library nor the wheel's own description."""
+    tops = ((name, name.split("/")[0]) for name in names)
+    return sorted(name for name, top in tops if top != "autoddpm" and not top.endswith(".dist-info"))
+
+
+def write(src: Path, path: str, text: str = "") -> Path:
+    file = src / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def too_long(files: Iterable[Path], limit: int) -> dict[str, int]:
+    """Lines of each file that has `limit` or more."""
+    lines = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    return {file: count for file, count in lines.items() if count >= limit}
+
+
+def test_the_library_has_just_the_folders_that_these_laws_name() -> None:
+    folders = {path.name for path in (SRC / "autoddpm").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders == set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_imports_point_one_way(folder: str) -> None:
+    assert not forbidden_imports(SRC, folder)
+
+
+def test_the_folders_import_each_other_in_no_circle() -> None:
+    TopologicalSorter(folder_imports(SRC)).prepare()
+
+
+def test_only_modules_holds_lightning_modules() -> None:
+    assert {file.parent.name for file in lightning_modules(SRC)} == {"modules"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "found"),
+    [
+        ("detectors", "import lightning.pytorch as L", "lightning.pytorch"),
+        ("diffusion", "from monai import data", "monai.data"),
+        ("diffusion", "def late():\n    from hydra.utils import call", "hydra.utils"),
+        ("diffusion", "from ..detectors import anoddpm", "autoddpm.detectors"),
+        ("diffusion/noise", "from ...data.slices import Batch", "autoddpm.data.slices"),
+        ("detectors", "from .. import modules", "autoddpm.modules"),
+        ("detectors", "from autoddpm import report", "autoddpm.report"),
+        ("report", "import autoddpm.diffusion.ddpm", "autoddpm.diffusion.ddpm"),
+        ("data", "import autoddpm.modules.ddpm_module", "autoddpm.modules.ddpm_module"),
+    ],
+)
+def test_a_forbidden_import_is_found_however_it_is_spelt(tmp_path: Path, folder: str, text: str, found: str) -> None:
+    write(tmp_path, f"autoddpm/{folder}/x.py", text)
+    assert f"autoddpm/{folder}/x.py: {found}" in forbidden_imports(tmp_path, folder.split("/")[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch",
+        "from . import anomaly_map",
+        "from ..diffusion.schedule import Schedule",
+        "from autoddpm.data.slices import Batch",
+        "from monai.networks.nets import DiffusionModelUNet",
+        "import lightning_utilities",
+        "from monai import data_statistics",
+    ],
+)
+def test_an_allowed_import_is_left_alone(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "autoddpm/detectors/x.py", text)
+    assert not forbidden_imports(tmp_path, "detectors")
+
+
+def test_a_circle_between_folders_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "autoddpm/metrics/x.py", "from ..data import slices")
+    write(tmp_path, "autoddpm/data/x.py", "import autoddpm.metrics.statistics")
+    with pytest.raises(CycleError):
+        TopologicalSorter(folder_imports(tmp_path)).prepare()
+
+
+def test_a_lightning_module_is_found_by_its_base(tmp_path: Path) -> None:
+    file = write(tmp_path, "autoddpm/diffusion/x.py", "class DDPM(L.LightningModule): ...")
+    write(tmp_path, "autoddpm/data/x.py", "class Data(L.LightningDataModule): ...")
+    assert list(lightning_modules(tmp_path)) == [file]
+
+
+def test_nothing_imports_the_library_through_src() -> None:
+    files = [*SRC.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
+    assert [file for file in files if any(within(n, ["src.autoddpm"]) for n in imported_modules(file, ROOT))] == []
+    configured = [file for file in (ROOT / "conf").rglob("*.yaml") if "src.autoddpm" in file.read_text("utf-8")]
+    assert configured == []
+
+
+def test_a_verb_that_imports_the_library_through_src_is_found(tmp_path: Path) -> None:
+    for text in ("from src.autoddpm.data import ixi", "from .autoddpm import data", "import src.autoddpm"):
+        verb = write(tmp_path, "src/train.py", text)
+        assert any(within(name, ["src.autoddpm"]) for name in imported_modules(verb, tmp_path)), text
+
+
+def test_there_is_no_drawer_for_odds_and_ends() -> None:
+    assert [path for path in SRC.rglob("*") if path.stem.lower() in DRAWERS] == []
+
+
+def test_a_verb_stays_below_60_lines_and_a_file_of_the_library_below_250() -> None:
+    assert too_long(SRC.glob("*.py"), 60) == {}
+    assert too_long((SRC / "autoddpm").rglob("*.py"), 250) == {}
+
+
+def test_the_wheel_holds_the_whole_library_and_nothing_else(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert strangers(names) == []
+    assert {str(file.relative_to(SRC)) for file in (SRC / "autoddpm").rglob("*.py")} <= set(names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_a_stranger_in_the_wheel_is_found() -> None:
+    library = ["autoddpm/data/ixi.py", "autoddpm-0.1.0.dist-info/METADATA"]
+    foreign = ["conf/train.yaml", "src/autoddpm/data/ixi.py", "tests/test_x.py", "train.py"]
+    assert strangers(library + foreign) == foreign
+
+
+def test_the_verbs_use_the_checkout_even_if_another_autoddpm_comes_first(tmp_path: Path) -> None:
+    other = write(tmp_path, "autoddpm/__init__.py")
+
+    def file_after(statement: str) -> Path:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", f"{statement}; print(autoddpm.__file__)"]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        return Path(run.stdout.strip()).resolve()
+
+    assert file_after("import autoddpm") == other.resolve()
+    assert file_after("import src, autoddpm") == SRC / "autoddpm" / "__init__.py"

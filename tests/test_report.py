@@ -1,0 +1,525 @@
+import base64
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from PIL import Image
+from rich.console import Console
+from scipy.ndimage import gaussian_filter
+
+from autoddpm.report.curve import noise_curve
+from autoddpm.report.examples import pick_examples, read_shown
+from autoddpm.report.figure import noise_paradox, outline, panel_size, png, top_of_scale
+from autoddpm.report.methods import Method, disagreements, set_apart
+from autoddpm.report.rows import read_maps, read_rows
+from autoddpm.report.table import Column, make_table, print_table, to_csv, to_markdown
+from autoddpm.report.write import write_report, write_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = 64
+SLICES = [("healthy", 0)] * 2 + [("small", 2)] * 3 + [("medium", 5)] * 3 + [("large", 9)] * 3
+METRICS = [
+    "healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/grid_dice", "lesion/dice@healthy_fpr5",
+    "healthy/fpr@healthy_fpr5", "lesion/max_dice/small", "lesion/max_dice/medium", "lesion/max_dice/large",
+]  # fmt: skip
+
+
+def brain(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """A slice with ventricles and, for radius > 0, a dark lesion: image in [0, 1] and the lesion's mask."""
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
+    inside = (x / 0.36) ** 2 + (y / 0.44) ** 2 < 1
+    image = inside * (0.62 + 0.5 * gaussian_filter(rng.standard_normal((SIZE, SIZE)), 2))
+    image[((abs(x) - 0.06) / 0.04) ** 2 + (y / 0.14) ** 2 < 1] = 0.15
+    at = rng.uniform(-0.16, 0.16, 2)
+    lesion = np.hypot(x - at[0], y - at[1]) * SIZE < radius * (1 + 0.3 * np.sin(4 * np.arctan2(y - at[1], x - at[0])))
+    image = np.where(lesion, 0.25, image)
+    return gaussian_filter(image, 0.6).clip(0, 1).astype(np.float32), lesion
+
+
+def write_row(runs: Path, folder: str, label: str, detector: dict, value: float = 0.2, **changes) -> Path:
+    """A finished run folder as an evaluation writes it. changes: metrics, undefined, provenance, config."""
+    rng, path = np.random.default_rng(5), runs / folder
+    path.mkdir(parents=True)
+    images, lesions = map(np.stack, zip(*(brain(rng, radius) for _, radius in SLICES), strict=True))
+    blur = detector.get("t", 100) / 100
+    smooth = np.stack([gaussian_filter(image, blur) for image in images])
+    ids = [f"phantom/{n:03d}" for n in range(len(SLICES))]
+    maps = {"id": np.array(ids), "image": images, "lesion": lesions, "reconstruction": smooth}
+    maps["anomaly_map"] = abs(images - smooth)
+    if detector["name"] == "AutoDDPM":
+        mask = np.stack([gaussian_filter(lesion.astype(float), 1) > 0.2 for lesion in lesions])
+        stitched = np.where(mask, smooth, images)
+        maps |= {"initial_map": maps["anomaly_map"], "initial_reconstruction": smooth, "mask": mask}
+        maps |= {"stitched": stitched, "reconstruction": np.where(mask, 0.6, images).astype(np.float32)}
+        maps["anomaly_map"] = (maps["anomaly_map"] * mask * 0.5).astype(np.float32)
+    np.savez_compressed(path / "maps.npz", **maps)
+    with (path / "slices.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["id", "subject", "lesion_pixels", "size_group", "ssim", "mse", "max_dice", "calls"])
+        for n, (slice_id, lesion, (group, _)) in enumerate(zip(ids, lesions, SLICES, strict=True)):
+            dice = "" if group == "healthy" else 0.1 * ((n * 2) % 5)
+            lines.writerow([slice_id, f"{n:03d}", lesion.sum(), group, "", "", dice, 45])
+    config = {"detector": {"_target_": f"autoddpm.detectors.{label}", **detector}, "sampler": {"stride": 10}}
+    (path / "config.yaml").write_text(yaml.safe_dump(config | changes.get("config", {})))
+    provenance = {
+        "data_hash": "d" * 64, "weights_hash": "a" * 64, "commit": "0123abc", "seed": 0, "device": "cpu",
+        "precision": "32", "versions": {"torch": "2.15.0", "monai": "1.6.1"}, "date": "2026-11-22",
+        "perceptual": "denoiser", "sampler": "ancestral", "size": SIZE, "experiment": "demo",
+    }  # fmt: skip
+    content = {
+        "label": label,
+        "detector": detector,
+        "metrics": dict.fromkeys(METRICS, value) | {"calls_per_slice": 45.0} | changes.get("metrics", {}),
+        "undefined": changes.get("undefined", {}),
+        "thresholds": {"mask_threshold": 0.03, "healthy_fpr5": 0.1},
+        "provenance": provenance | changes.get("provenance", {}),
+    }
+    (path / "metrics.json").write_text(json.dumps(content))
+    return path
+
+
+AUTODDPM = {"name": "AutoDDPM", "t": 200, "t_resample": 50, "resample_steps": 5, "use_uncertainty": True}
+
+
+def anoddpm(runs: Path, t: int, folder: str = "", **changes) -> Path:
+    detector = {"name": "AnoDDPM", "t": t}
+    return write_row(runs, folder or f"anoddpm-t{t}", f"AnoDDPM (t={t})", detector, t / 2000, **changes)
+
+
+def autoddpm(runs: Path, folder: str = "autoddpm", **changes) -> Path:
+    return write_row(runs, folder, "AutoDDPM", AUTODDPM, 0.4123, **changes)
+
+
+def write_all(runs: Path) -> Path:
+    for t in (300, 50, 250, 100, 200, 150):
+        anoddpm(runs, t)
+    autoddpm(runs)
+    write_row(runs, "no-u", "AutoDDPM (w/o uncertainty)", AUTODDPM | {"use_uncertainty": False}, 0.35)
+    write_row(runs, "no-r", "AutoDDPM (w/o re-sampling)", AUTODDPM | {"resample_steps": 0}, 0.33)
+    return runs
+
+
+def settings(*overrides: str) -> dict:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("report", overrides=list(overrides))
+    return OmegaConf.to_container(config.report, resolve=True)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "demo" / "evaluate"
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def row_of(folder: Path):
+    return next(row for row in read_rows(folder.parent)[0] if row.folder == folder)
+
+
+class Page(HTMLParser):
+    """The addresses that a page loads and its words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.loads += [value.split()[0] for key, value in attrs if key in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data):
+        self.words += data
+
+
+# --- the whole report
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "demo"
+    write_report(write_all(folder / "evaluate"), folder / "report", "demo", settings("report.note=Phantoms & <nobody>"))
+    return folder / "report"
+
+
+def test_table_1_has_autoddpm_first_and_then_anoddpm_by_noise_level_in_percent(whole):
+    lines = read_csv(whole / "table1.csv")
+    assert [line["Method"] for line in lines] == ["AutoDDPM"] + [f"AnoDDPM (t={t})" for t in range(50, 301, 50)]
+    assert [line["Dice"] for line in lines] == ["41.23", "2.50", "5.00", "7.50", "10.00", "12.50", "15.00"]
+    assert lines[0]["Calls"] == "45.0"
+    assert lines[1]["data_hash"] == "d" * 64
+    assert lines[1]["folder"].endswith("anoddpm-t50")
+
+
+def test_table_3_has_autoddpm_and_its_two_ablations(whole):
+    lines = read_csv(whole / "table3.csv")
+    assert [(line["Method"], line["global"]) for line in lines] == [
+        ("AutoDDPM", "41.23"), ("AutoDDPM (w/o uncertainty)", "35.00"), ("AutoDDPM (w/o re-sampling)", "33.00"),
+    ]  # fmt: skip
+    assert not any("Not evaluated" in (whole / f"table{n}.md").read_text() for n in (1, 2, 3))
+
+
+def test_the_page_loads_nothing_from_outside_and_holds_the_pictures(whole):
+    page = Page((whole / "index.html").read_text())
+    assert all(address.startswith("data:image/png;base64,") for address in page.loads)
+    held = [base64.b64decode(address.split(",", 1)[1]) for address in page.loads]
+    for name in ("noise_paradox", "figure4", "figure5"):
+        assert (whole / f"{name}.png").read_bytes() in held
+    assert len(held) == 6  # each also for the dark
+    assert "Phantoms & <nobody>" in page.words
+
+
+def test_the_page_says_what_made_the_numbers(whole):
+    words = Page((whole / "index.html").read_text()).words
+    for said in ("d" * 64, "a" * 64, "0123abc", "torch 2.15.0", "denoiser", "cpu", "0.03", "network calls a slice"):
+        assert said in words
+
+
+def test_no_temporary_file_is_left(whole):
+    tables = {f"table{n}.{end}" for n in (1, 2, 3) for end in ("csv", "md")}
+    pictures = {"noise_paradox.png", "figure4.png", "figure5.png"}
+    assert {path.name for path in whole.iterdir()} == tables | pictures | {"index.html"}
+
+
+def test_the_same_rows_make_the_same_files(whole):
+    again = whole.parent / "again"
+    write_report(whole.parent / "evaluate", again, "demo", settings("report.note=Phantoms & <nobody>"))
+    assert all(path.read_bytes() == (again / path.name).read_bytes() for path in whole.iterdir())
+
+
+def test_a_report_is_made_without_torch():
+    code = "import sys, autoddpm.report.write; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", check=False).returncode == 0
+
+
+# --- rows that are missing, broken, twins, or not comparable
+
+
+def report(runs: Path, *overrides: str):
+    return write_report(runs, runs.parent / "report", "demo", settings(*overrides))
+
+
+def test_a_missing_row_is_named_and_the_rest_is_shown(runs):
+    autoddpm(runs)
+    anoddpm(runs, 125)
+    tables = {table.name: table for table in report(runs, "report.noise_levels=[50,125]").tables}
+    assert [row.label for row in tables["table1"].rows] == ["AutoDDPM", "AnoDDPM (t=125)"]
+    assert tables["table1"].remarks == ["Not evaluated yet: AnoDDPM (t=50)."]
+    assert tables["table3"].remarks == ["Not evaluated yet: AutoDDPM (w/o uncertainty), AutoDDPM (w/o re-sampling)."]
+
+
+def test_without_autoddpm_figure_4_shows_the_baseline_and_figure_5_says_what_is_missing(runs):
+    anoddpm(runs, 50)
+    old = runs.parent / "report" / "figure5.png"
+    old.parent.mkdir()
+    old.write_bytes(b"of an earlier report")
+    words = Page(report(runs).page.read_text()).words
+    assert (old.parent / "figure4.png").is_file()
+    assert not old.exists()
+    assert "Not drawn" in words
+    assert "Not evaluated yet: AutoDDPM." in words
+
+
+def test_a_broken_row_is_named_and_the_others_go_on(runs):
+    anoddpm(runs, 50)
+    (anoddpm(runs, 100) / "metrics.json").write_text('{"label": "AnoDDPM (t=1')
+    (anoddpm(runs, 150) / "metrics.json").unlink()
+    (anoddpm(runs, 200) / "metrics.json").write_text('{"label": "AnoDDPM (t=200)", "metrics": {}}')
+    made = report(runs)
+    assert [row.label for row in made.tables[0].rows] == ["AnoDDPM (t=50)"]
+    assert len(made.remarks) == 3
+    words = Page(made.page.read_text()).words
+    for name in ("anoddpm-t100/metrics.json", "anoddpm-t150 has no metrics.json", "anoddpm-t200/metrics.json"):
+        assert any(name in remark for remark in made.remarks)
+        assert name in words
+
+
+@pytest.mark.parametrize("left", [0, 100, 0.5, -30])
+def test_truncated_maps_are_named_and_the_other_rows_are_drawn(runs, left):
+    autoddpm(runs)
+    maps = anoddpm(runs, 50) / "maps.npz"
+    content = maps.read_bytes()
+    maps.write_bytes(content[: int(left * len(content)) if isinstance(left, float) else left])
+    anoddpm(runs, 100)
+    words = Page(report(runs).page.read_text()).words
+    assert "AnoDDPM (t=50) is not shown" in words
+    assert str(maps) in words
+    assert "AnoDDPM (t=100) is not shown" not in words
+    assert (runs.parent / "report" / "figure4.png").is_file()
+
+
+def test_no_finished_row_is_an_error_that_names_the_folder_and_the_command(runs):
+    with pytest.raises(FileNotFoundError, match=r"demo/evaluate.*src\.evaluate \+experiment=demo checkpoint="):
+        read_rows(runs)
+    (anoddpm(runs, 50) / "metrics.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"anoddpm-t50 has no metrics\.json"):
+        read_rows(runs)
+
+
+def test_rows_of_one_label_are_told_apart_by_the_settings_in_which_they_differ(runs):
+    autoddpm(runs, "a")
+    autoddpm(runs, "b", config={"sampler": {"stride": 1}, "paths": {"runs": "elsewhere"}, "checkpoint": "x.ckpt"})
+    anoddpm(runs, 50)
+    rows, remarks = set_apart(read_rows(runs)[0])
+    assert [row.title for row in rows] == [
+        "AutoDDPM [sampler.stride=10]", "AnoDDPM (t=50)", "AutoDDPM [sampler.stride=1]",
+    ] or [row.title for row in rows] == [
+        "AutoDDPM [sampler.stride=10]", "AutoDDPM [sampler.stride=1]", "AnoDDPM (t=50)",
+    ]  # fmt: skip
+    assert not remarks
+
+
+def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
+    first, second = autoddpm(runs, "a"), autoddpm(runs, "b")
+    rows, remarks = set_apart(read_rows(runs)[0])
+    assert [row.title for row in rows] == ["AutoDDPM [a]", "AutoDDPM [b]"]
+    assert len(remarks) == 1
+    assert str(first) in remarks[0]
+    assert str(second) in remarks[0]
+
+
+@pytest.mark.parametrize("key", ["data_hash", "weights_hash", "perceptual"])
+def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
+    anoddpm(runs, 50)
+    autoddpm(runs, "other", provenance={key: "b" * 64})
+    with pytest.raises(ValueError, match=rf"{key} differs: .*anoddpm-t50.*bbbbbbbb in other.*report\.allow_mixed=true"):
+        report(runs)
+    assert not (runs.parent / "report").exists()
+    made = report(runs, "report.allow_mixed=true")
+    assert key in made.tables[0].warnings[0]
+    assert "WARNING: rows that should not be compared" in to_markdown(made.tables[0])
+    assert f"{key} differs" in Page(made.page.read_text()).words
+
+
+def test_a_perceptual_distance_that_was_not_used_agrees_with_any(runs):
+    anoddpm(runs, 50, provenance={"perceptual": None})
+    autoddpm(runs)
+    assert disagreements(read_rows(runs)[0]) == []
+
+
+def test_a_finished_row_that_stands_in_no_table_is_named(runs):
+    anoddpm(runs, 50)
+    write_row(runs, "neither", "AutoDDPM (w/o both)", AUTODDPM | {"use_uncertainty": False, "resample_steps": 0})
+    remarks = report(runs).remarks
+    assert len(remarks) == 1
+    assert "AutoDDPM (w/o both)" in remarks[0]
+
+
+# --- methods and tables
+
+
+@pytest.mark.parametrize(
+    ("match", "labels"),
+    [
+        ({"name": "AnoDDPM"}, ["AnoDDPM (t=50)", "AnoDDPM (t=100)"]),
+        ({"t": [100, 200]}, ["AnoDDPM (t=100)", "AutoDDPM"]),
+        ({"t": {"min": 100}}, ["AnoDDPM (t=100)", "AutoDDPM"]),
+        ({"t": {"min": 51, "max": 100}}, ["AnoDDPM (t=100)"]),
+        ({"label": "*(t=1*"}, ["AnoDDPM (t=100)"]),
+        ({"use_uncertainty": True}, ["AutoDDPM"]),
+        ({"use_uncertainty": False}, []),
+    ],
+)
+def test_a_method_is_known_by_its_settings(runs, match, labels):
+    for t in (100, 50):
+        anoddpm(runs, t)
+    autoddpm(runs)
+    assert [row.label for row in Method("x", match, order="t").rows(read_rows(runs)[0])] == labels
+
+
+def table_of(runs: Path, column: Column):
+    return make_table("t", "T.", "C.", [Method("AnoDDPM", {"name": "AnoDDPM"}, "t")], [column], read_rows(runs)[0])
+
+
+def test_an_undefined_metric_is_a_dash_with_its_reason(runs):
+    column = Column("large", "lesion/max_dice/large", 100, best="max")
+    reason = {"lesion/max_dice/large": "no lesion slice in the group large"}
+    anoddpm(runs, 50, metrics={column.key: None}, undefined=reason)
+    anoddpm(runs, 100, metrics={column.key: float("nan")})
+    anoddpm(runs, 150, metrics={column.key: None}, undefined=reason)
+    anoddpm(runs, 200, metrics={column.key: 0.0})
+    anoddpm(runs, 250, metrics={column.key: 0.001})
+    table = table_of(runs, column)
+    assert [cells[0].text for cells in table.cells] == ["–¹", "–²", "–¹", "0.00", "0.10"]
+    assert [cells[0].best for cells in table.cells] == [False, False, False, False, True]
+    assert table.footnotes == ["¹ no lesion slice in the group large", "² metrics.json holds nan"]
+    lines = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [line["large"] for line in lines] == ["", "", "", "0.00", "0.10"]
+    assert lines[0]["remarks"] == "large: no lesion slice in the group large"
+    assert "| AnoDDPM (t=250) | **0.10** |" in to_markdown(table)
+
+
+def test_a_metric_that_the_file_does_not_have_is_said(runs):
+    anoddpm(runs, 50)
+    assert table_of(runs, Column("x", "lesion/nothing")).notes == ["metrics.json has no lesion/nothing"]
+
+
+@pytest.mark.parametrize(
+    ("best", "bold"), [("max", [False, True, True]), ("min", [True, False, False]), (None, [0] * 3)]
+)
+def test_the_best_value_is_bold_and_equal_ones_as_shown_are_so_together(runs, best, bold):
+    for t, value in ((50, 0.1), (100, 0.20001), (150, 0.20002)):
+        anoddpm(runs, t, metrics={"lesion/auprc": value})
+    table = table_of(runs, Column("AUPRC", "lesion/auprc", 100, best=best))
+    assert [cells[0].best for cells in table.cells] == [bool(b) for b in bold]
+
+
+def test_a_single_row_is_not_called_the_best(runs):
+    anoddpm(runs, 50)
+    assert not table_of(runs, Column("AUPRC", "lesion/auprc", best="max")).cells[0][0].best
+
+
+def test_the_terminal_shows_what_stands_in_brackets_and_no_escape_codes_in_a_pipe(runs):
+    autoddpm(runs, "a")
+    autoddpm(runs, "b", config={"sampler": {"stride": 1}})
+    rows, _ = set_apart(read_rows(runs)[0])
+    output = io.StringIO()
+    table = make_table("t", "T", "", [Method("AutoDDPM", {"name": "AutoDDPM"})], [Column("Dice", "lesion/auprc")], rows)
+    print_table(table, Console(file=output, width=100))
+    assert "AutoDDPM [sampler.stride=1] " in output.getvalue()
+    assert "\x1b" not in output.getvalue()
+
+
+def test_a_table_of_an_unknown_method_is_refused_with_the_methods_there_are(runs):
+    anoddpm(runs, 50)
+    with pytest.raises(
+        ValueError, match=r"report\.tables\.table1 names autodpm; report\.methods has autoddpm, anoddpm"
+    ):
+        report(runs, "report.tables.table1.rows=[autodpm]")
+    with pytest.raises(ValueError, match=r"report\.methods\.anoddpm has a key that is missing or not known.*sort"):
+        report(runs, "+report.methods.anoddpm.sort=t")
+
+
+# --- examples and figures
+
+
+def test_an_example_is_the_slice_nearest_to_its_groups_median(runs):
+    row = row_of(autoddpm(runs))
+    dice = {n: 0.1 * ((n * 2) % 5) for n in range(2, 11)}  # as write_row gives them
+    wanted = []
+    for group in ([8, 9, 10], [5, 6, 7], [2, 3, 4]):
+        wanted.append(f"phantom/{sorted(group, key=dice.__getitem__)[1]:03d}")
+    picked = pick_examples(row, ["large", "medium", "small"], "max_dice")
+    assert [example.id for example in picked] == wanted
+    assert [example.size_group for example in picked] == ["large", "medium", "small"]
+    assert all(example.lesion.sum() == example.pixels for example in picked)
+
+
+def test_examples_can_be_named_and_an_unknown_name_ends_before_anything_is_written(runs):
+    row = row_of(autoddpm(runs))
+    assert [e.id for e in pick_examples(row, [], "", ["phantom/007", "phantom/000"])] == ["phantom/007", "phantom/000"]
+    with pytest.raises(LookupError, match=r"names phantom/999, .*phantom/000"):
+        report(runs, "report.slices=[phantom/999]")
+    assert not (runs.parent / "report").exists()
+
+
+def test_maps_are_read_by_slice_id_in_the_order_asked_for(runs):
+    row = row_of(anoddpm(runs, 50))
+    with np.load(row.folder / "maps.npz") as archive:
+        image, ids = archive["image"], list(archive["id"])
+    got = read_maps(row, [ids[7], ids[3]], ["image"])["image"]
+    assert np.array_equal(got, image[[7, 3]])
+
+
+def test_an_outline_runs_along_the_edges_of_the_lesions_pixels():
+    axes = Figure().add_subplot()
+    mask = np.zeros((6, 8), bool)
+    mask[2, 5] = True
+    outline(axes, mask, "red")
+    edges = {frozenset(map(tuple, path.vertices)) for path in axes.collections[0].get_paths()}
+    corners = [(4.5, 1.5), (5.5, 1.5), (5.5, 2.5), (4.5, 2.5)]  # (x, y) around the pixel in row 2, column 5
+    assert edges == {frozenset((corners[i], corners[(i + 1) % 4])) for i in range(4)}
+
+
+def test_the_outline_of_a_mask_that_reaches_the_border_is_closed():
+    axes = Figure().add_subplot()
+    outline(axes, np.ones((3, 4), bool), "red")
+    assert len(axes.collections[0].get_paths()) == 2 * (3 + 4)
+
+
+def test_panels_show_every_pixel_as_it_is_on_a_scale_from_0_to_1(runs):
+    row = row_of(anoddpm(runs, 100))
+    examples = pick_examples(row, ["large"], "max_dice")
+    shown, remarks = read_shown([row], examples, ["reconstruction", "anomaly_map"])
+    assert not remarks
+    drawn = np.asarray(Image.open(io.BytesIO(png(noise_paradox(examples, shown, [])))).convert("L")).astype(float)
+    side = panel_size(examples[0].image, 256)
+    for wanted in (examples[0].image, shown[0].stages["reconstruction"][0]):
+        panel = np.kron(wanted, np.ones((side // SIZE, side // SIZE))) * 255
+        errors = [
+            np.abs(drawn[y : y + side, x : x + side] - panel).max()
+            for y in range(30, 80) if y + side <= drawn.shape[0]
+            for x in (215, 215 + side + 10) if x + side <= drawn.shape[1]
+        ]  # fmt: skip
+        assert min(errors) <= 1
+
+
+def test_the_scale_of_the_maps_ends_at_a_high_percentile_of_what_is_positive():
+    maps = np.zeros((2, 50, 50))
+    maps[0, 0] = np.linspace(0.02, 1, 50)
+    assert top_of_scale([maps]) == pytest.approx(np.percentile(np.linspace(0.02, 1, 50), 99))
+    assert top_of_scale([np.zeros((3, 3))]) == 1
+
+
+def test_the_curve_has_a_point_a_noise_level_and_autoddpm_as_a_level_line(runs):
+    for t in (300, 50):
+        anoddpm(runs, t)
+    anoddpm(runs, 100, metrics={"healthy/ssim": None})
+    autoddpm(runs)
+    rows = read_rows(runs)[0]
+    levels = Method("", {"name": "AnoDDPM"}, "t").rows(rows)
+    ours = Method("", {"name": "AutoDDPM"}).rows(rows)
+    axes = noise_curve(levels, ours, [Column("SSIM", "healthy/ssim", 100)], "t").axes[0]
+    points, level = axes.get_lines()
+    assert list(points.get_xdata()) == [50, 300]
+    assert list(points.get_ydata()) == pytest.approx([2.5, 15.0])
+    assert set(level.get_ydata()) == {pytest.approx(41.23)}
+
+
+# --- files and the verb
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    write_whole(path, b"old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def verb(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "src" / "report.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_verb_prints_table_1_and_where_the_report_is(runs):
+    cwd = runs.parents[2]
+    anoddpm(runs, 50)
+    done = verb(cwd, "name=demo")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"AnoDDPM \(t=50\)\s+2\.50", done.stdout)
+    assert "runs/demo/report/index.html" in done.stdout
+    assert {path.name for path in cwd.iterdir()} == {"runs"}
+
+
+def test_the_verb_ends_with_one_message_where_there_is_no_row(tmp_path):
+    done = verb(tmp_path, "name=nothing")
+    assert done.returncode == 1
+    assert done.stderr.startswith("report: no finished evaluation row in runs/nothing/evaluate")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
