@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
 from autoddpm.modules.evaluation import evaluate
+from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import register_resolvers
 
 register_resolvers()
@@ -21,30 +22,32 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
-    trained = load_checkpoint(cfg.checkpoint)
-    perceptual = instantiate(cfg.perceptual)
-    datamodule = instantiate(cfg.data, _convert_="all")
-    datamodule.prepare_data()
-    datamodule.setup("test")
-    given = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["model", "noise"]), resolve=True)
-    check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
-    detector = instantiate(cfg.detector)(
-        ddpm=trained.ddpm,
-        sampler=instantiate(cfg.sampler),
-        perceptual=perceptual,
-        anomaly_map=instantiate(cfg.anomaly_map),
-    )
-    trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
-    row = evaluate(
-        detector,
-        trained,
-        datamodule,
-        trainer,
-        instantiate(cfg.metrics),
-        folder,
-        cfg.false_positive_rate,
-        about={"experiment": cfg.name},
-    )
+    with refusal("evaluate"):
+        trained = load_checkpoint(cfg.checkpoint)
+        perceptual = instantiate(cfg.perceptual)
+        datamodule = instantiate(cfg.data, _convert_="all")
+        datamodule.prepare_data()
+        datamodule.setup("test")
+        given = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["model", "noise"]), resolve=True)
+        check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
+        detector = instantiate(cfg.detector)(
+            ddpm=trained.ddpm,
+            sampler=instantiate(cfg.sampler),
+            perceptual=perceptual,
+            anomaly_map=instantiate(cfg.anomaly_map),
+        )
+        trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
+        row = evaluate(
+            detector,
+            trained,
+            datamodule,
+            trainer,
+            instantiate(cfg.metrics),
+            folder,
+            cfg.false_positive_rate,
+            about={"experiment": cfg.name},
+            config=OmegaConf.to_yaml(cfg, resolve=True),
+        )
     shown = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
     values = {key: row["metrics"][key] for key in shown}
     text = "  ".join(f"{key} {'undefined' if value is None else f'{100 * value:.2f}'}" for key, value in values.items())

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
 register_resolvers()
@@ -17,17 +18,19 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
-    datamodule = instantiate(cfg.data, _convert_="all")
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    data = {
-        "hash": datamodule.hash("train"),
-        "size": datamodule.size,
-        "train_subjects": datamodule.subjects("train"),
-    }
-    model = OmegaConf.to_container(cfg.model, resolve=True)
-    check_same_run(folder, {"model": model, "data": data["hash"], **OmegaConf.to_container(cfg.module, resolve=True)})
-    module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
+    with refusal("train"):
+        datamodule = instantiate(cfg.data, _convert_="all")
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        data = {
+            "hash": datamodule.hash("train"),
+            "size": datamodule.size,
+            "train_subjects": datamodule.subjects("train"),
+        }
+        model = OmegaConf.to_container(cfg.model, resolve=True)
+        settings = OmegaConf.to_container(cfg.module, resolve=True)
+        module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
+        check_same_run(folder, {"model": model, "data": data["hash"], **settings})
     parameters = sum(p.numel() for p in module.ddpm.parameters())
     log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",
              len(datamodule.index("train")), len(datamodule.index("calibrate")), parameters / 1e6, folder)  # fmt: skip

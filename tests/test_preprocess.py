@@ -49,9 +49,8 @@ def test_a_raw_8_bit_slice_is_not_taken_for_windowed():
     assert np.mean(window98(image) == 1) > 0.01
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_small_slice_of_few_grey_levels_is_not_taken_for_windowed(seed):
-    assert not is_windowed(np.clip(scan((16, 16), seed) / 10, 0, 255).astype(np.uint8))
+def test_a_slice_of_few_grey_levels_is_not_taken_for_windowed():
+    assert not is_windowed(np.arange(256).reshape(16, 16) // 4)
 
 
 @pytest.mark.skipif(not (DATA / "ixi").is_dir(), reason=f"no ixi in {DATA} (AUTODDPM_DATA)")

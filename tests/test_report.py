@@ -22,7 +22,7 @@ from autoddpm.report.curve import noise_curve
 from autoddpm.report.examples import pick_examples, read_shown
 from autoddpm.report.figure import noise_paradox, outline, panel_size, png, top_of_scale
 from autoddpm.report.methods import Method, disagreements, set_apart
-from autoddpm.report.rows import read_maps, read_rows
+from autoddpm.report.rows import UnreadableRunError, read_maps, read_rows
 from autoddpm.report.table import Column, make_table, print_table, to_csv, to_markdown
 from autoddpm.report.write import write_report, write_whole
 
@@ -151,7 +151,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "demo"
-    write_report(write_all(folder / "evaluate"), folder / "report", "demo", settings("report.note=Phantoms & <nobody>"))
+    write_report(
+        write_all(folder / "evaluate"), folder / "report", "demo", settings("report.note='Phantoms & <nobody>'")
+    )
     return folder / "report"
 
 
@@ -196,7 +198,7 @@ def test_no_temporary_file_is_left(whole):
 
 def test_the_same_rows_make_the_same_files(whole):
     again = whole.parent / "again"
-    write_report(whole.parent / "evaluate", again, "demo", settings("report.note=Phantoms & <nobody>"))
+    write_report(whole.parent / "evaluate", again, "demo", settings("report.note='Phantoms & <nobody>'"))
     assert all(path.read_bytes() == (again / path.name).read_bytes() for path in whole.iterdir())
 
 
@@ -247,12 +249,21 @@ def test_a_broken_row_is_named_and_the_others_go_on(runs):
         assert name in words
 
 
-@pytest.mark.parametrize("left", [0, 100, 0.5, -30])
-def test_truncated_maps_are_named_and_the_other_rows_are_drawn(runs, left):
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:100], lambda b: b[:-30], lambda b: b[:900] + b"?" * 50 + b[950:]]
+)
+def test_maps_that_are_not_whole_are_an_error_that_names_the_file(runs, damage):
+    row = row_of(anoddpm(runs, 50))
+    path = row.folder / "maps.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UnreadableRunError, match=re.escape(str(path))):
+        read_maps(row, ["phantom/003"], ["image", "lesion", "reconstruction", "anomaly_map"])
+
+
+def test_a_row_of_truncated_maps_is_named_and_the_other_rows_are_drawn(runs):
     autoddpm(runs)
     maps = anoddpm(runs, 50) / "maps.npz"
-    content = maps.read_bytes()
-    maps.write_bytes(content[: int(left * len(content)) if isinstance(left, float) else left])
+    maps.write_bytes(maps.read_bytes()[:-30])
     anoddpm(runs, 100)
     words = Page(report(runs).page.read_text()).words
     assert "AnoDDPM (t=50) is not shown" in words
@@ -295,7 +306,9 @@ def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
 def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
     anoddpm(runs, 50)
     autoddpm(runs, "other", provenance={key: "b" * 64})
-    with pytest.raises(ValueError, match=rf"{key} differs: .*anoddpm-t50.*bbbbbbbb in other.*report\.allow_mixed=true"):
+    with pytest.raises(
+        ValueError, match=rf"{key} differs: bbbbbbbb in other; \w+ in anoddpm-t50.*report\.allow_mixed=true"
+    ):
         report(runs)
     assert not (runs.parent / "report").exists()
     made = report(runs, "report.allow_mixed=true")
@@ -393,6 +406,17 @@ def test_the_terminal_shows_what_stands_in_brackets_and_no_escape_codes_in_a_pip
     assert "\x1b" not in output.getvalue()
 
 
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_narrow_terminal_shows_every_number_of_table_1(whole, width):
+    rows = read_rows(whole.parent / "evaluate")[0]
+    table1 = settings()["tables"]["table1"]
+    methods = [Method("AnoDDPM", {"name": "AnoDDPM"}, "t"), Method("AutoDDPM", {"name": "AutoDDPM"})]
+    table = make_table("t", "T", "", methods, [Column(**column) for column in table1["columns"]], rows)
+    output = io.StringIO()
+    print_table(table, Console(file=output, width=width))
+    assert re.search(r"AnoDDPM \(t=300\)( +15\.00){6} +45\.0", output.getvalue())
+
+
 def test_a_table_of_an_unknown_method_is_refused_with_the_methods_there_are(runs):
     anoddpm(runs, 50)
     with pytest.raises(
@@ -464,7 +488,7 @@ def test_panels_show_every_pixel_as_it_is_on_a_scale_from_0_to_1(runs):
             for y in range(30, 80) if y + side <= drawn.shape[0]
             for x in (215, 215 + side + 10) if x + side <= drawn.shape[1]
         ]  # fmt: skip
-        assert min(errors) <= 1
+        assert min(errors) < 2  # of 255: the colour map's own rounding
 
 
 def test_the_scale_of_the_maps_ends_at_a_high_percentile_of_what_is_positive():
@@ -486,7 +510,7 @@ def test_the_curve_has_a_point_a_noise_level_and_autoddpm_as_a_level_line(runs):
     points, level = axes.get_lines()
     assert list(points.get_xdata()) == [50, 300]
     assert list(points.get_ydata()) == pytest.approx([2.5, 15.0])
-    assert set(level.get_ydata()) == {pytest.approx(41.23)}
+    assert list(level.get_ydata()) == pytest.approx([41.23, 41.23])
 
 
 # --- files and the verb

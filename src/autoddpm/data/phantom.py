@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
+import signal
 import sys
 import uuid
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import nibabel
 import numpy as np
@@ -20,16 +21,14 @@ from PIL import Image
 from rich.progress import track
 from scipy import ndimage
 
-from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z, Array, Axes, Head, atlas
+from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
 from autoddpm.data.phantom_lesion import Lesion
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
 from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord
 
-log = logging.getLogger(__name__)
-
 #: Part of the folder's hash: raise it with any change of what is drawn.
-VERSION = 1
+VERSION = 2
 
 #: The kinds of subjects. Their place in this list is part of a subject's key, so that no two kinds share a head.
 GROUPS = ("healthy_train", "healthy_val", "healthy_test", "lesion_test")
@@ -79,7 +78,7 @@ def phantom_slice(group: str, number: int, seed: int = 0, lesion: bool = True) -
     return np.rot90(image), np.rot90(strength)
 
 
-def phantom_volume(group: str, number: int, seed: int = 0) -> tuple[Array, Array, Array]:
+def phantom_volume(group: str, number: int, seed: int = 0) -> tuple[Array, Mask, Array]:
     """The whole head (about 10 s); its axial slice 95 is the subject's slice in `phantoms`.
 
     Returns (image, lesion, affine): float32 and bool (197, 233, 189) on the grid of ICBM 2009a at 1 mm, and the
@@ -92,7 +91,7 @@ def phantom_volume(group: str, number: int, seed: int = 0) -> tuple[Array, Array
     return image, lesion, atlas().affine
 
 
-def save_nifti(path: str | Path, volume: Array, affine: Array) -> None:
+def save_nifti(path: str | Path, volume: Array | Mask, affine: Array) -> None:
     """Write a volume as .nii or .nii.gz (bool as 0 and 1); an older file is there until the new one is whole."""
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
@@ -150,8 +149,12 @@ def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes
             rows = [draw(task) for task in track(tasks, title)]
         else:
             context = get_context("fork" if sys.platform == "linux" else "spawn")
-            with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
-                rows = list(track(pool.map(draw, tasks, chunksize=4), title, total=len(tasks)))
+            with ProcessPoolExecutor(processes, context, _start_worker) as pool:
+                try:
+                    rows = list(track(pool.map(draw, tasks, chunksize=4), title, total=len(tasks)))
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
         index = pd.DataFrame(rows)
         index.to_csv(temporary / "index.csv", index=False)
         montage(temporary, index).save(temporary / "montage.png")
@@ -162,6 +165,20 @@ def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start_worker() -> None:
+    """One thread, Ctrl-C left to the parent, and an end when the parent is killed."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _draw(folder: Path, size: int, seed: int, task: tuple[str, int]) -> dict[str, str | int]:
@@ -185,7 +202,7 @@ def _draw(folder: Path, size: int, seed: int, task: tuple[str, int]) -> dict[str
     }
 
 
-def _save(path: Path, image: Array) -> None:
+def _save(path: Path, image: Array | Mask) -> None:
     Image.fromarray(np.round(255 * image.astype(np.float32)).astype(np.uint8)).save(path)
 
 

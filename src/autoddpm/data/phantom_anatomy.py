@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 Axes = tuple[Array, Array, Array]
 
 SHAPE = (197, 233, 189)
@@ -41,7 +41,7 @@ class Atlas:
     affine: Array
 
 
-def _signed_distance(inside: NDArray[np.bool_], sigma: float) -> Array:
+def _signed_distance(inside: Mask, sigma: float) -> Array:
     distance = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
     return ndimage.gaussian_filter(2.0 * distance, sigma).astype(np.float32)
 
@@ -49,6 +49,9 @@ def _signed_distance(inside: NDArray[np.bool_], sigma: float) -> Array:
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
     """Load the ICBM 2009a symmetric template that nilearn ships, and derive its distance maps (1 s)."""
+    # Imported here, since it takes seconds and phantoms that were drawn before do not need it.
+    from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
+
     template = load_mni152_template(resolution=1)
     t1, grey, white = (
         np.asarray(image.dataobj, dtype=np.float32)
@@ -65,7 +68,7 @@ def atlas() -> Atlas:
     )
     ventricle_distance = _signed_distance(ventricle[::2, ::2, ::2], 1.0)
     fade = np.exp(-np.maximum(ventricle_distance, 0) / 14) * np.clip(-hull_distance / 15, 0, 1)
-    away = np.stack(np.gradient(ventricle_distance, 2.0)[:2]) * fade
+    away = np.stack([np.gradient(ventricle_distance, 2.0, axis=axis) for axis in (0, 1)]) * fade
     return Atlas(grey, white, texture, hull_distance, ventricle_distance, away.astype(np.float32), template.affine)
 
 
@@ -195,11 +198,12 @@ class Head:
         fluid = 0.8 * self.csf * step(gap - hull, 0.8)
         marrow = self.marrow * step(f3, 0.8) * np.exp(-(((hull - (gap + skull) / 2) / 1.2) ** 2))
         skin = 1 + 0.1 * f0 + 0.07 * self.skin(axes).ravel() - 0.35 * np.exp(-((hull - scalp + 2) ** 2))
-        return 0.01 + fluid + marrow + self.fat * skin * step(hull - skull, 0.8) * step(scalp - hull, 0.8)
+        return fluid + marrow + self.fat * skin * step(hull - skull, 0.8) * step(scalp - hull, 0.8)
 
     def acquire(self, image: Array, axes: Axes) -> Array:
-        """What the scanner makes of a cut's image: bias field, gamma and Rician noise (the same at every call)."""
+        """What the scanner makes of a cut's image: bias field, gamma, Rician noise less its floor (air is black)."""
         biased = np.maximum(image * np.exp(self.bias_strength * self.bias(axes)), 0) ** self.gamma
         # Keyed by the first z, so that a slice has the same noise alone and in its volume.
         noise = np.random.default_rng([*self.key, 1, int(axes[2][0])]).standard_normal((2, *image.shape))
-        return np.hypot(biased + self.noise * noise[0], self.noise * noise[1])
+        magnitude = np.hypot(biased + self.noise * noise[0], self.noise * noise[1])
+        return np.maximum(magnitude - 2 * self.noise, 0)

@@ -18,12 +18,11 @@ AnomalyMap = Callable[[Tensor, Tensor, Distance], Tensor]
 def norm95(residual: Tensor) -> Tensor:
     """Divide each image by its own 95th percentile and clip at 1, as in Eq. (9).
 
-    residual: (B, 1, H, W), non-negative. Returns (B, 1, H, W) in [0, 1]; the percentile is of the whole image, background
-    included, as the authors'. Where it is 0, pixels above 0 become 1 and the rest stays 0 (the authors divide by 0).
+    residual: (B, 1, H, W), non-negative. Returns (B, 1, H, W) in [0, 1]. The percentile is of the whole image,
+    background included, as the authors'. Where it is 0, pixels above 0 become 1 and the rest is 0 (they divide by 0).
     """
     percentile = residual.flatten(1).float().quantile(0.95, dim=1).view(-1, 1, 1, 1)
-    scaled = (residual / percentile.clamp(min=torch.finfo(residual.dtype).tiny)).clamp(max=1)
-    return torch.where(residual > 0, scaled, 0.0)
+    return (residual / percentile.clamp(min=torch.finfo(residual.dtype).tiny)).clamp(max=1)
 
 
 def residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import lpips
 import torch
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet, get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
@@ -56,10 +57,8 @@ class DenoiserFeatures:
 
     def features(self, ddpm: DDPM, image: Tensor) -> list[Tensor]:
         """Output of each encoder level's last block, highest resolution first."""
-        from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
-
         unet = ddpm.denoiser
-        if not isinstance(getattr(unet, "down_blocks", None), nn.ModuleList):
+        if not isinstance(unet, DiffusionModelUNet):
             raise ValueError(
                 f"perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is {type(unet).__name__}: "
                 "choose perceptual=lpips, lpips_random or none"
@@ -69,7 +68,7 @@ class DenoiserFeatures:
         h, levels = unet.conv_in(ddpm.encode(image)), []
         for block in unet.down_blocks:
             h, outputs = block(hidden_states=h, temb=embedding, context=None)
-            levels.append(outputs[-2] if block.downsampler is not None else outputs[-1])
+            levels.append(outputs[-1] if block.downsampler is None else outputs[-2])  # the downsampler's is last
         return levels
 
 

@@ -29,7 +29,7 @@ def strided_times(t: int, stride: int) -> list[int]:
 
 
 class Ancestral:
-    """The DDPM's own sampler, Eq. (2). Stride 1 is the paper's; a longer one skips times and is faster, not the same."""
+    """The DDPM's own sampler, Eq. (2). Stride 1 is the paper's; a longer one is faster and not the same."""
 
     def __init__(self, stride: int = 1) -> None:
         self.stride = stride

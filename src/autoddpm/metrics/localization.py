@@ -119,7 +119,9 @@ class LesionLocalization(Metric):
 def _scores(
     maps: np.ndarray, lesions: np.ndarray, chosen: np.ndarray, threshold: float, suffix: str, where: str
 ) -> dict[str, float | str]:
-    keys = [f"lesion/{key}{suffix}" for key in ("auprc", "max_dice", "grid_dice", "dice@healthy_fpr5", "best_threshold")]
+    keys = [
+        f"lesion/{key}{suffix}" for key in ("auprc", "max_dice", "grid_dice", "dice@healthy_fpr5", "best_threshold")
+    ]
     if not chosen.any():
         return dict.fromkeys(keys, f"no lesion slice in {where}")
     scores, lesion = maps[chosen], lesions[chosen].astype(bool)

@@ -1,19 +1,18 @@
-"""Lightning callbacks of training: averaged weights, the last checkpoint, progress, a picture."""
+"""Lightning callbacks of training: averaged weights, the last checkpoint, a picture."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
@@ -48,75 +47,6 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
 
 
-class TimeLeft(ProgressBar):
-    """One bar over the whole of training (or testing) with the time left; plain lines where there is no terminal."""
-
-    def __init__(self, line_every_s: float = 30.0) -> None:
-        super().__init__()
-        self.line_every_s = line_every_s
-        self._progress: Progress | None = None
-        self._lines_at = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start("train", int(trainer.estimated_stepping_batches), trainer.global_step)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        metrics = trainer.progress_bar_metrics
-        text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
-        self._show(trainer.global_step, text)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop()
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start(getattr(pl_module, "title", "test"), int(sum(trainer.num_test_batches)), 0)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._show(batch_idx + 1, "batches")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._stop()
-
-    def _start(self, title: str, total: int, done: int) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            disable=not console.is_terminal or not self.trainer.is_global_zero,
-            speed_estimate_period=300,
-        )
-        self._task = self._progress.add_task(title, total=total, completed=done, text="")
-        self._first, self._began = done, self._progress.get_time()
-        self._lines_at = self._began
-        self._progress.start()
-
-    def _show(self, done: int, text: str) -> None:
-        if not self._progress:
-            return
-        self._progress.update(self._task, completed=done, text=text)
-        now, task = self._progress.get_time(), self._progress.tasks[self._task]
-        if self._progress.disable and self.trainer.is_global_zero and now - self._lines_at >= self.line_every_s and done > self._first:
-            self._lines_at = now
-            left = (now - self._began) / (done - self._first) * (float(task.total or 0) - done)
-            print(f"{task.description} {done}/{task.total}, {left / 60:.1f} min left  {text}", flush=True)
-
-    def _stop(self) -> None:
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
-
 class ReconstructionPicture(Callback):
     """Writes a PNG of validation slices (top) and their reconstructions from noise level t (bottom), now and then.
 
@@ -134,7 +64,7 @@ class ReconstructionPicture(Callback):
         if self._validations % self.every_n_validations and trainer.global_step < trainer.max_steps:
             return
         batch = next(iter(_loaders(trainer.val_dataloaders)))
-        ddpm, image = pl_module.ddpm, batch.image[: self.slices].to(pl_module.device)
+        ddpm, image = cast(DDPM, pl_module.ddpm), batch.image[: self.slices].to(pl_module.device)
         noise = NoiseOf.batch(ddpm.noise, 0, batch.id[: self.slices], image, Stage.VALIDATION)
         x_hat = reconstruct(ddpm, Ancestral(stride=10), ddpm.encode(image), min(self.t, ddpm.schedule.T), noise)
         rows = [torch.cat(list(images[:, 0]), dim=1) for images in (image, ddpm.decode(x_hat))]

@@ -20,7 +20,9 @@ def build_ddpm(model: Mapping[str, Any]) -> DDPM:
     """The DDPM that a `conf/model` configuration (plain containers) describes."""
     ddpm = instantiate(model, _convert_="all")
     if not isinstance(ddpm, DDPM):
-        raise ValueError(f"model: expected a configuration of autoddpm.diffusion.ddpm.DDPM, got {model.get('_target_')}")
+        raise ValueError(
+            f"model: expected a configuration of autoddpm.diffusion.ddpm.DDPM, got {model.get('_target_')}"
+        )
     return ddpm
 
 
@@ -40,15 +42,19 @@ class TrainedDDPM:
     weights_hash: str
 
 
-def load_checkpoint(path: str | Path) -> TrainedDDPM:
+def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
     """Read a checkpoint of `src.train`, with its averaged weights, on the CPU and in evaluation mode.
 
     No code in the file is run: it is read with `weights_only`, and its configuration may name only classes of autoddpm
     and of MONAI's networks. Raises FileNotFoundError or ValueError, naming the file.
     """
+    if path is None:
+        raise ValueError("checkpoint: none given; name one of `python -m src.train`: checkpoint=FILE")
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint={path}: no such file. `python -m src.train` writes one to checkpoints/last.ckpt")
+        raise FileNotFoundError(
+            f"checkpoint={path}: no such file. `python -m src.train` writes one to checkpoints/last.ckpt"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         hyper_parameters, state, step = content["hyper_parameters"], content["state_dict"], content["global_step"]
@@ -58,16 +64,23 @@ def load_checkpoint(path: str | Path) -> TrainedDDPM:
         raise ValueError(f"{path}: not a checkpoint of autoddpm, or truncated ({reason})") from error
     for target in _targets(model):
         if not target.startswith(TRUSTED):
-            raise ValueError(f"{path}: its configuration names {target}, which is neither of autoddpm nor of MONAI's networks")
+            raise ValueError(
+                f"{path}: its configuration names {target}, which is neither of autoddpm nor of MONAI's networks"
+            )
     ddpm = build_ddpm(model)
     weights = {name.removeprefix("ddpm."): values for name, values in state.items() if name.startswith("ddpm.")}
     try:
         ddpm.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{path}: its weights are not those of the network it describes: {error}") from error
+        differences = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(
+            f"{path}: its weights are not those of the network it describes: {differences[0][:200]}"
+            + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
+        ) from error
     if broken := [name for name, values in weights.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: weights with NaN or infinity: {', '.join(broken[:3])}")
-    return TrainedDDPM(ddpm.eval().requires_grad_(False), model, data, step, path, file_hash(path))
+    ddpm = ddpm.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout without gradients
+    return TrainedDDPM(ddpm, model, data, step, path, file_hash(path))
 
 
 def check_compatible(trained: TrainedDDPM, size: int, test_subjects: Iterable[str], given: Mapping[str, Any]) -> None:
@@ -78,7 +91,9 @@ def check_compatible(trained: TrainedDDPM, size: int, test_subjects: Iterable[st
     """
     path, data = trained.path, trained.data
     if data["size"] != size:
-        raise ValueError(f"{path} was trained at {data['size']} px, these slices have {size}: set data.size={data['size']}")
+        raise ValueError(
+            f"{path} was trained at {data['size']} px, these slices have {size}: set data.size={data['size']}"
+        )
     if leaked := sorted(set(data["train_subjects"]) & set(test_subjects)):
         raise ValueError(
             f"{path} was trained on {len(leaked)} of the test subjects ({', '.join(leaked[:3])}): test on others, or "

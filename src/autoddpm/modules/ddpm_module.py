@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -86,4 +87,4 @@ class DDPMModule(LightningModule):
 def bins(T: int) -> Sequence[tuple[int, int]]:  # noqa: N803
     """The ranges (low, high] of t for which validation loss is logged, up to T."""
     edges = [edge for edge in BINS if edge < T] + [T]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

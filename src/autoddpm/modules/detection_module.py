@@ -23,6 +23,7 @@ class DetectionModule(LightningModule):
     ) -> None:
         super().__init__()
         self.detector, self.ddpm, self.maps, self.title = detector, ddpm, maps, title
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer slices than processes
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         if self.maps is None:

@@ -1,5 +1,6 @@
 """Run folders: their names, and the maps of an evaluation, written slice by slice so that a stop loses little."""
 
+import hashlib
 import json
 import os
 import re
@@ -23,8 +24,12 @@ def register_resolvers() -> None:
 
 
 def slug(text: str | None) -> str:
-    """A folder name that can be given back in an override unquoted; "default" for no overrides."""
-    return re.sub(r"[^A-Za-z0-9._+/-]", "_", text or "").strip("/") or "default"
+    """One folder's name that can be given back in an override unquoted; "default" for no overrides.
+
+    A file system takes names of 255 bytes: of a longer text the end gives way to its hash.
+    """
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text or "") or "default"
+    return name if len(name) <= 200 else f"{name[:190]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _weights_hash(path: str | None) -> str:
@@ -47,25 +52,29 @@ def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 class MapFolder:
-    """The parts of one evaluation, one file a batch, each written under a temporary name and renamed."""
+    """The parts of one evaluation, one file a batch, each written under a temporary name and renamed.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+    They lie in `folder/name-HASH`, the hash of `conditions`, all that the maps depend on: parts that were made under
+    other conditions are never mixed in.
+    """
+
+    def __init__(self, folder: Path, name: str, conditions: Mapping[str, Any]) -> None:
+        digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:8]
+        self.folder = folder / f"{name}-{digest}"
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, batch: Batch, detection: Detection, seconds: float) -> None:
         """Keep what the detector said of a batch; seconds: wall time of the whole batch."""
-        arrays = {
-            "id": np.array(batch.id),
+        images = {
             "image": batch.image,
             "lesion": batch.lesion,
             "anomaly_map": detection.anomaly_map,
             "reconstruction": detection.reconstruction,
-            "calls": detection.calls,
             **detection.stages,
         }
-        arrays = {name: a if isinstance(a, np.ndarray) else a.cpu().numpy() for name, a in arrays.items()}
-        arrays = {name: a[:, 0] if a.ndim == 4 else a for name, a in arrays.items()}
+        arrays = {name: values[:, 0].cpu().numpy() for name, values in images.items()}
+        arrays["id"] = np.array(batch.id)
+        arrays["calls"] = detection.calls.cpu().numpy()
         arrays["seconds"] = np.full(len(batch.id), seconds / len(batch.id))
         write_npz(self.folder / f"{time.time_ns()}-{os.getpid()}.npz", arrays)
 
@@ -92,12 +101,17 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays compressed, under a temporary name first."""
     temporary = path.with_suffix(".partial")
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     temporary.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, under a temporary name first. NaN is an error, not a value."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, under a temporary name first."""
     temporary = path.with_suffix(f".partial{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

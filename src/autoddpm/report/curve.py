@@ -12,6 +12,7 @@ from autoddpm.report.rows import Row
 from autoddpm.report.table import Column
 
 MARKERS = "osD^v"
+DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
 def noise_curve(
@@ -34,18 +35,18 @@ def noise_curve(
         for marker, (variant, points) in zip(MARKERS * len(lines), lines.items(), strict=False):
             name = f"{baselines[0].detector['name']}{f' [{variant}]' if variant else ''}"
             axes.plot(*zip(*sorted(points), strict=True), color=BASELINE, marker=marker, ms=3.2, lw=1.1, label=name)
-        for row in methods:
+        for dash, row in zip(DASHES * len(methods), methods, strict=False):
             value = row.metrics.get(column.key)
             if value is not None:
-                axes.axhline(value * column.scale, color=METHOD, lw=1.1, ls=(0, (5, 2)), label=row.title)
+                axes.axhline(value * column.scale, color=METHOD, lw=1.1, ls=dash, label=row.title)
         axes.set_ylim(bottom=0)
         if xs := sorted({row.detector[order] for row in baselines}):
             axes.set_xticks(xs if len(xs) <= 8 else xs[:: len(xs) // 8 + 1])
     legend = {name: line for axes in figure.axes for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
     if legend:
         figure.legend(
-            list(legend.values()), list(legend), loc="outside lower left", ncols=2, frameon=False, fontsize=7,
-            labelcolor=theme.ink,
+            list(legend.values()), list(legend), loc="outside lower left", frameon=False, fontsize=7,
+            labelcolor=theme.ink, ncols=1 if any(len(name) > 30 for name in legend) else 4,
         )  # fmt: skip
     return figure
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from autoddpm.report.examples import Example, Shown
 
 DPI = 200
-FONT, LETTER, LINE, LEFT = 7.5, 13, 27, 215  # points; and in pixels: a letter, a line, the margin for notes at the left
+FONT, LETTER, LINE, LEFT = 7.5, 12, 27, 215  # points; and in pixels: a letter, a line, the margin for notes at the left
 ANOMALY_COLOURS = "inferno"
 LESION, MASK = "#56B4E9", "#E69F00"  # blue and orange of Okabe and Ito: apart for every colour vision
 BASELINE, METHOD = "#3B8BC2", "#D55E00"
@@ -48,7 +48,7 @@ class Sheet:
         theme: Theme,
         foot: str = "",
     ) -> None:
-        wrapped = {column: fill(text, widths[column][0] // LETTER) for column, text in headings.items()}
+        wrapped = {column: _wrap(text.replace(" [", "\n["), widths[column][0]) for column, text in headings.items()}
         top = 22 + LINE * max(text.count("\n") + 1 for text in wrapped.values())
         self.widths, self.heights, self.theme = widths, heights, theme
         self.lefts = list(accumulate((w + gap for w, gap in widths), initial=LEFT))
@@ -116,10 +116,13 @@ def panel_size(image: NDArray[Any], wanted: int) -> int:
 
 def words(example: Example) -> str:
     """Size and id of an example, in lines that fit the left margin."""
-    width = (LEFT - 14) // LETTER
-    name = example.id if len(example.id) <= width else example.id.replace("/", "/\n")
-    lines = [f"{example.size_group} lesion", f"{example.pixels} pixels", *name.split("\n")]
-    return "\n".join(fill(line, width) for line in lines)
+    fits = len(example.id) * LETTER <= LEFT - 14
+    name = example.id if fits else example.id.replace("/", "/\n")
+    return _wrap(f"{example.size_group} lesion\n{example.pixels} pixels\n{name}", LEFT - 14)
+
+
+def _wrap(text: str, width: int) -> str:
+    return "\n".join(fill(line, width // LETTER) for line in text.split("\n"))
 
 
 def noise_paradox(

@@ -13,6 +13,7 @@ from autoddpm.report.methods import Method, disagreements
 from autoddpm.report.rows import Row
 
 UNDEFINED = "–"
+METHOD_WIDTH = 15
 TRACE = ("data_hash", "weights_hash", "commit", "seed", "device", "date")
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -136,12 +137,17 @@ def _line(cells: Iterable[str]) -> str:
 
 def print_table(table: Table, console: Console) -> None:
     """Print a table with its footnotes; plain text where the output is no terminal."""
-    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD)
-    drawn.add_column("Method", overflow="fold")
-    for column in table.columns:
-        drawn.add_column(Text(column.heading), justify="right")
+    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("Method", overflow="fold", min_width=METHOD_WIDTH)
+    widths = []
+    for n, column in enumerate(table.columns):
+        widths.append(max(map(len, [*column.heading.split(), *(cells[n].text for cells in table.cells)])))
+        drawn.add_column(Text(column.heading), justify="right", width=widths[-1])
     for row, cells in zip(table.rows, table.cells, strict=True):
         drawn.add_row(Text(row.title), *(Text(cell.text, style="bold" if cell.best else "") for cell in cells))
-    console.print(drawn)
+    needed = METHOD_WIDTH + sum(width + 2 for width in widths) + 2
+    if needed > console.width:  # Rich would leave out what does not fit
+        drawn.width = needed
+    console.print(drawn, crop=False)
     for footnote in table.footnotes:
         console.print(Text(footnote, style="bold red" if footnote.startswith("WARNING") else "dim"))

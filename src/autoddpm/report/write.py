@@ -69,10 +69,11 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _definitions(settings: Mapping[str, Any]) -> tuple[dict[str, Method], dict[str, list[Column]]]:
-    where = "report.methods"
+    methods, columns = {}, {}
     try:
-        methods = {key: Method(**value) for key, value in settings["methods"].items()}
-        columns = {}
+        for key, value in settings["methods"].items():
+            where = f"report.methods.{key}"
+            methods[key] = Method(**value)
         for group in ("tables", "figures"):
             for key, value in settings[group].items():
                 where = f"report.{group}.{key}"

@@ -24,8 +24,8 @@ class Simplex:
         self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
     ) -> Tensor:
         """keys: (B, 2), see `autoddpm.diffusion.random`. Returns (B, 1, H, W) float32 on the keys' device."""
-        seeds = random_words(keys, 2, stage, draw, t, repeat).cpu()
-        seeds = (seeds[:, 0] << 31 ^ seeds[:, 1]).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
+        words = random_words(keys, 2, stage, draw, t, repeat).cpu()
+        seeds = (words[:, 0] << 31 ^ words[:, 1]).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
         heights = torch.as_tensor(t).expand(len(keys)).tolist()
         fields = [self._field(seed, height, size) for seed, height in zip(seeds, heights, strict=True)]
         return torch.from_numpy(np.stack(fields)).float().unsqueeze(1).to(keys.device)

@@ -1,0 +1,82 @@
+"""Progress with the time left, over the whole of training or of an evaluation."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TimeLeft(ProgressBar):
+    """One bar over the whole of training (or testing) with the time left; plain lines where there is no terminal."""
+
+    def __init__(self, line_every_s: float = 30.0) -> None:
+        super().__init__()
+        self.line_every_s = line_every_s
+        self._progress: Progress | None = None
+        self._lines_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start("train", int(trainer.estimated_stepping_batches), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        metrics = trainer.progress_bar_metrics
+        text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
+        self._show(trainer.global_step, text)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(getattr(pl_module, "title", "test"), int(sum(trainer.num_test_batches)), 0)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        self._show(batch_idx + 1, "batches")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _start(self, title: str, total: int, done: int) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            disable=not console.is_terminal or not self.trainer.is_global_zero,
+            speed_estimate_period=300,
+        )
+        self._task = self._progress.add_task(title, total=total, completed=done, text="")
+        self._first, self._began = done, self._progress.get_time()
+        self._lines_at = self._began
+        self._progress.start()
+
+    def _show(self, done: int, text: str) -> None:
+        if not self._progress:
+            return
+        self._progress.update(self._task, completed=done, text=text)
+        now, task = self._progress.get_time(), self._progress.tasks[self._task]
+        if (
+            self._progress.disable
+            and self.trainer.is_global_zero
+            and now - self._lines_at >= self.line_every_s
+            and done > self._first
+        ):
+            self._lines_at = now
+            left = (now - self._began) / (done - self._first) * (float(task.total or 0) - done)
+            print(f"{task.description} {done}/{task.total}, {left / 60:.1f} min left  {text}", flush=True)
+
+    def _stop(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,41 @@
+"""What a result's record says of how it was made."""
+
+import datetime
+import inspect
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+
+
+def describe(thing: Any) -> dict[str, Any]:
+    """Name and plain settings of a detector, sampler or map function, for a result's record."""
+    if inspect.isfunction(thing) or hasattr(thing, "func"):
+        return {"name": getattr(thing, "func", thing).__name__}
+    settings = {name: getattr(thing, name, None) for name in inspect.signature(type(thing)).parameters}
+    plain = {name: value for name, value in settings.items() if isinstance(value, (bool, int, float, str))}
+    return {"name": type(thing).__name__, **plain}
+
+
+def environment(trainer: Trainer) -> dict[str, Any]:
+    """Commit, versions, device and date of a result."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False)
+    device = trainer.strategy.root_device
+    return {
+        "commit": commit.stdout.strip() or None,
+        "versions": {name: _version(name) for name in ("autoddpm", "torch", "lightning", "monai", "numpy")},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

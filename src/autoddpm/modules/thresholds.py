@@ -1,0 +1,77 @@
+"""Running a detector over a split, and thresholds calibrated on healthy validation slices."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+
+from autoddpm.data.datamodule import Role, SliceDataModule
+from autoddpm.metrics.localization import healthy_threshold
+from autoddpm.modules.checkpoint import TrainedDDPM
+from autoddpm.modules.detection_module import DetectionModule
+from autoddpm.modules.provenance import describe
+from autoddpm.modules.run_folder import MapFolder, write_json
+
+
+def run(
+    detector: Any,
+    trained: TrainedDDPM,
+    datamodule: SliceDataModule,
+    trainer: Trainer,
+    maps: MapFolder,
+    role: Role,
+    title: str,
+) -> None:
+    """Run a detector over the slices of a role that `maps` does not have yet; under DDP each rank does its share."""
+    done = maps.done()
+    trainer.strategy.barrier()
+    if set(datamodule.index(role)["id"]) - done:  # asked of all slices: a rank without any takes part all the same
+        loader = datamodule.loader(role, skip=done)
+        trainer.test(DetectionModule(detector, trained.ddpm, maps, title), loader, verbose=False)
+    trainer.strategy.barrier()
+
+
+class Thresholds:
+    """Values that healthy validation slices exceed in at most a given share of pixels, kept beside the checkpoint."""
+
+    def __init__(
+        self,
+        trained: TrainedDDPM,
+        datamodule: SliceDataModule,
+        trainer: Trainer,
+        folder: Path,
+        false_positive_rate: float,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        self.trained, self.datamodule, self.trainer, self.folder = trained, datamodule, trainer, folder
+        self.path = trained.path.with_suffix(".thresholds.json")
+        kept = ("weights_hash", "seed", "perceptual", "sampler", "precision", "size")
+        self.conditions = {key: provenance[key] for key in kept} | {
+            "data_hash": datamodule.hash("calibrate"),
+            "false_positive_rate": false_positive_rate,
+        }
+
+    def of(self, detector: Any, title: str) -> float:
+        """The threshold for this detector's anomaly map, read from the file or computed and added to it."""
+        conditions = self.conditions | {
+            "detector": describe(detector),
+            "anomaly_map": describe(detector.anomaly_map)["name"],
+        }
+        for entry in self._entries():
+            if entry["conditions"] == conditions:
+                return float(entry["threshold"])
+        maps = MapFolder(self.folder, "calibration", conditions)
+        run(detector, self.trained, self.datamodule, self.trainer, maps, "calibrate", title)
+        threshold = healthy_threshold(maps.merged()["anomaly_map"], conditions["false_positive_rate"])
+        self.trainer.strategy.barrier()
+        if self.trainer.is_global_zero:
+            write_json(self.path, [*self._entries(), {"threshold": threshold, "conditions": conditions}])
+            shutil.rmtree(maps.folder)
+        self.trainer.strategy.barrier()
+        return threshold
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else []

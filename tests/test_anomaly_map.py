@@ -1,0 +1,103 @@
+"""From image and reconstruction to a map: Eq. (9) and its parts."""
+
+import inspect
+
+import numpy as np
+import pytest
+import reference
+import torch
+from skimage.exposure import equalize_adapthist
+from tiny import images
+from tiny import one_thread as one_thread
+
+from autoddpm.detectors import anomaly_map
+from autoddpm.detectors.anomaly_map import clahe_residual, norm95, norm95_residual, perceptual, product, residual
+
+MAPS = [residual, clahe_residual, norm95_residual, perceptual, product]
+IMAGE, RECONSTRUCTION = images(3), images(3, seed=1)
+
+
+def squared(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a - b).square() + 0.1 * a  # not symmetric, to see the order of its arguments
+
+
+def test_all_maps_of_the_file_are_tested_here():
+    form = ["image", "reconstruction", "distance"]
+    functions = [function for _, function in inspect.getmembers(anomaly_map, inspect.isfunction)]
+    maps = [function for function in functions if list(inspect.signature(function).parameters) == form]
+    assert {one.__name__ for one in maps} == {one.__name__ for one in MAPS}
+
+
+def test_norm95_divides_by_numpys_percentile_of_each_image_and_clips_at_one():
+    difference = (IMAGE - RECONSTRUCTION).abs() * torch.tensor([0.1, 1.0, 7.0]).view(3, 1, 1, 1)
+    scaled = norm95(difference)
+    for i in range(3):
+        values = difference[i, 0].double().numpy()
+        np.testing.assert_allclose(scaled[i, 0].numpy(), np.clip(values / np.percentile(values, 95), 0, 1), atol=1e-6)
+        np.testing.assert_allclose(scaled[i, 0].numpy(), reference.norm95(values), atol=1e-6)
+    assert scaled.max() == 1
+
+
+def test_norm95_does_not_depend_on_the_scale_of_an_image_or_on_the_others():
+    difference = (IMAGE - RECONSTRUCTION).abs()
+    torch.testing.assert_close(norm95(1e-3 * difference), norm95(difference))
+    assert torch.equal(norm95(torch.cat([difference[:1], 1e6 * difference[1:]]))[:1], norm95(difference[:1]))
+
+
+def test_norm95_of_an_all_zero_image_is_zero():
+    assert torch.equal(norm95(torch.zeros(2, 1, 8, 8)), torch.zeros(2, 1, 8, 8))
+
+
+def test_norm95_of_a_constant_image_is_one():
+    assert torch.equal(norm95(torch.full((1, 1, 8, 8), 0.3)), torch.ones(1, 1, 8, 8))
+
+
+def test_norm95_of_a_few_pixels_on_nothing_makes_them_one_and_leaves_the_rest():
+    difference = torch.zeros(1, 1, 16, 16)
+    difference[..., 3, 4] = 0.2
+    assert torch.equal(norm95(difference), (difference > 0).float())
+
+
+def test_norm95_does_not_hide_a_nan():
+    difference = torch.ones(2, 1, 8, 8)
+    difference[0] = float("nan")
+    assert norm95(difference)[0].isnan().all()
+    assert norm95(difference)[1].isfinite().all()
+
+
+def test_the_residual_is_the_absolute_difference():
+    assert torch.equal(residual(IMAGE, RECONSTRUCTION, squared), (IMAGE - RECONSTRUCTION).abs())
+
+
+def test_the_perceptual_map_is_the_distance_of_the_reconstruction_and_the_image():
+    assert torch.equal(perceptual(IMAGE, RECONSTRUCTION, squared), squared(RECONSTRUCTION, IMAGE))
+
+
+def test_the_product_is_the_product_of_equation_9():
+    expected = norm95((IMAGE - RECONSTRUCTION).abs()) * squared(RECONSTRUCTION, IMAGE)
+    assert torch.equal(product(IMAGE, RECONSTRUCTION, squared), expected)
+    assert torch.equal(norm95_residual(IMAGE, RECONSTRUCTION, squared), norm95((IMAGE - RECONSTRUCTION).abs()))
+
+
+def test_clahe_is_the_difference_of_scikit_images_equalised_slices():
+    difference = clahe_residual(IMAGE, RECONSTRUCTION, squared)
+    for i in range(3):
+        one, other = (equalize_adapthist(x[i, 0].double().numpy()) for x in (IMAGE, RECONSTRUCTION))
+        np.testing.assert_allclose(difference[i, 0].numpy(), np.abs(one - other), atol=1e-6)
+
+
+@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.__name__)
+def test_every_map_looks_at_each_slice_alone(one):
+    together = one(IMAGE, RECONSTRUCTION, squared)
+    assert together.shape == IMAGE.shape
+    assert together.dtype == torch.float32
+    assert together.min() >= 0
+    for i in (2, 0):
+        assert torch.equal(together[i : i + 1], one(IMAGE[i : i + 1], RECONSTRUCTION[i : i + 1], squared))
+
+
+@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_every_map_of_equal_constant_images_is_zero(one, value):
+    image = torch.full((1, 1, 16, 16), value)
+    assert torch.equal(one(image, image.clone(), lambda a, b: (a - b).abs()), torch.zeros_like(image))
