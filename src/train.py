@@ -12,6 +12,7 @@ from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
 register_resolvers()
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger(__name__)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of training, evaluation and the verbs share: tiny slices in the real layouts, and the verbs themselves."""
+"""What the tests of training, evaluation and the verbs share: tiny slices in the real layouts, and the verbs."""
 
 import csv
 import importlib
@@ -142,7 +142,7 @@ Verb = Callable[..., Outcome]
 
 
 def call_verb(verb: str, *arguments: str) -> int:
-    """`python -m src.<verb> ARGUMENTS` in this process, which saves the seconds that a new one takes to import torch."""
+    """`python -m src.<verb> ARGUMENTS` in this process, which saves the seconds of importing torch again."""
     main = importlib.import_module(f"src.{verb}").main
     with untouched_process():
         sys.argv = [f"{verb}.py", "--config-path", str(CONF), *arguments]

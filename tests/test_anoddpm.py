@@ -72,9 +72,11 @@ def test_the_calls_it_states_are_the_calls_it_makes(sampler, t, calls):
 
 
 def test_the_reconstruction_is_clamped_and_the_input_left_alone():
-    before = BATCH.image.clone()
-    detection = AnoDDPM(short_ddpm(Constant(-3.0)), Ancestral(), NoPerceptual(), residual, t=T)(BATCH)
-    assert 0 <= detection.reconstruction.min() < detection.reconstruction.max() <= 1
+    before, x0 = BATCH.image.clone(), 2 * images(1, seed=2) - 1
+    ddpm = DDPM(KnowsTheImage(x0, short_schedule()), short_schedule(), Gaussian(), (0.0, 1.0))
+    detection = AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T)(BATCH)
+    torch.testing.assert_close(detection.reconstruction[:1], x0.clamp(min=0), atol=1e-5, rtol=0)
+    assert detection.reconstruction.min() == 0
     assert torch.equal(BATCH.image, before)
     assert detection.anomaly_map.dtype == torch.float32
     assert not detection.stages
@@ -119,11 +121,11 @@ def test_a_time_outside_the_schedule_is_refused_by_its_key(t):
 
 
 def test_a_network_that_gives_nan_ends_with_the_slices_names():
-    with pytest.raises(ValueError, match="a, b, c.*NaN"):
+    with pytest.raises(ValueError, match=r"a, b, c.*NaN"):
         AnoDDPM(short_ddpm(Constant(float("nan"))), Ancestral(), NoPerceptual(), product, t=3)(BATCH)
     image = BATCH.image.clone()
     image[1, 0, 3, 3] = float("nan")
-    with pytest.raises(ValueError, match="^b: .*NaN"):
+    with pytest.raises(ValueError, match=r"^b: .*NaN"):
         AnoDDPM(short_ddpm(Conv()), Ancestral(), NoPerceptual(), product, t=3)(Slices(image, BATCH.id))
 
 

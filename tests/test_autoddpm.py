@@ -57,12 +57,19 @@ def knowing() -> Recording:
 
 
 @pytest.mark.parametrize(
-    ("stride", "passes", "t", "t_resample"),
-    [(1, 5, 10, 6), (1, 1, 4, 12), (4, 5, 12, 6), (5, 3, 10, 7), (100, 2, 12, 9), (1, 2, 1, 1)],
+    ("stride", "passes", "t", "t_resample", "threshold"),
+    [
+        (1, 5, 10, 6, 0.2),
+        (1, 1, 4, 12, 0.2),
+        (4, 5, 12, 6, 0.2),
+        (5, 3, 10, 7, 0.2),
+        (100, 2, 12, 9, 0.7),
+        (1, 2, 1, 1, 0.05),
+    ],
 )
-def test_it_is_the_loop_of_section_3(stride, passes, t, t_resample):
-    settings = {"t": t, "t_resample": t_resample, "resample_steps": passes, "seed": 8, "use_uncertainty": False}
-    detection = detector(short_ddpm(Conv()), Ancestral(stride), **settings)(BATCH)
+def test_it_is_the_loop_of_section_3(stride, passes, t, t_resample, threshold):
+    settings = {"t": t, "t_resample": t_resample, "resample_steps": passes, "mask_threshold": threshold, "seed": 8}
+    detection = detector(short_ddpm(Conv()), Ancestral(stride), use_uncertainty=False, **settings)(BATCH)
     for i, slice_id in enumerate(BATCH.id):
         keys = slice_keys(8, [slice_id])
         first, second = (
@@ -79,7 +86,7 @@ def test_it_is_the_loop_of_section_3(stride, passes, t, t_resample):
             t_resample,
             passes,
             stride,
-            0.2,
+            threshold,
             3,
             lambda a, b: np.abs(a - b),
             first,
@@ -270,7 +277,7 @@ def test_a_setting_that_cannot_be_is_refused_by_its_key(settings, message):
 
 def test_a_network_that_gives_nan_ends_with_the_slices_names_and_is_not_taken_for_healthy():
     for settings in ({}, {"use_uncertainty": False}, {"mask_threshold": "percentile"}):
-        with pytest.raises(ValueError, match="a, b, c.*NaN"):
+        with pytest.raises(ValueError, match=r"a, b, c.*NaN"):
             detector(short_ddpm(Constant(float("nan"))), **settings)(BATCH)
 
 

@@ -148,7 +148,9 @@ def test_an_estimate_of_lower_precision_does_not_change_the_precision_of_the_cha
         def forward(self, x, timesteps):
             return super().forward(x, timesteps).bfloat16()
 
-    assert short_ddpm(Half()).p_sample(images(1), 3, 2, images(1)).dtype == torch.float32
+    ddpm = short_ddpm(Half())
+    assert ddpm.predict_eps(images(1), 3).dtype == torch.float32
+    assert ddpm.p_sample(images(1), 3, 2, images(1)).dtype == torch.float32
 
 
 def test_the_estimated_image_is_clipped_to_one_below_and_above_also_for_weights_of_another_range():

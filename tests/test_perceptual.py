@@ -20,6 +20,7 @@ from autoddpm.detectors.perceptual import (
 )
 from autoddpm.diffusion.ddpm import DDPM
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")  # of how lpips builds its backbone
 IMAGE, RECONSTRUCTION = images(3, side=32), images(3, side=32, seed=1)
 
 

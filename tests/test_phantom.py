@@ -158,7 +158,7 @@ def test_an_interrupted_drawing_leaves_nothing_and_can_be_repeated(stop, tmp_pat
 @pytest.mark.skipif(sys.platform != "linux", reason="the patch reaches forked processes only")
 def test_a_failure_in_another_process_ends_the_drawing_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(phantom, "_save", lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full")))
-    with pytest.raises(OSError, match="_0000.png: disk full"):
+    with pytest.raises(OSError, match=r"_0000\.png: disk full"):
         phantoms(tmp_path, **(FEW | {"processes": 2}))
     assert list(tmp_path.iterdir()) == []
 

@@ -42,7 +42,7 @@ class AnoDDPM:
         whole = reconstruction.isfinite().flatten(1).all(1).tolist()
         broken = [slice_id for slice_id, is_whole in zip(batch.id, whole, strict=True) if not is_whole]
         if broken:
-            raise ValueError(f"{', '.join(broken)}: the reconstruction holds NaN: the image or the model's weights do too")
+            raise ValueError(f"{', '.join(broken)}: the reconstruction holds NaN, as the image or the weights must")
         anomaly_map = self.anomaly_map(batch.image, reconstruction, lambda a, b: self.perceptual(self.ddpm, a, b))
         calls = torch.full((len(batch.image),), len(self.sampler.times(self.t)) - 1)
         return Detection(anomaly_map, reconstruction, calls)

@@ -129,7 +129,7 @@ def _load(path: Path) -> nn.Module:
     expected = {}
     for name, values in network.net.state_dict().items():
         layer = name.split(".", 1)[1]  # slice3.5.squeeze.weight -> features.5.squeeze.weight
-        if f"features.{layer}" not in state:
+        if not isinstance(state, dict) or f"features.{layer}" not in state:
             raise ValueError(f"{path}: has no features.{layer}: not the weights of torchvision's SqueezeNet 1.1")
         if state[f"features.{layer}"].shape != values.shape:
             raise ValueError(f"{path}: features.{layer} has another shape than in SqueezeNet 1.1")

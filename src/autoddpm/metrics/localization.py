@@ -65,7 +65,9 @@ def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
     scores = np.ravel(scores)
     if not len(scores) or not np.isfinite(scores).all():
         raise ValueError("cannot calibrate a threshold: the healthy anomaly maps are empty or hold NaN or infinity")
-    allowed = min(int(false_positive_rate * len(scores)), len(scores) - 1)
+    allowed = int(false_positive_rate * len(scores))
+    allowed += (allowed + 1) / len(scores) <= false_positive_rate  # 0.29 * 100 is below 29
+    allowed = min(allowed, len(scores) - 1)
     return float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed])
 
 
@@ -107,6 +109,8 @@ class LesionLocalization(Metric):
         maps, lesions, group = (
             dim_zero_cat(state).cpu().numpy() for state in (self.anomaly_map, self.lesion, self.group)
         )
+        if not np.isfinite(maps).all():
+            raise ValueError("an anomaly map holds NaN or infinity: no metric is defined on it")
         threshold = float(self.threshold)
         values = _scores(maps, lesions, group != HEALTHY, threshold, "", "the test set")
         for index, name in enumerate(GROUPS[1:], start=1):

@@ -41,7 +41,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
-        is_due = step % self.every_n_steps == 0 or step == trainer.max_steps
+        is_due = step > 0 and (step % self.every_n_steps == 0 or step == trainer.max_steps)
         if is_due and step != self._saved_at:
             self._saved_at = step
             trainer.save_checkpoint(self.path)

@@ -85,6 +85,7 @@ def evaluate(
         "thresholds": {"mask_threshold": mask_threshold, "healthy_fpr5": threshold},
         "provenance": provenance | environment(trainer),
     }
+    trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", config)
         write_npz(folder / "maps.npz", {k: v for k, v in arrays.items() if k not in ("calls", "seconds")})

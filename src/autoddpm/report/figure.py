@@ -53,7 +53,8 @@ class Sheet:
         self.widths, self.heights, self.theme = widths, heights, theme
         self.lefts = list(accumulate((w + gap for w, gap in widths), initial=LEFT))
         self.tops = list(accumulate((h + gap for h, gap in heights), initial=top))
-        self.size = (self.lefts[-1], self.tops[-1] + 2 * LINE)
+        key_ends = LEFT + sum(86 + LETTER * len(text) for text in key) + LETTER * len(foot)
+        self.size = (max(self.lefts[-1], key_ends), self.tops[-1] + 2 * LINE)
         self.figure = Figure(figsize=(self.size[0] / DPI, self.size[1] / DPI), dpi=DPI, facecolor=theme.paper)
         for column, text in wrapped.items():
             self.text(self.lefts[column] + widths[column][0] / 2, top - 10, text, va="bottom", ha="center")
@@ -61,7 +62,7 @@ class Sheet:
         for text, colour in key.items():
             self.figure.add_artist(Line2D(*self._at([x, x + 36], [y, y]), color=colour, lw=1.2))
             self.text(x + 46, y, text, va="center", ha="left")
-            x += 46 + LETTER * len(text) + 40
+            x += 86 + LETTER * len(text)
         self.text(x, y, foot, va="center", ha="left")
 
     def axes(self, row: int, column: int, width: int | None = None) -> Axes:

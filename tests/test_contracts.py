@@ -1,0 +1,290 @@
+"""Contracts: what lies under conf/ builds, and every command that is promised somewhere composes."""
+
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import CONF, ROOT, Verb, choices, compose_config
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torchmetrics import Metric
+
+from autoddpm.data.datamodule import SliceDataModule
+from autoddpm.diffusion.random import Draw, Stage, slice_keys
+from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.modules.ddpm_module import DDPMModule
+
+VERBS = ("train", "evaluate", "report")
+PARAMETERS = {"paper": 18_040_449, "small": 1_096_161}  # stated in conf/model
+EXAMPLE = "detector=mine"  # the README's, which is not there
+GIVEN = {"self", "ddpm", "sampler", "perceptual", "anomaly_map"}  # to a detector, by src.evaluate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def model_of(name: str) -> dict:
+    model = OmegaConf.to_container(compose_config("train", f"model={name}").model, resolve=True)
+    assert isinstance(model, dict)
+    return model
+
+
+def paths_of(folder: Path) -> list[str]:
+    return [f"paths.{key}={folder / key}" for key in ("data", "prepared", "phantoms", "runs")]
+
+
+# what lies under conf/
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_a_model_has_its_stated_size_and_runs_and_predicts_nothing_before_training(name: str) -> None:
+    ddpm = build_ddpm(model_of(name)).eval()
+    if name in PARAMETERS:
+        assert sum(p.numel() for p in ddpm.parameters()) == PARAMETERS[name]
+        assert f"{PARAMETERS[name] / 1e6:.1f} M" in (CONF / "model" / f"{name}.yaml").read_text().splitlines()[0]
+    keys = slice_keys(0, ["a"])
+    x0 = ddpm.encode(torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    eps = ddpm.noise(keys, (32, 32), Stage.TRAINING, Draw.FORWARD)
+    with torch.no_grad():
+        loss = ddpm.loss(x0, torch.tensor([500]), eps)
+    torch.testing.assert_close(loss, eps.square().mean().view(1))  # the last layer begins at 0
+    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (-1, 1, 1000)
+
+
+def test_the_paper_s_network_is_the_one_of_its_authors() -> None:
+    denoiser = model_of("paper")["denoiser"]
+    assert denoiser["channels"] == [128, 256, 256]
+    assert denoiser["attention_levels"] == [False, True, True]
+    assert (denoiser["num_res_blocks"], denoiser["num_head_channels"], denoiser["include_fc"]) == (1, 256, False)
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path) -> None:
+    cfg = compose_config("train", f"data={name}", *paths_of(tmp_path))
+    datamodule = instantiate(cfg.data, _convert_="all")
+    assert isinstance(datamodule, SliceDataModule)
+    assert set(datamodule.roles["test"]) <= set(datamodule.sources)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", choices("detector"))
+def test_a_detector_s_file_is_flat_and_names_just_the_arguments_of_its_constructor(name: str) -> None:
+    written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
+    assert written.pop("_partial_") is True
+    constructor = inspect.signature(get_class(written.pop("_target_")))
+    assert set(written) == set(constructor.parameters) - GIVEN
+    assert not any(isinstance(value, (dict, list)) for value in written.values())
+    defaults = {key: constructor.parameters[key].default for key in written if key != "seed"}
+    assert {key: value for key, value in written.items() if key != "seed"} == defaults
+
+
+@pytest.mark.parametrize("anomaly_map", choices("anomaly_map"))
+@pytest.mark.parametrize("detector", choices("detector"))
+def test_every_detector_builds_and_runs_with_every_anomaly_map(detector: str, anomaly_map: str) -> None:
+    cfg = compose_config(
+        "evaluate", f"detector={detector}", f"anomaly_map={anomaly_map}", "perceptual=none", "sampler.stride=100"
+    )
+    if "mask_threshold" in cfg.detector:
+        cfg.detector.mask_threshold = 0.1
+    ddpm = build_ddpm(model_of("tiny")).eval()
+    parts = {key: instantiate(cfg[key]) for key in ("sampler", "perceptual", "anomaly_map")}
+    batch = type("Slices", (), {"image": torch.rand(2, 1, 32, 32), "id": ["a", "b"]})
+    detection = instantiate(cfg.detector)(ddpm=ddpm, **parts)(batch)
+    assert detection.anomaly_map.shape == detection.reconstruction.shape == batch.image.shape
+    assert detection.anomaly_map.min() >= 0
+    assert detection.anomaly_map.isfinite().all()
+
+
+@pytest.mark.parametrize("name", choices("noise"))
+def test_a_noise_gives_every_slice_its_own(name: str) -> None:
+    noise = instantiate(compose_config("train", f"noise={name}").noise)
+    eps = noise(slice_keys(0, ["a", "b"]), (16, 16), Stage.TRAINING, Draw.FORWARD)
+    assert eps.shape == (2, 1, 16, 16)
+    assert not torch.equal(eps[0], eps[1])
+
+
+@pytest.mark.parametrize("name", choices("sampler"))
+def test_a_sampler_goes_from_t_to_0_in_falling_times(name: str) -> None:
+    times = instantiate(compose_config("evaluate", f"sampler={name}").sampler).times(200)
+    assert times == list(range(200, -1, -1))
+
+
+@pytest.mark.parametrize("name", choices("perceptual"))
+def test_a_perceptual_distance_builds_or_says_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cfg = compose_config("evaluate", f"perceptual={name}").perceptual
+    if name == "lpips":
+        with pytest.raises(InstantiationException, match=r"perceptual=denoiser.*perceptual=lpips_random"):
+            instantiate(cfg)
+        return
+    distance = instantiate(cfg)
+    assert distance.name.startswith(name)
+    a, b = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        assert distance(build_ddpm(model_of("tiny")), a, b).shape == a.shape
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+@pytest.mark.parametrize("name", choices("trainer"))
+def test_a_trainer_builds_and_leaves_sharding_to_the_data_module(name: str, verb: str) -> None:
+    here = ["trainer.accelerator=cpu", "trainer.devices=1"]  # this machine may have no accelerator
+    cfg = compose_config(verb, f"trainer={name}", *here).trainer
+    assert cfg.use_distributed_sampler is False
+    assert isinstance(instantiate(cfg), Trainer)
+
+
+@pytest.mark.parametrize("name", choices("logger"))
+def test_a_logger_builds_and_writes_into_the_run_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip({"csv": "csv"}.get(name, name))
+    cfg = compose_config("train", f"logger={name}", f"hydra.run.dir={tmp_path}", hydra=True)
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    HydraConfig.instance().set_config(cfg)
+    (logger,) = instantiate(cfg.logger).values()
+    assert isinstance(logger, Logger)
+    assert str(logger.save_dir).startswith(str(tmp_path))
+
+
+def test_the_metrics_and_callbacks_of_the_verbs_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    for verb in ("train", "evaluate"):
+        cfg = compose_config(verb, f"hydra.run.dir={tmp_path}", hydra=True)
+        cfg.hydra.runtime.output_dir = str(tmp_path)
+        HydraConfig.instance().set_config(cfg)
+        assert all(isinstance(callback, Callback) for callback in instantiate(cfg.callbacks).values())
+    metrics = instantiate(cfg.metrics)
+    assert all(isinstance(metric, Metric) for metric in metrics.values())
+    assert not any(metric.sync_on_compute for metric in metrics.values())  # each process has the maps of all
+
+
+def test_the_module_s_settings_are_the_arguments_of_its_constructor() -> None:
+    arguments = set(inspect.signature(DDPMModule).parameters) - {"model", "data"}
+    assert set(compose_config("train").module) - {"_target_"} == arguments
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_an_experiment_composes_with_every_verb_and_names_itself(name: str, verb: str) -> None:
+    cfg = compose_config(verb, f"+experiment={name}")
+    assert cfg.name == name
+    OmegaConf.to_container(cfg.report if verb == "report" else cfg.data, resolve=True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_defaults_list_names_an_experiment(verb: str) -> None:
+    defaults = yaml.safe_load((CONF / f"{verb}.yaml").read_text())["defaults"]
+    assert not any("experiment" in entry for entry in defaults if isinstance(entry, dict))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_every_target_in_conf_can_be_imported(path: Path) -> None:
+    for target in re.findall(r"_target_:\s*(\S+)", path.read_text()):
+        module, name = target.rsplit(".", 1)
+        assert hasattr(__import__(module, fromlist=[name]), name), target
+
+
+# every command that is promised somewhere
+
+
+def commands() -> Iterator[tuple[Path, str]]:
+    """Every `python -m src.VERB ...` of the recipes, the README and conf/ itself, with its file."""
+    recipes = (path for path in ROOT.glob("experiments/**/*") if path.suffix in (".sh", ".md"))
+    for path in (ROOT / "README.md", *recipes, *CONF.rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ") if path.is_file() else ""
+        variables = dict(re.findall(r'^(\w+)="?([^"\s#]+)"?', text, re.MULTILINE))
+        for command in re.findall(r"python -m src\.\w+[^\n`#]*", text):
+            command = re.split(r"\s{3,}|[;|>]|\.$| \.\.\.", command)[0]  # what follows is explanation
+            if EXAMPLE not in command:
+                yield path, substitute(command, variables)
+
+
+def substitute(command: str, variables: dict[str, str]) -> str:
+    """Put in the shell variables that the script sets itself, and the default of those that it may be given."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match[1] or match[3], match[2]
+        return substitute(variables[name], variables) if name in variables else default or "X"
+
+    return re.sub(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))", value, command)
+
+
+COMMANDS = sorted({(str(path.relative_to(ROOT)), command) for path, command in commands()})
+
+
+@pytest.mark.parametrize(("source", "command"), COMMANDS)
+def test_every_promised_command_composes(source: str, command: str) -> None:
+    _, _, module, *arguments = shlex.split(command)
+    overrides = [argument.replace("=...", "=X") for argument in arguments if not argument.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    assert len(jobs) == 1 or "-m" in arguments or "--multirun" in arguments
+    for job in jobs:
+        cfg = compose_config(module.removeprefix("src."), *job)
+        assert isinstance(cfg, DictConfig)
+        assert cfg.name == (dict(o.split("=", 1) for o in job).get("+experiment") or cfg.name)
+
+
+def test_the_recipes_of_the_repository_are_among_the_commands() -> None:
+    sources = {source for source, _ in COMMANDS}
+    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/run.sh")} <= sources
+    assert {"conf/train.yaml", "conf/evaluate.yaml", "conf/report.yaml"} <= sources
+
+
+def test_a_script_s_variables_are_put_into_its_commands() -> None:
+    variables = {"checkpoint": "runs/$name/last.ckpt", "perceptual": "${1:-denoiser}", "name": "ixi"}
+    command = "python -m src.evaluate checkpoint=$checkpoint perceptual=${perceptual} t=${2:-50}"
+    expected = "python -m src.evaluate checkpoint=runs/ixi/last.ckpt perceptual=denoiser t=50"
+    assert substitute(command, variables) == expected
+
+
+# the verbs' own words
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_explains_the_choices_and_shows_the_way(name: str, verb: Verb) -> None:
+    outcome = verb(name, "--help")
+    assert outcome.code == 0
+    assert f"python -m src.{name}" in outcome.out
+    groups = {"train": ("data", "model", "noise", "trainer", "logger"), "report": ()}.get(
+        name, ("data", "detector", "sampler", "perceptual", "anomaly_map", "trainer")
+    )
+    for group in groups:
+        assert re.search(rf"^\s*{group}: {', '.join(choices(group))}\s*$", outcome.out, re.MULTILINE), group
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "module.learning_rate=1e-3"), "Key 'learning_rate' is not in struct"),
+        (("train", "model=huge"), "Could not find 'model/huge'"),
+        (("evaluate", "detector=autodpm"), "Could not find 'detector/autodpm'"),
+        (("evaluate", "detector.tt=50"), "Key 'tt' is not in struct"),
+        (("report", "report.slides=[a]"), "Key 'slides' is not in struct"),
+        (("train", "+experiment=ixy"), "Could not find 'experiment/ixy'"),
+    ],
+)
+def test_a_misspelt_key_or_choice_is_refused_in_hydra_s_words(
+    arguments: tuple[str, ...], words: str, verb: Verb
+) -> None:
+    outcome = verb(*arguments)
+    assert outcome.code == 1
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    if "Could not find" in words:
+        assert "Available options" in outcome.err

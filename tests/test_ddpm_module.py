@@ -1,0 +1,337 @@
+"""What the training module feeds to the loss, how it weighs the validation loss, and the callbacks of training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose_config
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
+from PIL import Image
+from scipy.stats import kstest
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import autoddpm.modules.ddpm_module as ddpm_module
+from autoddpm.data.slices import Batch
+from autoddpm.modules.callbacks import EMA, LastCheckpoint, ReconstructionPicture
+from autoddpm.modules.ddpm_module import DDPMModule, bins
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IDS = [f"s/{number:02d}" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def model() -> dict[str, Any]:
+    model = OmegaConf.to_container(compose_config("train", "model=tiny").model, resolve=True)
+    assert isinstance(model, dict)
+    return model
+
+
+def batch_of(ids: list[str], epoch: int = 0, size: int = 16) -> Batch:
+    """Slices whose images are functions of their ids."""
+    images = [torch.rand(1, size, size, generator=torch.Generator().manual_seed(int(i[2:]))) for i in ids]
+    image = torch.stack(images)
+    return Batch(image, torch.zeros_like(image, dtype=torch.bool), ids, torch.full((len(ids),), epoch))
+
+
+class Spy:
+    """Stands in for the loss of a DDPM and keeps what it was given; the loss is t, so that it can be followed."""
+
+    def __init__(self) -> None:
+        self.x0: list[Tensor] = []
+        self.t: list[Tensor] = []
+        self.eps: list[Tensor] = []
+
+    def __call__(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        self.x0.append(x0)
+        self.t.append(t)
+        self.eps.append(eps)
+        return t.float()
+
+
+def spied(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[DDPMModule, Spy, dict]:
+    """A module whose loss is spied on, the spy, and all that it logs, by name: (value, number of slices)."""
+    module, spy, logged = DDPMModule(model, data={}, **settings), Spy(), {}
+    monkeypatch.setattr(module.ddpm, "loss", spy)
+    monkeypatch.setattr(
+        module,
+        "log",
+        lambda name, value, batch_size, **_: logged.setdefault(name, []).append((float(value), batch_size)),
+    )
+    return module, spy, logged
+
+
+def mean(values: list[tuple[float, int]]) -> float:
+    return sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
+
+
+# the training step
+
+
+def test_the_loss_is_of_images_in_the_models_range(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    batch = batch_of(IDS[:3])
+    module.training_step(batch, 0)
+    assert torch.equal(spy.x0[0], 2 * batch.image - 1)
+    module.validation_step(batch, 0)
+    assert torch.equal(spy.x0[1], 2 * batch.image - 1)
+
+
+def test_the_logged_and_returned_loss_is_the_mean_over_the_batch(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy, logged = spied(model, monkeypatch)
+    loss = module.training_step(batch_of(IDS[:5]), 0)
+    assert float(loss) == float(spy.t[0].float().mean())
+    assert logged["train/loss"] == [(float(loss), 5)]
+
+
+def test_training_times_are_uniform_over_1_to_T(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
+    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    for epoch in range(60):
+        module.training_step(batch_of(IDS, epoch, size=2), 0)
+    t = torch.cat(spy.t).numpy()
+    assert 1 <= t.min() < 10
+    assert 990 < t.max() <= 1000
+    assert kstest((t - 0.5) / 1000, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("u", "t"), [(2.0**-33, 1), (1 - 2.0**-33, 1000)])
+def test_the_extreme_times_are_1_and_T(  # noqa: N802
+    u: float, t: int, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    monkeypatch.setattr(ddpm_module, "uniform", lambda keys, count, *_: torch.full((len(keys), count), u).double())
+    module.training_step(batch_of(IDS[:1]), 0)
+    assert spy.t[0].tolist() == [t]
+
+
+def test_noise_and_time_differ_between_slices_epochs_and_seeds(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    for epoch in range(3):
+        module.training_step(batch_of(IDS[:4], epoch), 0)
+    other, other_spy, _ = spied(model, monkeypatch, augmentation=False, seed=1)
+    other.training_step(batch_of(IDS[:4]), 0)
+    eps = torch.cat([*spy.eps, *other_spy.eps]).flatten(1)
+    correlation = np.corrcoef(eps.numpy()) - np.eye(len(eps))
+    assert abs(correlation).max() < 0.3  # 256 pixels: a standard deviation of 1/16
+    assert len(set(torch.cat([*spy.t, *other_spy.t]).tolist())) > 12
+
+
+def test_augmentation_differs_between_epochs_and_can_be_switched_off(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy, _ = spied(model, monkeypatch)
+    for epoch in (0, 1, 1):
+        module.training_step(batch_of(IDS[:4], epoch), 0)
+    first, second, again = spy.x0
+    assert torch.equal(second, again)
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(first, 2 * batch_of(IDS[:4]).image - 1, strict=True))
+
+
+def test_what_a_slice_is_trained_with_does_not_depend_on_its_batch(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy, _ = spied(model, monkeypatch)
+    module.training_step(batch_of(IDS[:5], epoch=2), 0)
+    module.training_step(batch_of([IDS[9], IDS[3]], epoch=2), 7)
+    assert torch.equal(spy.t[0][3], spy.t[1][1])
+    assert torch.equal(spy.eps[0][3], spy.eps[1][1])
+    torch.testing.assert_close(spy.x0[0][3], spy.x0[1][1], atol=1e-6, rtol=0)
+
+
+def test_the_initial_weights_are_a_function_of_the_seed_alone(model: dict[str, Any]) -> None:
+    def weights(seed: int) -> Tensor:
+        torch.rand(1)  # moves the global stream
+        return torch.cat([p.flatten() for p in DDPMModule(model, data={}, seed=seed).parameters()])
+
+    state = torch.random.get_rng_state()
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+    torch.random.set_rng_state(state)
+    DDPMModule(model, data={})
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# the validation step
+
+
+def test_the_bins_cover_1_to_T_without_gap_or_overlap() -> None:  # noqa: N802
+    assert bins(1000) == [(0, 50), (50, 100), (100, 200), (200, 300), (300, 500), (500, 1000)]
+    assert bins(100) == [(0, 50), (50, 100)]
+    assert bins(2000)[-1] == (1000, 2000)
+    assert bins(20) == [(0, 20)]
+
+
+def test_the_validation_loss_is_the_mean_over_all_times_and_its_bins_are_told_apart(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy, logged = spied(model, monkeypatch)
+    module.validation_step(batch_of(IDS[:7]), 0)
+    module.validation_step(batch_of(IDS[7:9]), 1)
+    names = {f"val/loss_t{low + 1:04d}-{high:04d}": (low, high) for low, high in bins(1000)}
+    assert set(logged) == {*names, "val/loss"}
+    expected = 0.0
+    for index, (name, (low, high)) in enumerate(names.items()):
+        t = torch.cat(spy.t[index :: len(names)])
+        assert len(t) == 9
+        assert low < t.min()
+        assert t.max() <= high
+        assert mean(logged[name]) == pytest.approx(float(t.float().mean()), rel=1e-6)
+        expected += float(t.float().mean()) * (high - low) / 1000
+    assert mean(logged["val/loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_validation_loss_does_not_depend_on_the_batches_nor_on_the_global_stream(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, spy, logged = spied(model, monkeypatch)
+    together.validation_step(batch_of(IDS[:6]), 0)
+    alone, other_spy, other_logged = spied(model, monkeypatch)
+    torch.rand(5)
+    for number in range(6):
+        alone.validation_step(batch_of(IDS[number : number + 1], epoch=3), number)
+    assert torch.equal(torch.cat(spy.eps).view(6, 6, -1), torch.cat(other_spy.eps).view(6, 6, -1).transpose(0, 1))
+    assert mean(logged["val/loss"]) == pytest.approx(mean(other_logged["val/loss"]), rel=1e-6)
+
+
+# callbacks
+
+
+class Line(LightningModule):
+    """Learns one number; the quickest thing to train. Its `weights` are those after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([5.0], dtype=torch.float64))
+        self.weights: list[float] = []
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.weight * batch).square().mean()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None: ...
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Watch(Callback):
+    """Keeps the weight after each step and each validation's, as other callbacks see them."""
+
+    def __init__(self) -> None:
+        self.trained: list[float] = []
+        self.validated: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.trained.append(float(pl_module.weight))
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.validated.append(float(pl_module.weight))
+
+
+def fit(folder: Path, callbacks: list[Any], max_steps: int = 5, **settings: Any) -> Trainer:
+    settings = {"max_steps": max_steps, "accelerator": "cpu", "devices": 1, "logger": False} | settings
+    trainer = Trainer(
+        callbacks=callbacks, enable_checkpointing=settings.pop("enable_checkpointing", False), default_root_dir=folder,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **settings,
+    )  # fmt: skip
+    loader = DataLoader(torch.ones(20, dtype=torch.float64), batch_size=4)
+    trainer.fit(Line(), loader, loader if settings.get("val_check_interval") else None)
+    return trainer
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.2])
+def test_the_average_warms_up_as_its_formula_says(decay: float, tmp_path: Path) -> None:
+    watch = Watch()
+    fit(tmp_path, [watch, EMA(decay), LastCheckpoint(tmp_path, every_n_steps=100)])
+    average = watch.trained[0]  # the first is taken over whole
+    for n, weight in enumerate(watch.trained[1:], start=1):
+        d = min(decay, (1 + n) / (10 + n))
+        average = d * average + (1 - d) * weight
+    content = torch.load(tmp_path / "last.ckpt")
+    assert float(content["state_dict"]["weight"]) == pytest.approx(average, rel=1e-9)
+    assert float(content["current_model_state"]["weight"]) == watch.trained[-1]
+    assert average != pytest.approx(watch.trained[-1], rel=1e-3)
+
+
+def test_validation_sees_the_average_and_training_goes_on_with_its_own_weights(tmp_path: Path) -> None:
+    with_validation, without = Watch(), Watch()
+    fit(tmp_path, [with_validation, EMA()], val_check_interval=2, check_val_every_n_epoch=None, limit_val_batches=1)
+    fit(tmp_path, [without, EMA()])
+    assert with_validation.trained == without.trained
+    w1, w2 = with_validation.trained[:2]
+    assert with_validation.validated[0] == pytest.approx(2 / 11 * w1 + 9 / 11 * w2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "accumulate", "expected"), [(5, 1, [2, 4, 5]), (4, 1, [2, 4]), (1, 1, [1]), (3, 2, [2, 3])]
+)
+def test_the_last_checkpoint_is_written_at_multiples_and_at_the_end_and_each_once(
+    max_steps: int, accumulate: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    original = Trainer.save_checkpoint
+
+    def save(trainer: Trainer, path: Path, *rest: Any) -> None:
+        saved.append(trainer.global_step)
+        assert Path(path) == tmp_path / "last.ckpt"
+        original(trainer, path, *rest)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", save)
+    fit(tmp_path, [LastCheckpoint(tmp_path, every_n_steps=2)], max_steps, accumulate_grad_batches=accumulate)
+    assert saved == expected
+    assert torch.load(tmp_path / "last.ckpt")["global_step"] == max_steps
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(model: dict[str, Any]) -> None:
+    module = DDPMModule(model, data={}, lr=0.1, warmup_steps=4)
+    module._trainer = type("T", (), {"estimated_stepping_batches": 20})()
+    configured = module.configure_optimizers()
+    factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    assert configured["lr_scheduler"]["interval"] == "step"
+    assert [factor(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    falling = [factor(step) for step in range(4, 21)]
+    assert falling == sorted(falling, reverse=True)
+    assert factor(12) == pytest.approx(0.5)
+    assert factor(20) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.fixture
+def picture_of(model: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
+    """Writes the picture after a validation at some step and gives the files that are there."""
+    module = DDPMModule(model, data={})
+
+    def write(callback: ReconstructionPicture, step: int, max_steps: int = 100) -> list[Path]:
+        trainer = type("T", (), {
+            "sanity_checking": False, "is_global_zero": True, "global_step": step, "max_steps": max_steps,
+            "val_dataloaders": [[batch_of(IDS[:3])]],
+        })()  # fmt: skip
+        callback.on_validation_epoch_end(trainer, module)
+        return sorted(path for path in tmp_path.iterdir())
+
+    yield write
+
+
+def test_a_picture_shows_slices_above_their_reconstructions(picture_of: Any, tmp_path: Path) -> None:
+    (path,) = picture_of(ReconstructionPicture(tmp_path, every_n_validations=1, slices=2, t=20), 8)
+    pixels = np.asarray(Image.open(path))
+    assert path.name == "reconstruction_step0000008.png"
+    assert pixels.shape == (32, 32)  # two slices of 16 x 16, twice
+    image = (batch_of(IDS[:2]).image[:, 0].numpy() * 255).round().astype(np.uint8)
+    assert np.array_equal(pixels[:16], np.concatenate(list(image), axis=1))
+    assert not np.array_equal(pixels[16:], pixels[:16])
+
+
+def test_a_picture_comes_every_so_many_validations_and_after_the_last_step(picture_of: Any, tmp_path: Path) -> None:
+    callback = ReconstructionPicture(tmp_path, every_n_validations=2, slices=1, t=10)
+    counts = [len(picture_of(callback, step)) for step in (10, 20, 30, 40, 100)]
+    assert counts == [0, 1, 1, 2, 3]
