@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> None:
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
         datamodule.setup("fit")
+        datamodule.train_dataloader()  # refuses to be without a training slice
         data = {
             "hash": datamodule.hash("train"),
             "size": datamodule.size,

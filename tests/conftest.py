@@ -33,13 +33,21 @@ TINY_EVALUATION = ("data.size=32", "perceptual=denoiser", "sampler.stride=10", "
 TINY_AUTODDPM = (*TINY_EVALUATION, "detector=autoddpm", "detector.t_resample=20", "detector.resample_steps=2")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
+@contextmanager
+def single_thread() -> Iterator[None]:
     """Tiny networks are fastest on one thread, and repeat themselves exactly."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with single_thread():
+        yield
 
 
 def compose_config(verb: str, *overrides: str, hydra: bool = False) -> DictConfig:
@@ -178,10 +186,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 @pytest.fixture(scope="session")
 def checkpoint(site: Site) -> Path:
     """A tiny network, trained for four steps by the verb itself. No test changes it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    code = call_verb("train", "+experiment=ixi", *TINY_TRAINING, *site.paths, "name=shared")
-    torch.set_num_threads(threads)
-    assert code == 0
+    with single_thread():
+        assert call_verb("train", "+experiment=ixi", *TINY_TRAINING, *site.paths, "name=shared") == 0
     (path,) = site.folder.glob("runs/shared/train/*/checkpoints/last.ckpt")
     return path

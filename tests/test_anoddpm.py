@@ -10,6 +10,7 @@ from tiny import (
     Constant,
     Conv,
     Difference,
+    Excess,
     KnowsTheImage,
     Recording,
     RecordingNoise,
@@ -22,7 +23,7 @@ from tiny import (
 from tiny import one_thread as one_thread
 
 from autoddpm.detectors.anoddpm import AnoDDPM
-from autoddpm.detectors.anomaly_map import product, residual
+from autoddpm.detectors.anomaly_map import perceptual, product, residual
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -69,6 +70,11 @@ def test_the_calls_it_states_are_the_calls_it_makes(sampler, t, calls):
     assert detection.calls.tolist() == [calls] * 3
     assert len(denoiser.timesteps) == calls
     assert denoiser.slices == 3 * calls
+
+
+def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order():
+    detection = AnoDDPM(short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9)(BATCH)
+    assert torch.equal(detection.anomaly_map, (detection.reconstruction - BATCH.image).clamp(min=0))
 
 
 def test_the_reconstruction_is_clamped_and_the_input_left_alone():

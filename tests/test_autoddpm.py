@@ -13,6 +13,7 @@ from tiny import (
     Constant,
     Conv,
     Difference,
+    Excess,
     KnowsTheImage,
     Recording,
     RecordingNoise,
@@ -25,7 +26,7 @@ from tiny import (
 from tiny import one_thread as one_thread
 
 from autoddpm.detectors.anoddpm import AnoDDPM
-from autoddpm.detectors.anomaly_map import product, residual
+from autoddpm.detectors.anomaly_map import perceptual, product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
@@ -122,13 +123,16 @@ def test_a_full_mask_with_one_pass_is_plain_denoising_of_the_noised_initial_reco
 
 
 def test_outside_the_mask_the_reconstruction_is_the_image_bit_for_bit():
-    detection = detector(short_ddpm(Conv()))(BATCH)
+    image = BATCH.image**2  # small values, which lose digits on the way to [-1, 1] and back
+    ddpm = short_ddpm(Conv())
+    assert not torch.equal(ddpm.decode(ddpm.encode(image)), image)
+    detection = detector(ddpm)(Slices(image, BATCH.id))
     mask = detection.stages["mask"]
     assert mask.dtype == torch.bool
     assert 0 < mask.float().mean() < 1
-    assert torch.equal(detection.reconstruction[~mask], BATCH.image[~mask])
-    assert not torch.isclose(detection.reconstruction[mask], BATCH.image[mask]).all()
-    assert torch.equal(detection.anomaly_map[~mask], torch.zeros_like(BATCH.image[~mask]))
+    assert torch.equal(detection.reconstruction[~mask], image[~mask])
+    assert not torch.isclose(detection.reconstruction[mask], image[mask]).all()
+    assert torch.equal(detection.anomaly_map[~mask], torch.zeros_like(image[~mask]))
 
 
 def test_without_resampling_the_reconstruction_is_the_stitched_image():
@@ -147,6 +151,15 @@ def test_uncertainty_multiplies_the_final_map_with_the_initial_map():
     assert torch.equal(with_it.reconstruction, without.reconstruction)
     assert torch.equal(with_it.anomaly_map, without.anomaly_map * without.stages["initial_map"])
     assert torch.equal(without.anomaly_map, (without.reconstruction - BATCH.image).abs())
+
+
+def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order():
+    one = AutoDDPM(short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9, t_resample=4, mask_threshold=0.1)
+    one.use_uncertainty = False
+    detection = one(BATCH)
+    assert torch.equal(detection.anomaly_map, (detection.reconstruction - BATCH.image).clamp(min=0))
+    initial = product(BATCH.image, detection.stages["initial_reconstruction"], lambda a, b: (a - b).clamp(min=0))
+    assert torch.equal(detection.stages["initial_map"], initial)
 
 
 def test_the_initial_map_is_equation_9_whatever_the_final_map_is():

@@ -1,6 +1,6 @@
 """What the training module feeds to the loss, how it weighs the validation loss, and the callbacks of training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import compose_config
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from omegaconf import OmegaConf
 from PIL import Image
 from scipy.stats import kstest
@@ -107,7 +107,9 @@ def test_the_extreme_times_are_1_and_T(  # noqa: N802
     u: float, t: int, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, spy, _ = spied(model, monkeypatch, augmentation=False)
-    monkeypatch.setattr(ddpm_module, "uniform", lambda keys, count, *_: torch.full((len(keys), count), u).double())
+    monkeypatch.setattr(
+        ddpm_module, "uniform", lambda keys, count, *_: torch.full((len(keys), count), u, dtype=torch.float64)
+    )
     module.training_step(batch_of(IDS[:1]), 0)
     assert spy.t[0].tolist() == [t]
 
@@ -208,12 +210,11 @@ def test_the_validation_loss_does_not_depend_on_the_batches_nor_on_the_global_st
 
 
 class Line(LightningModule):
-    """Learns one number; the quickest thing to train. Its `weights` are those after each step."""
+    """Learns one number; the quickest thing to train."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor([5.0], dtype=torch.float64))
-        self.weights: list[float] = []
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return (self.weight * batch).square().mean()
@@ -232,21 +233,19 @@ class Watch(Callback):
         self.validated: list[float] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.trained.append(float(pl_module.weight))
+        self.trained.append(pl_module.weight.item())
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.validated.append(float(pl_module.weight))
+        self.validated.append(pl_module.weight.item())
 
 
-def fit(folder: Path, callbacks: list[Any], max_steps: int = 5, **settings: Any) -> Trainer:
+def fit(folder: Path, callbacks: list[Callback], max_steps: int = 5, **settings: Any) -> None:
     settings = {"max_steps": max_steps, "accelerator": "cpu", "devices": 1, "logger": False} | settings
-    trainer = Trainer(
-        callbacks=callbacks, enable_checkpointing=settings.pop("enable_checkpointing", False), default_root_dir=folder,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **settings,
-    )  # fmt: skip
+    settings |= {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    saves = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = Trainer(callbacks=callbacks, enable_checkpointing=saves, default_root_dir=folder, **settings)
     loader = DataLoader(torch.ones(20, dtype=torch.float64), batch_size=4)
     trainer.fit(Line(), loader, loader if settings.get("val_check_interval") else None)
-    return trainer
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.2])
@@ -306,7 +305,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(model: di
 
 
 @pytest.fixture
-def picture_of(model: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
+def picture_of(model: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path]]:
     """Writes the picture after a validation at some step and gives the files that are there."""
     module = DDPMModule(model, data={})
 
@@ -318,7 +317,7 @@ def picture_of(model: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
         callback.on_validation_epoch_end(trainer, module)
         return sorted(path for path in tmp_path.iterdir())
 
-    yield write
+    return write
 
 
 def test_a_picture_shows_slices_above_their_reconstructions(picture_of: Any, tmp_path: Path) -> None:

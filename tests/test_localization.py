@@ -55,10 +55,11 @@ def test_grid_dice_is_the_best_of_the_hundred_and_one_thresholds(scores):
     assert grid_dice(scores, LESION) <= max_dice(threshold_counts(scores, LESION))[0] + 1e-12
 
 
-def test_the_grid_starts_at_zero_and_flags_what_is_above():
+def test_the_grid_goes_from_zero_to_one_and_flags_what_is_above():
     scores, lesion = np.array([0.0, 0.005, 0.5, 0.995, 1.0]), np.array([False, True, True, True, True])
     assert grid_dice(scores, lesion) == 1.0
     assert grid_dice(np.array([0.995, 0.993]), np.array([True, False])) == pytest.approx(2 / 3)
+    assert grid_dice(np.array([2.0, 1.0]), np.array([True, False])) == 1.0
 
 
 @every_score

@@ -93,28 +93,21 @@ def test_a_distance_looks_at_each_slice_alone(kind, ddpm):
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_the_denoisers_features_are_what_its_last_block_of_each_level_gives_at_the_time(ddpm):
-    network, seen = ddpm.denoiser, {}
-    last = [network.down_blocks[0].resnets[-1], network.down_blocks[1].attentions[-1]]
-    hooks = [
-        module.register_forward_hook(lambda _, inputs, output, level=level: seen.update({level: output}))
-        for level, module in enumerate(last)
-    ]
+def test_the_denoisers_features_are_what_its_deepest_encoder_block_gives_at_the_time(ddpm):
+    network, seen = ddpm.denoiser, []
+    hook = network.down_blocks[-1].attentions[-1].register_forward_hook(lambda _, inputs, output: seen.append(output))
     network(2 * IMAGE - 1, torch.tensor([4, 4, 4]))
-    for hook in hooks:
-        hook.remove()
-    levels = DenoiserFeatures(t=5).features(ddpm, IMAGE)
-    assert [tuple(level.shape) for level in levels] == [(3, 8, 32, 32), (3, 8, 16, 16)]
-    for level, features in enumerate(levels):
-        torch.testing.assert_close(features, seen[level])
+    hook.remove()
+    features = DenoiserFeatures(t=5).features(ddpm, IMAGE)
+    assert tuple(features.shape) == (3, 8, 16, 16)
+    torch.testing.assert_close(features, seen[0])
 
 
-def test_the_denoisers_distance_is_two_less_twice_the_cosine_averaged_over_levels(ddpm):
+def test_the_denoisers_distance_is_two_less_twice_the_cosine(ddpm):
     distance = DenoiserFeatures(t=3)
-    expected = torch.zeros_like(IMAGE)
-    for a, b in zip(distance.features(ddpm, RECONSTRUCTION), distance.features(ddpm, IMAGE), strict=True):
-        cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-        expected += interpolate((2 - 2 * cosine)[:, None], (32, 32), mode="bilinear") / 2
+    a, b = distance.features(ddpm, RECONSTRUCTION), distance.features(ddpm, IMAGE)
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    expected = interpolate((2 - 2 * cosine)[:, None], (32, 32), mode="bilinear")
     torch.testing.assert_close(distance(ddpm, RECONSTRUCTION, IMAGE), expected, atol=1e-5, rtol=0)
 
 

@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter
 from autoddpm.report.curve import noise_curve
 from autoddpm.report.examples import pick_examples, read_shown
 from autoddpm.report.figure import noise_paradox, outline, panel_size, png, top_of_scale
+from autoddpm.report.html import provenance
 from autoddpm.report.methods import Method, disagreements, set_apart
 from autoddpm.report.rows import UnreadableRunError, read_maps, read_rows
 from autoddpm.report.table import Column, make_table, print_table, to_csv, to_markdown
@@ -72,7 +73,7 @@ def write_row(runs: Path, folder: str, label: str, detector: dict, value: float 
             lines.writerow([slice_id, f"{n:03d}", lesion.sum(), group, "", "", dice, 45])
     config = {"detector": {"_target_": f"autoddpm.detectors.{label}", **detector}, "sampler": {"stride": 10}}
     (path / "config.yaml").write_text(yaml.safe_dump(config | changes.get("config", {})))
-    provenance = {
+    made_by = {
         "data_hash": "d" * 64, "weights_hash": "a" * 64, "commit": "0123abc", "seed": 0, "device": "cpu",
         "precision": "32", "versions": {"torch": "2.15.0", "monai": "1.6.1"}, "date": "2026-11-22",
         "perceptual": "denoiser", "sampler": "ancestral", "size": SIZE, "experiment": "demo",
@@ -83,7 +84,7 @@ def write_row(runs: Path, folder: str, label: str, detector: dict, value: float 
         "metrics": dict.fromkeys(METRICS, value) | {"calls_per_slice": 45.0} | changes.get("metrics", {}),
         "undefined": changes.get("undefined", {}),
         "thresholds": {"mask_threshold": 0.03, "healthy_fpr5": 0.1},
-        "provenance": provenance | changes.get("provenance", {}),
+        "provenance": made_by | changes.get("provenance", {}),
     }
     (path / "metrics.json").write_text(json.dumps(content))
     return path
@@ -180,7 +181,9 @@ def test_the_page_loads_nothing_from_outside_and_holds_the_pictures(whole):
     held = [base64.b64decode(address.split(",", 1)[1]) for address in page.loads]
     for name in ("noise_paradox", "figure4", "figure5"):
         assert (whole / f"{name}.png").read_bytes() in held
-    assert len(held) == 6  # each also for the dark
+    corners = [sum(Image.open(io.BytesIO(picture)).convert("RGB").getpixel((0, 0))) for picture in held]
+    assert [corner > 600 for corner in corners] == [False, True] * 3  # each for the dark, then for the light
+    assert (whole / "figure4.png").read_bytes() in held[1::2]
     assert "Phantoms & <nobody>" in page.words
 
 
@@ -190,10 +193,27 @@ def test_the_page_says_what_made_the_numbers(whole):
         assert said in words
 
 
+def test_what_all_rows_say_alike_is_said_once_and_the_rest_for_each_row(runs):
+    for t, date in ((50, "2026-11-22"), (100, "2026-11-23")):
+        anoddpm(runs, t, provenance={"date": date}, metrics={"calls_per_slice": t / 10})
+    said = provenance(Method("", {}, "t").rows(read_rows(runs)[0]))
+    assert said.shared["commit"] == "0123abc"
+    assert said.shared["threshold healthy_fpr5"] == "0.1"
+    assert list(said.differing) == ["date", "network calls a slice"]
+    assert said.lines[1] == ("AnoDDPM (t=100)", "anoddpm-t100", ["2026-11-23", "10"])
+
+
 def test_no_temporary_file_is_left(whole):
     tables = {f"table{n}.{end}" for n in (1, 2, 3) for end in ("csv", "md")}
     pictures = {"noise_paradox.png", "figure4.png", "figure5.png"}
-    assert {path.name for path in whole.iterdir()} == tables | pictures | {"index.html"}
+    assert {path.name for path in whole.iterdir()} == tables | pictures | {"index.html", "measured.csv"}
+
+
+def test_measured_csv_has_every_metric_of_every_row_with_what_made_it(whole):
+    lines = read_csv(whole / "measured.csv")
+    assert len(lines) == 9 * (len(METRICS) + 1)
+    [line] = [x for x in lines if (x["method"], x["metric"]) == ("AnoDDPM (t=250)", "lesion/max_dice/small")]
+    assert (line["value"], line["data_hash"], line["perceptual"]) == ("0.125", "d" * 64, "denoiser")
 
 
 def test_the_same_rows_make_the_same_files(whole):

@@ -99,6 +99,15 @@ class Difference:
         return (reconstruction - image).abs()
 
 
+class Excess:
+    """How much the reconstruction is above the image: tells one from the other."""
+
+    name = "excess"
+
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return (reconstruction - image).clamp(min=0)
+
+
 def unet(seed: int = 0) -> DiffusionModelUNet:
     """MONAI's network with two channels of features. Its zero-initialised layers are made random as well."""
     network = DiffusionModelUNet(

@@ -35,28 +35,25 @@ class NoPerceptual:
 
 
 class DenoiserFeatures:
-    """Differences between the DDPM's own unit-normalised encoder features of the two images; needs no download.
+    """Difference between the DDPM's own unit-normalised encoder features of the two images; needs no download.
 
     As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at time `t`, normalised
-    to length 1 over channels, squared differences summed over channels, enlarged to the image and averaged over
-    levels. Needs a MONAI `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
+    to length 1 over channels, squared differences summed over channels and enlarged to the image. Only the deepest
+    level is used: on phantoms the finer ones see texture and hide lesions (experiments/demo). Needs a MONAI
+    `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
     """
 
     name = "denoiser"
 
-    def __init__(self, t: int = 1) -> None:
+    def __init__(self, t: int = 50) -> None:
         self.t = t
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
-        total = torch.zeros_like(image)
-        pairs = list(zip(self.features(ddpm, reconstruction), self.features(ddpm, image), strict=True))
-        for a, b in pairs:
-            difference = (normalize(a, dim=1) - normalize(b, dim=1)).square().sum(1, keepdim=True)
-            total += interpolate(difference, image.shape[-2:], mode="bilinear", align_corners=False)
-        return total / len(pairs)
+        a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
+        return interpolate((a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear")
 
-    def features(self, ddpm: DDPM, image: Tensor) -> list[Tensor]:
-        """Output of each encoder level's last block, highest resolution first."""
+    def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
+        """Output of the deepest encoder level, (B, C, h, w)."""
         unet = ddpm.denoiser
         if not isinstance(unet, DiffusionModelUNet):
             raise ValueError(
@@ -65,11 +62,10 @@ class DenoiserFeatures:
             )
         times = torch.full((len(image),), self.t - 1, device=image.device)
         embedding = unet.time_embed(get_timestep_embedding(times, unet.block_out_channels[0]))
-        h, levels = unet.conv_in(ddpm.encode(image)), []
+        h = unet.conv_in(ddpm.encode(image))
         for block in unet.down_blocks:
-            h, outputs = block(hidden_states=h, temb=embedding, context=None)
-            levels.append(outputs[-1] if block.downsampler is None else outputs[-2])  # the downsampler's is last
-        return levels
+            h, _ = block(hidden_states=h, temb=embedding, context=None)
+        return h
 
 
 class LPIPS:

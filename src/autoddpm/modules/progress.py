@@ -17,6 +17,9 @@ class TimeLeft(ProgressBar):
         self._progress: Progress | None = None
         self._lines_at = 0.0
 
+    def disable(self) -> None:
+        """What Lightning asks of every process but the first, where nothing is shown anyway."""
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start("train", int(trainer.estimated_stepping_batches), trainer.global_step)
 

@@ -17,7 +17,9 @@ def refusal(verb: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        cause: BaseException | None = error
+        while isinstance(cause, InstantiationException):  # one for each level of the configuration
+            cause = cause.__cause__
         if os.environ.get("HYDRA_FULL_ERROR", "0") != "0" or not isinstance(cause, (ValueError, OSError)):
             raise
         raise SystemExit(f"{verb}: {cause}") from error

@@ -48,7 +48,7 @@ class Thresholds:
     ) -> None:
         self.trained, self.datamodule, self.trainer, self.folder = trained, datamodule, trainer, folder
         self.path = trained.path.with_suffix(".thresholds.json")
-        kept = ("weights_hash", "seed", "perceptual", "sampler", "precision", "size")
+        kept = ("weights_hash", "seed", "sampler", "precision", "size")
         self.conditions = {key: provenance[key] for key in kept} | {
             "data_hash": datamodule.hash("calibrate"),
             "false_positive_rate": false_positive_rate,
@@ -59,6 +59,7 @@ class Thresholds:
         conditions = self.conditions | {
             "detector": describe(detector),
             "anomaly_map": describe(detector.anomaly_map)["name"],
+            "perceptual": describe(detector.perceptual),
         }
         for entry in self._entries():
             if entry["conditions"] == conditions:

@@ -3,10 +3,21 @@
 import csv
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from autoddpm.report.rows import Row
 
-MADE_BY = ("data_hash", "weights_hash", "weights_step", "commit", "seed", "device", "precision", "sampler", "perceptual")
+MADE_BY = (
+    "data_hash",
+    "weights_hash",
+    "weights_step",
+    "commit",
+    "seed",
+    "device",
+    "precision",
+    "sampler",
+    "perceptual",
+)
 
 
 def to_measured(rows: Sequence[Row]) -> str:
@@ -16,9 +27,13 @@ def to_measured(rows: Sequence[Row]) -> str:
     writer.writerow(["method", "metric", "value", "undefined", *MADE_BY, "date"])
     for row in rows:
         provenance = row.provenance
-        made_by = [provenance.get(key) for key in MADE_BY]
+        made_by = [_flat(provenance.get(key)) for key in MADE_BY]
         for metric, value in row.metrics.items():
             reason = row.undefined.get(metric, "")
             shown = "" if value is None else f"{value:.6g}"
             writer.writerow([row.title, metric, shown, reason, *made_by, provenance.get("date")])
     return text.getvalue()
+
+
+def _flat(value: Any) -> Any:
+    return " ".join(f"{key}={part}" for key, part in value.items()) if isinstance(value, dict) else value

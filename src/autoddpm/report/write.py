@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoddpm.report.html import page
+from autoddpm.report.measured import to_measured
 from autoddpm.report.methods import Method, set_apart
 from autoddpm.report.pictures import draw_pictures
 from autoddpm.report.rows import read_rows
@@ -23,7 +24,8 @@ class Report:
 
 
 def write_report(runs: Path, folder: Path, name: str, settings: Mapping[str, Any]) -> Report:
-    """Write the report of the finished rows in `runs` to `folder`: a csv and a markdown file a table, PNGs, index.html.
+    """Write the report of the finished rows in `runs` to `folder`: a csv and a markdown file a table, measured.csv with
+    every value, PNGs, index.html.
 
     settings: as `report` in conf/report.yaml. Raises, before anything is written, FileNotFoundError where there is no
     finished row, ValueError where the settings cannot be meant or rows must not be compared (`allow_mixed`), and
@@ -48,6 +50,7 @@ def write_report(runs: Path, folder: Path, name: str, settings: Mapping[str, Any
     for table in tables:
         write_whole(folder / f"{table.name}.csv", to_csv(table).encode())
         write_whole(folder / f"{table.name}.md", to_markdown(table).encode())
+    write_whole(folder / "measured.csv", to_measured(rows).encode())
     for picture in pictures:
         if picture.light is None:  # an older picture would pass for one of these rows
             (folder / f"{picture.name}.png").unlink(missing_ok=True)
