@@ -109,8 +109,11 @@ def test_a_subject_in_two_splits(verb: Verb, own: Site) -> None:
     folder = own.folder / "data" / "ixi"
     rows = [["subject", "file", "split"], ["A", "IXI000.png", "train"], ["A", "IXI001.png", "val"]]
     write_table(folder / "split.csv", rows)
-    outcome = train(verb, own)
-    assert_refused(outcome, own, "subject A of ixi is in two splits", "IXI000.png", "IXI001.png", "put all its slices")
+    assert_refused(train(verb, own), own, "IXI000.png", "IXI001.png")
+    outcome = verb("train", *TINY_TRAINING, *own.paths, "data=slice_folder", f"paths.healthy={folder / 'slices'}",
+                   f"data.sources.healthy.index={folder / 'split.csv'}", "data.test=[]")  # fmt: skip
+    words = ("subject A of healthy is in two splits", "IXI000.png", "IXI001.png", "put all its slices in one")
+    assert_refused(outcome, own, *words)
 
 
 def test_a_lesion_slice_among_those_to_train_on(verb: Verb, own: Site) -> None:
@@ -141,7 +144,7 @@ def test_a_folder_that_holds_a_run_of_other_data(verb: Verb, own: Site) -> None:
         ("model.schedule.beta_end=2", "0 < beta_start <= beta_end < 1"),
         ("model.data_range=[1,0]", "data_range"),
         ("data.train=[ixy]", "unknown source 'ixy'; the sources are ixi"),
-        ("data.train=[]", "no"),
+        ("data.train=[]", "no source to train on; name one in `train`"),
     ],
 )
 def test_a_setting_that_cannot_be_meant(override: str, words: str, verb: Verb, own: Site) -> None:

@@ -74,7 +74,7 @@ def test_counts_are_those_of_each_distinct_score_from_high_to_low(scores):
 
 def test_counts_take_maps_of_any_shape():
     flat, shaped = (threshold_counts(SCORES["ties"].reshape(s), LESION.reshape(s)) for s in (200, (2, 10, 10)))
-    assert all(np.array_equal(a, b) for a, b in zip(flat, shaped, strict=True))
+    assert all(map(np.array_equal, flat, shaped))
 
 
 def test_dice_is_the_share_of_both_in_each():
@@ -199,8 +199,8 @@ def test_two_updates_equal_one():
     maps, lesion, group = slices()
     whole, parts = LesionLocalization(), LesionLocalization()
     whole.update(maps, lesion, group, 0.55)
-    parts.update(maps[:4], lesion[:4], group[:4], 0.55)
-    parts.update(maps[4:], lesion[4:], group[4:], 0.55)
+    for part in (slice(0, 4), slice(4, 6)):
+        parts.update(maps[part], lesion[part], group[part], 0.55)
     assert parts.compute() == whole.compute()
 
 
@@ -244,7 +244,6 @@ def test_a_reset_metric_begins_again():
     maps, lesion, group = slices()
     metric, fresh = LesionLocalization(), LesionLocalization()
     metric.update(maps, lesion, group, 0.1)
-    metric.compute()
     metric.reset()
     for one in (metric, fresh):
         one.update(maps[:3], lesion[:3], group[:3], 0.55)
