@@ -45,7 +45,8 @@ def main(cfg: DictConfig) -> None:
             trainer,
             instantiate(cfg.metrics),
             folder,
-            cfg.false_positive_rate,
+            cfg.mask_false_positive_rate,
+            cfg.size_groups,
             about={"experiment": cfg.name},
             config=OmegaConf.to_yaml(cfg, resolve=True),
         )

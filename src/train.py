@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.modules.checkpoint import check_size, check_targets
 from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
@@ -31,7 +32,10 @@ def main(cfg: DictConfig) -> None:
         }
         model = OmegaConf.to_container(cfg.model, resolve=True)
         settings = OmegaConf.to_container(cfg.module, resolve=True)
+        check_targets(model, "model")  # what a checkpoint could not be loaded with again
         module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
+        check_size(module.ddpm, datamodule.size)
+        settings |= {"batch_size": datamodule.batch_size, "max_steps": cfg.trainer.max_steps}
         check_same_run(folder, {"model": model, "data": data["hash"], **settings})
     parameters = sum(p.numel() for p in module.ddpm.parameters())
     log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",

@@ -27,7 +27,6 @@ from tiny import one_thread as one_thread
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import perceptual, product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -238,20 +237,3 @@ def test_results_are_in_range_without_a_graph_and_the_input_is_left_alone():
     assert detection.anomaly_map.min() >= 0
     assert torch.equal(BATCH.image, before)
     assert not any(values.requires_grad for values in (detection.anomaly_map, *detection.stages.values()))
-
-
-def test_its_label_names_what_was_left_out():
-    def label(**settings: Any) -> str:
-        return detector(short_ddpm(Conv()), **settings).label
-
-    assert label() == "AutoDDPM"
-    assert label(resample_steps=0) == "AutoDDPM (w/o re-sampling)"
-    assert label(use_uncertainty=False) == "AutoDDPM (w/o uncertainty)"
-    assert label(resample_steps=0, use_uncertainty=False) == "AutoDDPM (w/o re-sampling and uncertainty)"
-
-
-def test_its_defaults_are_the_papers():
-    one = AutoDDPM(DDPM(Conv(), short_schedule().__class__(), Gaussian()), Ancestral(), NoPerceptual(), residual)
-    assert (one.t, one.t_resample, one.resample_steps, one.dilation) == (200, 50, 5, 3)
-    assert one.use_uncertainty
-    assert one.initial.t == 200

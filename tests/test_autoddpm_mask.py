@@ -1,4 +1,4 @@
-"""The mask of AutoDDPM and the settings it refuses."""
+"""The mask of AutoDDPM and its settings."""
 
 from typing import Any
 
@@ -11,8 +11,11 @@ from tiny import one_thread as one_thread
 
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.diffusion.schedule import LinearSchedule
 
 BATCH = Slices(images(3), ["a", "b", "c"])
 
@@ -83,3 +86,20 @@ def test_a_calibrated_threshold_must_be_set_before_the_first_slice():
 def test_a_setting_that_cannot_be_is_refused_by_its_key(settings, message):
     with pytest.raises(ValueError, match=message):
         detector(short_ddpm(Conv()), **settings)
+
+
+def test_its_label_names_what_was_left_out():
+    def label(**settings: Any) -> str:
+        return detector(short_ddpm(Conv()), **settings).label
+
+    assert label() == "AutoDDPM"
+    assert label(resample_steps=0) == "AutoDDPM (w/o re-sampling)"
+    assert label(use_uncertainty=False) == "AutoDDPM (w/o uncertainty)"
+    assert label(resample_steps=0, use_uncertainty=False) == "AutoDDPM (w/o re-sampling and uncertainty)"
+
+
+def test_its_defaults_are_the_papers():
+    one = AutoDDPM(DDPM(Conv(), LinearSchedule(), Gaussian()), Ancestral(), NoPerceptual(), residual)
+    assert (one.t, one.t_resample, one.resample_steps, one.dilation) == (200, 50, 5, 3)
+    assert one.use_uncertainty
+    assert one.initial.t == 200

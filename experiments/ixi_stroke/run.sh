@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # The small network on IXI, then Tables 1 to 3 on the semi-synthetic stroke set. AUTODDPM_DATA holds ixi/ and ixi_stroke/.
-# usage: run.sh [PERCEPTUAL]   denoiser (default), lpips_random, or lpips where its weights are
+# For two CPU cores: every tenth time, and bf16 (recorded in each row; leave it out for fp32).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 checkpoint=runs/ixi/train/default/checkpoints/last.ckpt
-perceptual=${1:-denoiser}
 
 python -m src.train +experiment=ixi
-python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=$perceptual sampler.stride=10 detector=anoddpm detector.t=50,100,150,200,250,300
-python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=$perceptual sampler.stride=10 detector=autoddpm detector.use_uncertainty=true,false
-python -m src.evaluate +experiment=ixi_stroke checkpoint=$checkpoint perceptual=$perceptual sampler.stride=10 detector=autoddpm detector.resample_steps=0
+python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=denoiser sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm detector.use_uncertainty=true,false
+python -m src.evaluate +experiment=ixi_stroke checkpoint=$checkpoint perceptual=denoiser sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm detector.resample_steps=0
+python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=denoiser sampler.stride=10 trainer.precision=bf16-mixed detector=anoddpm detector.t=50,100,150,200,250,300
 python -m src.report +experiment=ixi_stroke

@@ -6,6 +6,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from autoddpm.detectors.anomaly_map import AnomalyMap
+from autoddpm.detectors.perceptual import Perceptual
+from autoddpm.diffusion.sampler import Sampler
+
 
 class Slices(Protocol):
     """The part of a batch that a detector may look at: never the lesion.
@@ -36,10 +40,18 @@ class Detection:
 
 
 class Detector(Protocol):
-    """A callable over a batch of slices; nothing in a batch depends on another slice."""
+    """A callable over a batch of slices; nothing in a batch depends on another slice.
+
+    It keeps every argument of its constructor as an attribute of the same name: they are the record of its results.
+    """
+
+    seed: int
+    sampler: Sampler
+    perceptual: Perceptual
+    anomaly_map: AnomalyMap
 
     @property
     def label(self) -> str:
-        """The name of the row in a table, with what was changed from the default."""
+        """The name of the row in a table."""
 
     def __call__(self, batch: Slices) -> Detection: ...

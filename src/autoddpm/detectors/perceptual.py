@@ -39,8 +39,8 @@ class DenoiserFeatures:
 
     As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at time `t`, normalised
     to length 1 over channels, squared differences summed over channels and enlarged to the image. Only the deepest
-    level is used: on phantoms the finer ones see texture and hide lesions (experiments/demo). Needs a MONAI
-    `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
+    level is used: the finer ones see texture and hide lesions (measured on phantoms, experiments/perceptual). Needs a
+    MONAI `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
     """
 
     name = "denoiser"
@@ -83,7 +83,7 @@ class LPIPS:
                 f"(or name it: perceptual.weights=FILE), or choose another distance: perceptual=denoiser (features of "
                 "the DDPM itself) or perceptual=lpips_random (a random backbone)."
             )
-        self.name = "lpips"
+        self.name, self.weights = "lpips", str(path)
         self.network = _load(path)
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class RandomLPIPS:
     """LPIPS with a random SqueezeNet, drawn from `seed`, under the learned heads. Called random wherever it is used."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.name = f"lpips_random (seed {seed})"
+        self.name, self.seed = f"lpips_random (seed {seed})", seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))

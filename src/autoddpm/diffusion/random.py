@@ -37,7 +37,6 @@ class Draw(IntEnum):
     RENOISE = 3  # one step back, Eq. (13)
     TIME = 4  # t of a training sample
     AUGMENT = 5  # augmentation of a training sample
-    BACKBONE = 6  # weights of a random perceptual backbone
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

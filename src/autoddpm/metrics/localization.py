@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+HEALTHY_FPR = 0.05  # share of healthy validation pixels that the threshold of `@healthy_fpr5` may flag
 GROUPS = ("healthy", "small", "medium", "large")
 HEALTHY = 0  # index of a slice's group in GROUPS
 LARGEST_OF_GROUP = (1, 71, 570)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
@@ -71,10 +72,20 @@ def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
     return float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed])
 
 
-def size_group(lesion_pixels: Tensor, size: int) -> Tensor:
-    """(N,) indices into GROUPS, by the lesion's size as if at 128x128; lesion_pixels: (N,) at size x size."""
+def size_group(lesion_pixels: Tensor, size: int, cuts: str = "published") -> Tensor:
+    """(N,) indices into GROUPS, by the lesion's size as if at 128x128.
+
+    lesion_pixels: (N,) at size x size.  cuts: "published" (71 and 570 pixels), or "percentiles": small up to the 25th
+    and large above the 75th percentile of these lesions' unique sizes, which is how the published cuts were made.
+    """
     at_128 = lesion_pixels.double() * (128 / size) ** 2
-    return torch.bucketize(at_128, torch.tensor(LARGEST_OF_GROUP, dtype=torch.float64, device=at_128.device))
+    largest = torch.tensor(LARGEST_OF_GROUP, dtype=torch.float64, device=at_128.device)
+    lesions = at_128[at_128 > largest[HEALTHY]]
+    if cuts == "percentiles" and len(lesions):
+        largest[1:] = lesions.unique().quantile(torch.tensor([0.25, 0.75], dtype=torch.float64, device=at_128.device))
+    elif cuts not in ("published", "percentiles"):
+        raise ValueError(f"size_groups={cuts}: must be published or percentiles")
+    return torch.bucketize(at_128, largest)
 
 
 class LesionLocalization(Metric):

@@ -62,9 +62,7 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
     except (LookupError, TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ValueError(f"{path}: not a checkpoint of autoddpm, or truncated ({reason})") from error
-    for target in _targets(model):
-        if not _is_trusted(target):
-            raise ValueError(f"{path}: its configuration names {target}, which is no class of {' or '.join(TRUSTED)}*")
+    check_targets(model, str(path))
     ddpm = build_ddpm(model)
     weights = {name.removeprefix("ddpm."): values for name, values in state.items() if name.startswith("ddpm.")}
     try:
@@ -81,6 +79,22 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
         ddpm.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     )  # the faster layout without gradients
     return TrainedDDPM(ddpm, model, data, step, path, file_hash(path))
+
+
+def check_size(ddpm: DDPM, size: int) -> None:
+    """Refuse slices of a size that the network cannot take, by one forward pass of one empty slice."""
+    try:
+        with torch.no_grad():
+            ddpm.predict_eps(torch.zeros(1, 1, size, size), 1)
+    except RuntimeError as error:
+        raise ValueError(f"data.size={size}: the network cannot take it ({error}); use a multiple of 8") from error
+
+
+def check_targets(model: Mapping[str, Any], where: str) -> None:
+    """Refuse a model configuration that names what a checkpoint may not name; where: the file or key it stands in."""
+    for target in _targets(model):
+        if not _is_trusted(target):
+            raise ValueError(f"{where}: its configuration names {target}, which is no class of {' or '.join(TRUSTED)}*")
 
 
 def check_compatible(trained: TrainedDDPM, size: int, test_subjects: Iterable[str], given: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from autoddpm.data.augmentation import augment
 from autoddpm.data.slices import Batch
@@ -44,6 +45,9 @@ class DDPMModule(LightningModule):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.ddpm = build_ddpm(model)
+        ranges = [f"_t{low + 1:04d}-{high:04d}" for low, high in bins(self.ddpm.schedule.T)]
+        means: dict[str, Metric | MetricCollection] = {f"val/loss{name}": MeanMetric() for name in ["", *ranges]}
+        self.validation = MetricCollection(means, compute_groups=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         keys = slice_keys(self.seed, batch.id, batch.image.device)
@@ -67,8 +71,9 @@ class DDPMModule(LightningModule):
             eps = self.ddpm.noise(keys, x0.shape[-2:], Stage.VALIDATION, Draw.FORWARD, index)
             loss = self.ddpm.loss(x0, t, eps)
             mean += loss * (high - low) / T
-            self.log(f"val/loss_t{low + 1:04d}-{high:04d}", loss.mean(), batch_size=len(x0), sync_dist=True)
-        self.log("val/loss", mean.mean(), batch_size=len(x0), sync_dist=True, prog_bar=True)
+            self.validation[f"val/loss_t{low + 1:04d}-{high:04d}"].update(loss)
+        self.validation["val/loss"].update(mean)
+        self.log_dict(self.validation, on_step=False, on_epoch=True)  # a plain mean is wrong where ranks differ in size
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.ddpm.parameters(), lr=self.lr, weight_decay=self.weight_decay)

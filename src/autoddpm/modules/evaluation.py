@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Trainer
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.metrics.localization import GROUPS, HEALTHY, dice, max_dice, size_group, threshold_counts
+from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPR, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.provenance import describe, environment
@@ -32,7 +33,8 @@ def evaluate(
     trainer: Trainer,
     metrics: Mapping[str, Metric],
     folder: Path,
-    false_positive_rate: float = 0.05,
+    mask_false_positive_rate: float = 0.05,
+    size_groups: str = "published",
     about: Mapping[str, Any] | None = None,
     config: str = "",
 ) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def evaluate(
 
     A folder that has metrics.json is finished and is not computed again; an interrupted one goes on with the slices
     that are missing. Thresholds are calibrated on the data module's healthy validation slices and kept beside the
-    checkpoint. about: further entries of the provenance. config: the composed configuration, as YAML.
+    checkpoint: the mask's for `mask_false_positive_rate`, the map's for 5 %. size_groups: see `size_group`.
+    about: further entries of the provenance. config: the composed configuration, as YAML.
     """
     provenance = {
         "data_hash": datamodule.hash("test"),
@@ -48,9 +51,13 @@ def evaluate(
         "weights_step": trained.step,
         "seed": detector.seed,
         "size": datamodule.size,
+        "size_groups": size_groups,
         "perceptual": detector.perceptual.name,
         "sampler": describe(detector.sampler),
-        "anomaly_map": describe(detector.anomaly_map)["name"],
+        "anomaly_map": describe(detector.anomaly_map),
+        "perceptual_settings": describe(detector.perceptual),
+        "calibrate_hash": datamodule.hash("calibrate"),
+        "mask_false_positive_rate": mask_false_positive_rate,
         "precision": str(trainer.precision),
         **(about or {}),
     }
@@ -67,16 +74,20 @@ def evaluate(
         log.info("%s: finished already, nothing to do", folder)
         return row
 
-    thresholds = Thresholds(trained, datamodule, trainer, folder, false_positive_rate, provenance)
+    thresholds = Thresholds(trained, datamodule, trainer, folder, provenance)
     mask_threshold = getattr(detector, "mask_threshold", None)
     if mask_threshold == "calibrated":
-        mask_threshold = detector.mask_threshold = thresholds.of(detector.initial, "calibrate the mask")
-    threshold = thresholds.of(detector, "calibrate the map")
+        mask_threshold = detector.mask_threshold = thresholds.of(
+            detector.initial, mask_false_positive_rate, "calibrate the mask"
+        )
+    threshold = thresholds.of(detector, HEALTHY_FPR, "calibrate the map")
 
     maps = MapFolder(folder, "parts", provenance | describe(detector))
     run(detector, trained, datamodule, trainer, maps, "test", detector.label)
     arrays = maps.merged()
-    values = score(arrays, datamodule.size, threshold, metrics)
+    pixels = torch.from_numpy(arrays["lesion"]).flatten(1).sum(1)
+    group = size_group(pixels, datamodule.size, size_groups)
+    values = score(arrays, group, threshold, metrics)
     row = {
         "label": detector.label,
         "detector": describe(detector),
@@ -89,7 +100,7 @@ def evaluate(
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", config)
         write_npz(folder / "maps.npz", {k: v for k, v in arrays.items() if k not in ("calls", "seconds")})
-        write_slices(folder / "slices.csv", arrays, datamodule, threshold)
+        write_slices(folder / "slices.csv", arrays, group, datamodule, threshold)
         write_json(finished, row)
         shutil.rmtree(maps.folder)
     trainer.strategy.barrier()
@@ -97,27 +108,28 @@ def evaluate(
 
 
 def score(
-    arrays: Mapping[str, np.ndarray], size: int, threshold: float, metrics: Mapping[str, Metric]
+    arrays: Mapping[str, np.ndarray], group: Tensor, threshold: float, metrics: Mapping[str, Metric]
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
-    lesion = torch.from_numpy(arrays["lesion"])
     collection = MetricCollection(dict(metrics), compute_groups=False)
     collection.update(
         image=torch.from_numpy(arrays["image"]),
         reconstruction=torch.from_numpy(arrays["reconstruction"]),
         anomaly_map=torch.from_numpy(arrays["anomaly_map"]),
-        lesion=lesion,
-        group=size_group(lesion.flatten(1).sum(1), size),
+        lesion=torch.from_numpy(arrays["lesion"]),
+        group=group,
         threshold=threshold,
     )
-    values = collection.compute()
+    values = {key: v if isinstance(v, str) else float(v) for key, v in collection.compute().items()}
     return values | {
         "calls_per_slice": float(arrays["calls"].mean()),
         "seconds_per_slice": float(arrays["seconds"].mean()),
     }
 
 
-def write_slices(path: Path, arrays: Mapping[str, np.ndarray], datamodule: SliceDataModule, threshold: float) -> None:
+def write_slices(
+    path: Path, arrays: Mapping[str, np.ndarray], group: Tensor, datamodule: SliceDataModule, threshold: float
+) -> None:
     """slices.csv: one line a slice with its lesion, group, and its own SSIM and MSE, or Dice."""
     index = datamodule.index("test")
     subjects = dict(zip(index["id"], index["subject"], strict=True))
@@ -127,10 +139,10 @@ def write_slices(path: Path, arrays: Mapping[str, np.ndarray], datamodule: Slice
     writer.writeheader()
     for i, slice_id in enumerate(arrays["id"].tolist()):
         image, lesion, scores = arrays["image"][i], arrays["lesion"][i], arrays["anomaly_map"][i]
-        group = int(size_group(torch.tensor([int(lesion.sum())]), datamodule.size)[0])
         line: dict[str, Any] = {"id": slice_id, "subject": subjects[slice_id], "lesion_pixels": int(lesion.sum())}
-        line |= {"size_group": GROUPS[group], "calls": int(arrays["calls"][i]), "seconds": float(arrays["seconds"][i])}
-        if group == HEALTHY:
+        line |= {"size_group": GROUPS[group[i]], "calls": int(arrays["calls"][i])}
+        line |= {"seconds": float(arrays["seconds"][i])}
+        if group[i] == HEALTHY:
             reconstruction = arrays["reconstruction"][i]
             line |= {"ssim": ssim(image, reconstruction), "mse": mse(image, reconstruction)}
         else:

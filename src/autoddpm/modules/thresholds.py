@@ -25,13 +25,24 @@ def run(
     role: Role,
     title: str,
 ) -> None:
-    """Run a detector over the slices of a role that `maps` does not have yet; under DDP each rank does its share."""
+    """Run a detector over the slices of a role that `maps` does not have yet; under DDP each rank does its share.
+
+    Raises ValueError where the role has no slices, or where the trainer did not go through all of them.
+    """
+    every = set(datamodule.index(role)["id"])
+    if not every:
+        raise ValueError(f"no slices to {role} on: name a source in data.{role}")
     done = maps.done()
     trainer.strategy.barrier()
-    if set(datamodule.index(role)["id"]) - done:  # asked of all slices: a rank without any takes part all the same
+    if every - done:  # asked of all slices: a rank without any takes part all the same
         loader = datamodule.loader(role, skip=done)
         trainer.test(DetectionModule(detector, trained.ddpm, maps, title), loader, verbose=False)
     trainer.strategy.barrier()
+    if missing := every - maps.done():
+        raise ValueError(
+            f"{maps.folder}: {len(missing)} of {len(every)} slices were not processed: a row is of all of them, so "
+            "leave trainer.limit_test_batches out, or run the same command again if it was stopped"
+        )
 
 
 class Thresholds:
@@ -43,22 +54,19 @@ class Thresholds:
         datamodule: SliceDataModule,
         trainer: Trainer,
         folder: Path,
-        false_positive_rate: float,
         provenance: Mapping[str, Any],
     ) -> None:
         self.trained, self.datamodule, self.trainer, self.folder = trained, datamodule, trainer, folder
         self.path = trained.path.with_suffix(".thresholds.json")
         kept = ("weights_hash", "seed", "sampler", "precision", "size")
-        self.conditions = {key: provenance[key] for key in kept} | {
-            "data_hash": datamodule.hash("calibrate"),
-            "false_positive_rate": false_positive_rate,
-        }
+        self.conditions = {key: provenance[key] for key in kept} | {"data_hash": datamodule.hash("calibrate")}
 
-    def of(self, detector: Any, title: str) -> float:
+    def of(self, detector: Any, false_positive_rate: float, title: str) -> float:
         """The threshold for this detector's anomaly map, read from the file or computed and added to it."""
         conditions = self.conditions | {
+            "false_positive_rate": false_positive_rate,
             "detector": describe(detector),
-            "anomaly_map": describe(detector.anomaly_map)["name"],
+            "anomaly_map": describe(detector.anomaly_map),
             "perceptual": describe(detector.perceptual),
         }
         for entry in self._entries():
@@ -66,7 +74,7 @@ class Thresholds:
                 return float(entry["threshold"])
         maps = MapFolder(self.folder, "calibration", conditions)
         run(detector, self.trained, self.datamodule, self.trainer, maps, "calibrate", title)
-        threshold = healthy_threshold(maps.merged()["anomaly_map"], conditions["false_positive_rate"])
+        threshold = healthy_threshold(maps.merged()["anomaly_map"], false_positive_rate)
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
             write_json(self.path, [*self._entries(), {"threshold": threshold, "conditions": conditions}])
