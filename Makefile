@@ -12,7 +12,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-gpu lint format train evaluate report clean
+.PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean
 
 help:  ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: $(INSTALLED)  ## style, format and types; changes nothing
 format: $(INSTALLED)  ## put style and format right where that can be done without a person
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+bench: $(INSTALLED)  ## ratios of speed on this machine: runs/bench/bench.json and a table (a minute or two)
+	@$(PY) experiments/bench/bench.py
 
 train: $(INSTALLED)  ## python -m src.train ARGS
 	@$(PY) -m src.train $(ARGS)

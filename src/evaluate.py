@@ -25,7 +25,6 @@ def main(cfg: DictConfig) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
     with refusal("evaluate"):
         trained = load_checkpoint(cfg.checkpoint)
-        perceptual = instantiate(cfg.perceptual)
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
         datamodule.setup("test")
@@ -34,7 +33,7 @@ def main(cfg: DictConfig) -> None:
         detector = instantiate(cfg.detector)(
             ddpm=trained.ddpm,
             sampler=instantiate(cfg.sampler),
-            perceptual=perceptual,
+            perceptual=instantiate(cfg.perceptual),
             anomaly_map=instantiate(cfg.anomaly_map),
         )
         trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
@@ -50,8 +49,8 @@ def main(cfg: DictConfig) -> None:
             about={"experiment": cfg.name},
             config=OmegaConf.to_yaml(cfg, resolve=True),
         )
-    shown = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
-    values = {key: row["metrics"][key] for key in shown}
+    keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
+    values = {key: row["metrics"].get(key) for key in keys}
     text = "  ".join(f"{key} {'undefined' if value is None else f'{100 * value:.2f}'}" for key, value in values.items())
     log.info("%s: %s  (%s)", row["label"], text, folder)
 

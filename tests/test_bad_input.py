@@ -14,12 +14,12 @@ from autoddpm.diffusion.ddpm import DDPM
 
 @pytest.fixture(autouse=True)
 def _no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A network that is run is work that was begun; nor are there weights of LPIPS on this machine."""
+    """A slice that is noised is work that was begun. And there are no weights of LPIPS on this machine."""
 
     def run(*_: object) -> None:
-        raise AssertionError("the network was run")
+        raise AssertionError("a slice was noised")
 
-    monkeypatch.setattr(DDPM, "predict_eps", run)
+    monkeypatch.setattr(DDPM, "q_sample", run)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
@@ -54,7 +54,7 @@ def evaluate(verb: Verb, site: Site, checkpoint: Path | str, *overrides: str) ->
 
 def test_a_missing_folder(verb: Verb, own: Site) -> None:
     outcome = train(verb, own, f"paths.ixi={own.folder}/nowhere")
-    assert_refused(outcome, own, "train: ", f"{own.folder}/nowhere/slices: there is no such folder")
+    assert_refused(outcome, own, f"train: {own.folder}/nowhere: there is no such folder", "paths.ixi=DIR")
 
 
 def test_a_missing_list(verb: Verb, own: Site) -> None:

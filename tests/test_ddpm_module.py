@@ -21,7 +21,10 @@ from autoddpm.data.slices import Batch
 from autoddpm.modules.callbacks import EMA, LastCheckpoint, ReconstructionPicture
 from autoddpm.modules.ddpm_module import DDPMModule, bins
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning"),
+]
 
 IDS = [f"s/{number:02d}" for number in range(40)]
 
@@ -55,45 +58,42 @@ class Spy:
         return t.float()
 
 
-def spied(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[DDPMModule, Spy, dict]:
-    """A module whose loss is spied on, the spy, and all that it logs, by name: (value, number of slices)."""
-    module, spy, logged = DDPMModule(model, data={}, **settings), Spy(), {}
+def spied(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[DDPMModule, Spy]:
+    """A module whose loss is spied on, and the spy."""
+    module, spy = DDPMModule(model, data={}, **settings), Spy()
     monkeypatch.setattr(module.ddpm, "loss", spy)
-    monkeypatch.setattr(
-        module,
-        "log",
-        lambda name, value, batch_size, **_: logged.setdefault(name, []).append((float(value), batch_size)),
-    )
-    return module, spy, logged
+    return module, spy
 
 
-def mean(values: list[tuple[float, int]]) -> float:
-    return sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
+def validate(module: DDPMModule, *batches: Batch) -> dict[str, float]:
+    """The losses that a validation over these batches logs."""
+    trainer = Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.validate(module, DataLoader(list(batches), batch_size=None), verbose=False)
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
 
 
 # the training step
 
 
 def test_the_loss_is_of_images_in_the_models_range(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    module, spy = spied(model, monkeypatch, augmentation=False)
     batch = batch_of(IDS[:3])
     module.training_step(batch, 0)
     assert torch.equal(spy.x0[0], 2 * batch.image - 1)
-    module.validation_step(batch, 0)
+    validate(module, batch)
     assert torch.equal(spy.x0[1], 2 * batch.image - 1)
 
 
-def test_the_logged_and_returned_loss_is_the_mean_over_the_batch(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy, logged = spied(model, monkeypatch)
-    loss = module.training_step(batch_of(IDS[:5]), 0)
-    assert float(loss) == float(spy.t[0].float().mean())
-    assert logged["train/loss"] == [(float(loss), 5)]
+def test_the_loss_is_the_mean_over_the_batch(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    module, spy = spied(model, monkeypatch)
+    assert float(module.training_step(batch_of(IDS[:5]), 0)) == float(spy.t[0].float().mean())
 
 
 def test_training_times_are_uniform_over_1_to_T(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
-    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    module, spy = spied(model, monkeypatch, augmentation=False)
     for epoch in range(60):
         module.training_step(batch_of(IDS, epoch, size=2), 0)
     t = torch.cat(spy.t).numpy()
@@ -106,7 +106,7 @@ def test_training_times_are_uniform_over_1_to_T(model: dict[str, Any], monkeypat
 def test_the_extreme_times_are_1_and_T(  # noqa: N802
     u: float, t: int, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    module, spy = spied(model, monkeypatch, augmentation=False)
     monkeypatch.setattr(
         ddpm_module, "uniform", lambda keys, count, *_: torch.full((len(keys), count), u, dtype=torch.float64)
     )
@@ -117,10 +117,10 @@ def test_the_extreme_times_are_1_and_T(  # noqa: N802
 def test_noise_and_time_differ_between_slices_epochs_and_seeds(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, spy, _ = spied(model, monkeypatch, augmentation=False)
+    module, spy = spied(model, monkeypatch, augmentation=False)
     for epoch in range(3):
         module.training_step(batch_of(IDS[:4], epoch), 0)
-    other, other_spy, _ = spied(model, monkeypatch, augmentation=False, seed=1)
+    other, other_spy = spied(model, monkeypatch, augmentation=False, seed=1)
     other.training_step(batch_of(IDS[:4]), 0)
     eps = torch.cat([*spy.eps, *other_spy.eps]).flatten(1)
     correlation = np.corrcoef(eps.numpy()) - np.eye(len(eps))
@@ -131,7 +131,7 @@ def test_noise_and_time_differ_between_slices_epochs_and_seeds(
 def test_augmentation_differs_between_epochs_and_can_be_switched_off(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, spy, _ = spied(model, monkeypatch)
+    module, spy = spied(model, monkeypatch)
     for epoch in (0, 1, 1):
         module.training_step(batch_of(IDS[:4], epoch), 0)
     first, second, again = spy.x0
@@ -143,7 +143,7 @@ def test_augmentation_differs_between_epochs_and_can_be_switched_off(
 def test_what_a_slice_is_trained_with_does_not_depend_on_its_batch(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, spy, _ = spied(model, monkeypatch)
+    module, spy = spied(model, monkeypatch)
     module.training_step(batch_of(IDS[:5], epoch=2), 0)
     module.training_step(batch_of([IDS[9], IDS[3]], epoch=2), 7)
     assert torch.equal(spy.t[0][3], spy.t[1][1])
@@ -177,9 +177,8 @@ def test_the_bins_cover_1_to_T_without_gap_or_overlap() -> None:  # noqa: N802
 def test_the_validation_loss_is_the_mean_over_all_times_and_its_bins_are_told_apart(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, spy, logged = spied(model, monkeypatch)
-    module.validation_step(batch_of(IDS[:7]), 0)
-    module.validation_step(batch_of(IDS[7:9]), 1)
+    module, spy = spied(model, monkeypatch)
+    logged = validate(module, batch_of(IDS[:7]), batch_of(IDS[7:9]))  # batches of unlike size
     names = {f"val/loss_t{low + 1:04d}-{high:04d}": (low, high) for low, high in bins(1000)}
     assert set(logged) == {*names, "val/loss"}
     expected = 0.0
@@ -188,22 +187,31 @@ def test_the_validation_loss_is_the_mean_over_all_times_and_its_bins_are_told_ap
         assert len(t) == 9
         assert low < t.min()
         assert t.max() <= high
-        assert mean(logged[name]) == pytest.approx(float(t.float().mean()), rel=1e-6)
+        assert logged[name] == pytest.approx(float(t.float().mean()), rel=1e-6)
         expected += float(t.float().mean()) * (high - low) / 1000
-    assert mean(logged["val/loss"]) == pytest.approx(expected, rel=1e-6)
+    assert logged["val/loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_validation_loss_does_not_depend_on_the_batches_nor_on_the_global_stream(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together, spy, logged = spied(model, monkeypatch)
-    together.validation_step(batch_of(IDS[:6]), 0)
-    alone, other_spy, other_logged = spied(model, monkeypatch)
+    together, spy = spied(model, monkeypatch)
+    logged = validate(together, batch_of(IDS[:6]))
+    alone, other_spy = spied(model, monkeypatch)
     torch.rand(5)
-    for number in range(6):
-        alone.validation_step(batch_of(IDS[number : number + 1], epoch=3), number)
+    others = validate(alone, *(batch_of(IDS[number : number + 1], epoch=3) for number in range(6)))
     assert torch.equal(torch.cat(spy.eps).view(6, 6, -1), torch.cat(other_spy.eps).view(6, 6, -1).transpose(0, 1))
-    assert mean(logged["val/loss"]) == pytest.approx(mean(other_logged["val/loss"]), rel=1e-6)
+    assert logged == pytest.approx(others, rel=1e-6)
+
+
+def test_a_second_validation_does_not_remember_the_first(
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _ = spied(model, monkeypatch)
+    first = validate(module, batch_of(IDS[:3]))
+    other = validate(module, batch_of(IDS[3:6]))
+    assert first["val/loss"] != other["val/loss"]
+    assert validate(module, batch_of(IDS[:3])) == first
 
 
 # callbacks

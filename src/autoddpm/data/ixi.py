@@ -30,6 +30,6 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
 def _existing(root: str | Path, key: str) -> Path:
     if not Path(root).is_dir():
         raise FileNotFoundError(
-            f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder that holds the data sets"
+            f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder that holds the sets"
         )
     return Path(root)

@@ -46,6 +46,8 @@ class DenoiserFeatures:
     name = "denoiser"
 
     def __init__(self, t: int = 50) -> None:
+        if t < 1:
+            raise ValueError(f"perceptual.t={t}: must be a noise level, at least 1")
         self.t = t
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
