@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
     with refusal("evaluate"):
-        trained = load_checkpoint(cfg.checkpoint)
+        trained, perceptual = load_checkpoint(cfg.checkpoint), instantiate(cfg.perceptual)
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
         datamodule.setup("test")
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
         detector = instantiate(cfg.detector)(
             ddpm=trained.ddpm,
             sampler=instantiate(cfg.sampler),
-            perceptual=instantiate(cfg.perceptual),
+            perceptual=perceptual,
             anomaly_map=instantiate(cfg.anomaly_map),
         )
         trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
