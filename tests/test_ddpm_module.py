@@ -192,6 +192,20 @@ def test_the_validation_loss_is_the_mean_over_all_times_and_its_bins_are_told_ap
     assert logged["val/loss"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("u", "expected"), [(2.0**-33, [1, 51, 101, 201, 301, 501]), (1 - 2.0**-33, [50, 100, 200, 300, 500, 1000])]
+)
+def test_the_extreme_times_of_a_bin_are_its_own(
+    u: float, expected: list[int], model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spy = spied(model, monkeypatch)
+    monkeypatch.setattr(
+        ddpm_module, "uniform", lambda keys, count, *_: torch.full((len(keys), count), u, dtype=torch.float64)
+    )
+    validate(module, batch_of(IDS[:1]))
+    assert torch.cat(spy.t).tolist() == expected
+
+
 def test_the_validation_loss_does_not_depend_on_the_batches_nor_on_the_global_stream(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
