@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
 from autoddpm.modules.evaluation import evaluate
+from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import register_resolvers
 
 register_resolvers()
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+quiet_lightning()
 log = logging.getLogger(__name__)
 
 
@@ -36,12 +37,11 @@ def main(cfg: DictConfig) -> None:
             perceptual=perceptual,
             anomaly_map=instantiate(cfg.anomaly_map),
         )
-        trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
         row = evaluate(
             detector,
             trained,
             datamodule,
-            trainer,
+            instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values())),
             instantiate(cfg.metrics),
             folder,
             cfg.mask_false_positive_rate,

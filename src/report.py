@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
+from autoddpm.modules.refusal import refusal
 from autoddpm.report.table import print_table
 from autoddpm.report.write import write_report
 
@@ -15,10 +16,8 @@ from autoddpm.report.write import write_report
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def main(config: DictConfig) -> None:
     settings = cast(dict[str, Any], OmegaConf.to_container(config.report, resolve=True))
-    try:
+    with refusal("report"):
         report = write_report(Path(settings["rows"]), Path(settings["folder"]), config.name, settings)
-    except (FileNotFoundError, LookupError, ValueError) as error:
-        raise SystemExit(f"report: {error}") from error
     console = Console(width=None if Console().is_terminal else 140)
     for table in report.tables[:1]:
         print_table(table, console)

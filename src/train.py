@@ -9,11 +9,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.modules.checkpoint import check_size, check_targets
+from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
 register_resolvers()
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+quiet_lightning()
 log = logging.getLogger(__name__)
 
 

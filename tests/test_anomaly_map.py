@@ -11,7 +11,15 @@ from tiny import images
 from tiny import one_thread as one_thread
 
 from autoddpm.detectors import anomaly_map
-from autoddpm.detectors.anomaly_map import clahe_residual, norm95, norm95_residual, perceptual, product, residual
+from autoddpm.detectors.anomaly_map import (
+    clahe_residual,
+    norm95,
+    norm95_residual,
+    perceptual,
+    product,
+    residual,
+    uses_distance,
+)
 
 MAPS = [residual, clahe_residual, norm95_residual, perceptual, product]
 IMAGE, RECONSTRUCTION = images(3), images(3, seed=1)
@@ -56,6 +64,11 @@ def test_norm95_of_a_few_pixels_on_nothing_makes_them_one_and_leaves_the_rest():
     difference = torch.zeros(1, 1, 16, 16)
     difference[..., 3, 4] = 0.2
     assert torch.equal(norm95(difference), (difference > 0).float())
+
+
+def test_it_is_known_which_maps_ask_for_the_distance():
+    assert [each for each in MAPS if uses_distance(each)] == [perceptual, product]
+    assert uses_distance(lambda image, reconstruction, distance: distance(image, image))
 
 
 def test_norm95_does_not_hide_a_nan():

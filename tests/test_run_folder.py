@@ -12,9 +12,10 @@ from conftest import CONF, TINY_EVALUATION, Site, Verb, compose_config
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from autoddpm.atomic import write_json
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
-from autoddpm.modules.run_folder import MapFolder, check_same_run, slug, write_json
+from autoddpm.modules.run_folder import MapFolder, check_same_run, slug
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -169,7 +170,7 @@ def test_a_part_that_was_being_written_at_a_stop_is_not_there(tmp_path: Path) ->
     maps = MapFolder(tmp_path, "parts", {})
     maps.write(*part(["a"], 0.5), 1.0)
     (whole,) = maps.folder.glob("*.npz")
-    (maps.folder / "2.partial").write_bytes(whole.read_bytes()[:50])
+    (maps.folder / ".7-0a1b2c3d.2.npz").write_bytes(whole.read_bytes()[:50])
     assert maps.done() == {"a"}
     np.testing.assert_array_equal(maps.merged()["id"], ["a"])
 

@@ -159,4 +159,4 @@ def test_the_verb_continues_a_stopped_training_and_keeps_the_curve_of_before(
     assert all(column in tables[-1] for column in ("val/loss", "val/loss_t0001-0050"))
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert list((run / "pictures").glob("*.png"))
-    assert not list(run.rglob("*.partial*"))
+    assert not list(run.rglob(".[0-9]*"))

@@ -21,6 +21,7 @@ from PIL import Image
 from rich.progress import track
 from scipy import ndimage
 
+from autoddpm.atomic import written_whole
 from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
 from autoddpm.data.phantom_lesion import Lesion
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
@@ -38,10 +39,10 @@ def phantoms(
     root: str | Path,
     size: int = 64,
     seed: int = 0,
-    train: int = 1200,
-    val: int = 60,
-    test_healthy: int = 60,
-    test_lesion: int = 90,
+    train: int = 1000,
+    val: int = 40,
+    test_healthy: int = 30,
+    test_lesion: int = 60,
     processes: int | None = None,
 ) -> list[SliceRecord]:
     """Mid-axial phantom slices, one a subject; drawn at the first call, read from `root/phantom-<hash>/` later.
@@ -96,13 +97,9 @@ def save_nifti(path: str | Path, volume: Array | Mask, affine: Array) -> None:
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: a NIfTI file is named .nii or .nii.gz; rename it.")
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        data = volume.astype(np.uint8) if volume.dtype == bool else volume
+    data = volume.astype(np.uint8) if volume.dtype == bool else volume
+    with written_whole(path) as temporary:
         nibabel.save(nibabel.Nifti1Image(data, affine), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _Subject:

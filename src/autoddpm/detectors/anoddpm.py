@@ -2,7 +2,7 @@
 
 import torch
 
-from autoddpm.detectors.anomaly_map import AnomalyMap
+from autoddpm.detectors.anomaly_map import AnomalyMap, uses_distance
 from autoddpm.detectors.detector import Detection, Slices
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
@@ -34,6 +34,11 @@ class AnoDDPM:
     def label(self) -> str:
         return f"AnoDDPM (t={self.t})"
 
+    @property
+    def uses_perceptual(self) -> bool:
+        """Whether the perceptual distance has a part in the result."""
+        return uses_distance(self.anomaly_map)
+
     @torch.no_grad()
     def __call__(self, batch: Slices) -> Detection:
         noise = NoiseOf.batch(self.ddpm.noise, self.seed, batch.id, batch.image, Stage.RECONSTRUCTION)
@@ -50,5 +55,5 @@ class AnoDDPM:
 
 def check_time(name: str, t: int, ddpm: DDPM) -> None:
     """Raise ValueError where t is not a noise level of this model's schedule."""
-    if not 1 <= t <= ddpm.schedule.T:
+    if not isinstance(t, int) or not 1 <= t <= ddpm.schedule.T:
         raise ValueError(f"{name}={t}: must be a noise level from 1 to T={ddpm.schedule.T} of this model's schedule")

@@ -43,6 +43,7 @@ class Detector(Protocol):
     """A callable over a batch of slices; nothing in a batch depends on another slice.
 
     It keeps every argument of its constructor as an attribute of the same name: they are the record of its results.
+    One that has an attribute `uses_perceptual` which is False is recorded without its perceptual distance.
     """
 
     seed: int

@@ -97,9 +97,7 @@ class RandomLPIPS:
 
     def __init__(self, seed: int = 0) -> None:
         self.name, self.seed = f"lpips_random (seed {seed})", seed
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))
+        self.network = _frozen(_squeezenet(seed))
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
         return _distance(self.network, reconstruction, image)
@@ -110,16 +108,19 @@ def squeezenet_file() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / SQUEEZENET_FILE
 
 
-def lpips_where_weights_are() -> Callable[[Tensor, Tensor], Tensor] | None:
-    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None where the weights are absent."""
-    if not squeezenet_file().is_file():
+def lpips_where_weights_are(weights: str | None = None) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None where the weights are absent.
+
+    weights: as in `LPIPS`; a file that is named must be there.
+    """
+    if weights is None and not squeezenet_file().is_file():
         return None
-    network = LPIPS().network
+    network = LPIPS(weights).network
     return lambda reconstruction, image: _distance(network, reconstruction, image)
 
 
 def _load(path: Path) -> nn.Module:
-    network = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
+    network = _squeezenet(0)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -134,6 +135,13 @@ def _load(path: Path) -> nn.Module:
         expected[name] = state[f"features.{layer}"]
     network.net.load_state_dict(expected)
     return _frozen(network)
+
+
+def _squeezenet(seed: int) -> lpips.LPIPS:
+    """LPIPS with the learned heads over a backbone drawn from `seed`; the global random stream is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
 
 
 def _frozen(network: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from autoddpm.atomic import written_whole
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
@@ -71,8 +72,8 @@ class ReconstructionPicture(Callback):
         pixels = (torch.cat(rows).cpu().numpy() * 255).round().astype(np.uint8)
         self.dirpath.mkdir(parents=True, exist_ok=True)
         destination = self.dirpath / f"reconstruction_step{trainer.global_step:07d}.png"
-        Image.fromarray(pixels).save(destination.with_suffix(".partial"), format="png")
-        destination.with_suffix(".partial").replace(destination)
+        with written_whole(destination) as temporary:
+            Image.fromarray(pixels).save(temporary)
 
 
 def _loaders(loaders: Any) -> Iterable[Any]:

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import get_class, instantiate
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from autoddpm.atomic import written_whole
 from autoddpm.diffusion.ddpm import DDPM
 
 TRUSTED = ("autoddpm.diffusion.", "monai.networks.nets.")
@@ -135,9 +136,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its destination and renames it, so that a file that is there is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        temporary = Path(path).with_suffix(".partial")
-        super().save_checkpoint(checkpoint, temporary, storage_options)
-        temporary.replace(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
 def _is_trusted(target: str) -> bool:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -15,12 +14,13 @@ from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPR, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.provenance import describe, environment
-from autoddpm.modules.run_folder import MapFolder, write_json, write_npz, write_text
+from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def evaluate(
     checkpoint: the mask's for `mask_false_positive_rate`, the map's for 5 %. size_groups: see `size_group`.
     about: further entries of the provenance. config: the composed configuration, as YAML.
     """
+    uses_perceptual = getattr(detector, "uses_perceptual", True)
     provenance = {
         "data_hash": datamodule.hash("test"),
         "weights_hash": trained.weights_hash,
@@ -52,10 +53,10 @@ def evaluate(
         "seed": detector.seed,
         "size": datamodule.size,
         "size_groups": size_groups,
-        "perceptual": detector.perceptual.name,
+        "perceptual": detector.perceptual.name if uses_perceptual else None,
         "sampler": describe(detector.sampler),
         "anomaly_map": describe(detector.anomaly_map),
-        "perceptual_settings": describe(detector.perceptual),
+        "perceptual_settings": describe(detector.perceptual) if uses_perceptual else None,
         "calibrate_hash": datamodule.hash("calibrate"),
         "mask_false_positive_rate": mask_false_positive_rate,
         "precision": str(trainer.precision),
@@ -63,7 +64,7 @@ def evaluate(
     }
     finished = folder / "metrics.json"
     if finished.is_file():
-        row = json.loads(finished.read_text())
+        row = read_json(finished)
         before, now = row["provenance"] | row["detector"], provenance | describe(detector)
         for key in sorted(now.keys() - {"mask_threshold"}):  # calibrated, it was replaced by its value
             if before.get(key) != now[key]:

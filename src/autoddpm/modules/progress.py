@@ -1,11 +1,20 @@
 """Progress with the time left, over the whole of training or of an evaluation."""
 
+import logging
+import warnings
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's advertisements and its notes on its own insides."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 class TimeLeft(ProgressBar):

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,17 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from autoddpm.atomic import read_json, write_json, written_whole
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.modules.checkpoint import file_hash
+from autoddpm.modules.choices import choices
 
 
 def register_resolvers() -> None:
-    """What `conf/` uses to name run folders: `slug` of the overrides and `weights_hash` of a checkpoint."""
+    """What `conf/` uses: `slug` of the overrides and `weights_hash` of a checkpoint, to name run folders; `choices`
+    for `--help`."""
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
     OmegaConf.register_new_resolver("weights_hash", _weights_hash, replace=True)
 
@@ -42,7 +48,7 @@ def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
     if not noted.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(noted, settings)
-    before = json.loads(noted.read_text())
+    before = read_json(noted)
     differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
     if differing:
         raise ValueError(
@@ -91,27 +97,16 @@ class MapFolder:
 
     def _parts(self) -> list[dict[str, np.ndarray]]:
         parts = []
-        for path in sorted(self.folder.glob("*.npz")):
-            with np.load(path) as part:
-                parts.append(dict(part))
+        for path in sorted(self.folder.glob("[!.]*.npz")):
+            try:
+                with np.load(path) as part:
+                    parts.append(dict(part))
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(f"{path}: damaged ({error}); delete it, and its slices are computed again") from error
         return parts
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays compressed, under a temporary name first."""
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
+    """Write arrays compressed."""
+    with written_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, under a temporary name first. NaN is an error, not a value."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, under a temporary name first."""
-    temporary = path.with_suffix(f".partial{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -1,6 +1,5 @@
 """Running a detector over a split, and thresholds calibrated on healthy validation slices."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 from lightning import Trainer
 
+from autoddpm.atomic import read_json, write_json
 from autoddpm.data.datamodule import Role, SliceDataModule
 from autoddpm.metrics.localization import healthy_threshold
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.detection_module import DetectionModule
 from autoddpm.modules.provenance import describe
-from autoddpm.modules.run_folder import MapFolder, write_json
+from autoddpm.modules.run_folder import MapFolder
 
 
 def run(
@@ -67,7 +67,7 @@ class Thresholds:
             "false_positive_rate": false_positive_rate,
             "detector": describe(detector),
             "anomaly_map": describe(detector.anomaly_map),
-            "perceptual": describe(detector.perceptual),
+            "perceptual": describe(detector.perceptual) if getattr(detector, "uses_perceptual", True) else None,
         }
         for entry in self._entries():
             if entry["conditions"] == conditions:
@@ -83,4 +83,4 @@ class Thresholds:
         return threshold
 
     def _entries(self) -> list[dict[str, Any]]:
-        return json.loads(self.path.read_text()) if self.path.is_file() else []
+        return read_json(self.path) if self.path.is_file() else []

@@ -25,13 +25,13 @@ def pick_examples(row: Row, groups: Sequence[str], by: str, ids: Sequence[str] |
     """The slices called `ids`; or of each size group the one whose `by` (a column of slices.csv) is nearest to the
     group's median, of equals the first by id. A group without such a slice has no example.
 
-    Raises LookupError where an id is not among the row's slices, UnreadableRunError where a file is not whole.
+    Raises ValueError where an id is not among the row's slices, UnreadableRunError where a file is not whole.
     """
     slices, stored = read_slices(row), read_ids(row)
     slices = slices[slices["id"].isin(stored)].sort_values("id").set_index("id")
     if ids:
         if unknown := [i for i in ids if i not in slices.index]:
-            raise LookupError(
+            raise ValueError(
                 f"report.slices names {', '.join(unknown)}, which is not among the {len(slices)} slices of "
                 f"{row.folder}. Their ids are like {', '.join(slices.index[:3])}"
             )

@@ -19,7 +19,7 @@ INITIAL_STAGES = ("initial_reconstruction", "stitched", "reconstruction", "mask"
 def draw_pictures(settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row]) -> list[Picture]:
     """Curve, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml.
 
-    Raises LookupError where `slices` names a slice that is not there.
+    Raises ValueError where `slices` names a slice that is not there.
     """
     figures = settings["figures"]
     curve, figure4, figure5 = (figures[key] for key in ("noise_paradox", "figure4", "figure5"))

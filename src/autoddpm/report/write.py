@@ -1,11 +1,11 @@
 """Make the report of an experiment: read its rows, check that they may be compared, write tables, figures and page."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoddpm.atomic import write_bytes
 from autoddpm.report.html import page
 from autoddpm.report.measured import to_measured
 from autoddpm.report.methods import Method, set_apart
@@ -28,8 +28,8 @@ def write_report(runs: Path, folder: Path, name: str, settings: Mapping[str, Any
     every value, PNGs, index.html.
 
     settings: as `report` in conf/report.yaml. Raises, before anything is written, FileNotFoundError where there is no
-    finished row, ValueError where the settings cannot be meant or rows must not be compared (`allow_mixed`), and
-    LookupError where `slices` names a slice that is not there.
+    finished row, and ValueError where the settings cannot be meant, rows must not be compared (`allow_mixed`), or
+    `slices` names a slice that is not there.
     """
     methods, columns = _definitions(settings)
     rows, remarks = read_rows(runs)
@@ -48,27 +48,17 @@ def write_report(runs: Path, folder: Path, name: str, settings: Mapping[str, Any
 
     folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        write_whole(folder / f"{table.name}.csv", to_csv(table).encode())
-        write_whole(folder / f"{table.name}.md", to_markdown(table).encode())
-    write_whole(folder / "measured.csv", to_measured(rows).encode())
+        write_bytes(folder / f"{table.name}.csv", to_csv(table).encode())
+        write_bytes(folder / f"{table.name}.md", to_markdown(table).encode())
+    write_bytes(folder / "measured.csv", to_measured(rows).encode())
     for picture in pictures:
         if picture.light is None:  # an older picture would pass for one of these rows
             (folder / f"{picture.name}.png").unlink(missing_ok=True)
         else:
-            write_whole(folder / f"{picture.name}.png", picture.light)
+            write_bytes(folder / f"{picture.name}.png", picture.light)
     html = page(name, settings["note"], tables, pictures, remarks, [*in_tables.values(), *others.values()])
-    write_whole(folder / "index.html", html.encode())
+    write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tables, remarks)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _definitions(settings: Mapping[str, Any]) -> tuple[dict[str, Method], dict[str, list[Column]]]:
