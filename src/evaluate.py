@@ -37,18 +37,12 @@ def main(cfg: DictConfig) -> None:
             perceptual=perceptual,
             anomaly_map=instantiate(cfg.anomaly_map),
         )
+        trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
+        metrics, config = instantiate(cfg.metrics), OmegaConf.to_yaml(cfg, resolve=True)
         row = evaluate(
-            detector,
-            trained,
-            datamodule,
-            instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values())),
-            instantiate(cfg.metrics),
-            folder,
-            cfg.mask_false_positive_rate,
-            cfg.size_groups,
-            about={"experiment": cfg.name},
-            config=OmegaConf.to_yaml(cfg, resolve=True),
-        )
+            detector, trained, datamodule, trainer, metrics, folder, cfg.mask_false_positive_rate, cfg.size_groups,
+            about={"experiment": cfg.name}, config=config, nifti=cfg.nifti,
+        )  # fmt: skip
     keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
     values = {key: row["metrics"].get(key) for key in keys}
     text = "  ".join(f"{key} {'undefined' if value is None else f'{100 * value:.2f}'}" for key, value in values.items())

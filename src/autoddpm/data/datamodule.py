@@ -2,20 +2,26 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from autoddpm.data.checks import check_healthy, check_records, check_separate
+from autoddpm.data.checks import check_healthy, check_records, check_separate, first_few
+from autoddpm.data.integrity import leaks_between
 from autoddpm.data.order import EvaluationOrder, Rows, TrainingOrder
 from autoddpm.data.preprocess import VERSION
 from autoddpm.data.slices import Batch, SliceRecord
 from autoddpm.data.store import COLUMNS, Store, prepare_store
+
+log = logging.getLogger(__name__)
 
 Source = Callable[[], list[SliceRecord]]
 Role = Literal["train", "calibrate", "test"]
@@ -37,6 +43,12 @@ class SliceDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.where)
+
+    def images(self) -> NDArray[np.float32]:
+        """All images, (N, size, size)."""
+        if not self.where:
+            return np.empty((0, self.size, self.size), np.float32)
+        return np.stack([self.stores[store].images[at] for store, at in self.where])
 
     def __getitem__(self, rows_and_epochs: Rows) -> Batch:
         rows, epochs = rows_and_epochs
@@ -66,7 +78,7 @@ class SliceDataModule(LightningDataModule):
         and calibration slices must be healthy (at most one lesion pixel), and nobody may be in two of the three.
     size: pixels a side.  prepared: the folder of the prepared stores.
     batch_size: training slices a process and step.  eval_batch_size: slices a process when evaluating.
-    seed: of the training order.
+    seed: of the training order.  allow_leaks: only warn of nearly identical slices under two names in two roles.
 
     `Trainer` must be made with `use_distributed_sampler=False`.
     """
@@ -85,8 +97,10 @@ class SliceDataModule(LightningDataModule):
         eval_batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
+        allow_leaks: bool = False,
     ) -> None:
         super().__init__()
+        self.allow_leaks = allow_leaks
         self.sources = dict(sources)
         self.roles: dict[Role, list[str]] = {"train": list(train), "calibrate": list(calibrate), "test": list(test)}
         self.size, self.prepared = size, Path(prepared)
@@ -122,6 +136,14 @@ class SliceDataModule(LightningDataModule):
         check_separate({role: dataset.index for role, dataset in datasets.items()})
         check_healthy("train", datasets["train"].index)
         check_healthy("calibrate", datasets["calibrate"].index)
+        leaks = leaks_between({role: (dataset.images(), dataset.index) for role, dataset in datasets.items()})
+        if leaks and not self.allow_leaks:
+            raise ValueError(
+                f"{first_few([leak.text for leak in leaks])}; leave one out of each two, or, if they are different "
+                "people, say data.allow_leaks=true"
+            )
+        for leak in leaks:
+            log.warning("allowed: %s", leak.text)
         return datasets
 
     def index(self, role: Role) -> pd.DataFrame:

@@ -1,18 +1,30 @@
-"""IXI (brain-development.org, CC BY-SA 3.0), as 2-D slices, and strokes implanted in it."""
+"""IXI (brain-development.org, CC BY-SA 3.0): as downloaded, as 2-D slices, and with strokes implanted."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+from autoddpm.data.cutting import RawVolume
+from autoddpm.data.preparation import prepared
+from autoddpm.data.published import published
 from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord
+from autoddpm.data.volume import Source, members
+
+#: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after Clinica's t1-linear.
+AS_DOWNLOADED = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[^-]+)-\d+-T1\.nii(\.gz)?")
+REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?")
 
 
 def ixi(root: str | Path) -> list[SliceRecord]:
-    """Healthy mid-axial slices, one a subject: root/slices/*.png and root/split.csv (subject, file, split).
+    """Healthy axial slices: a folder that `src.prepare` wrote; or one slice a subject as PNG, root/slices/*.png and
+    root/split.csv (subject, file, split).
 
     The id is the subject's, `ixi/IXI002`. Raises what `slice_folder` raises.
     """
-    root = _existing(root, "paths.ixi")
+    root = existing(root, "paths.ixi")
+    if (root / "preparation.json").is_file():
+        return prepared(root, "ixi")
     records = slice_folder(root / "slices", index=root / "split.csv", name="ixi")
     return [replace(record, id=f"ixi/{record.subject}") for record in records]
 
@@ -23,12 +35,36 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
     root/images/*.png, root/lesions/*.png of the same names, root/index.csv (file, subject, kind). A subject may have
     several slices. The id is the file's, `ixi_stroke/lesion_004`. Raises what `slice_folder` raises.
     """
-    root = _existing(root, "paths.ixi_stroke")
+    root = existing(root, "paths.ixi_stroke")
     return slice_folder(root / "images", root / "lesions", index=root / "index.csv", split="test", name="ixi_stroke")
 
 
-def _existing(root: str | Path, key: str) -> Path:
-    if not Path(root).is_dir():
+def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
+    """The T1 volumes of a folder (however deep), or of IXI-T1.tar: as downloaded, or registered already.
+
+    The split is this project's (`published/ixi_split.csv`); a subject that is not in it is used for training.
+    """
+    raw = existing(raw, "paths.raw")
+    files = members(raw) if raw.is_file() else [Source(path) for path in sorted(raw.rglob("*.nii*"))]
+    split = published("ixi_split.csv").set_index("subject")["split"].to_dict()
+    volumes: dict[str, RawVolume] = {}
+    for file in files:
+        match = AS_DOWNLOADED.fullmatch(file.name) or REGISTERED.fullmatch(file.name)
+        if match is None:
+            continue
+        subject = match["subject"]
+        if subject in volumes:
+            raise ValueError(f"{file} and {volumes[subject].image} are of the same subject; leave one out")
+        site = match.groupdict().get("site") or ""
+        volumes[subject] = RawVolume(subject, subject, split.get(subject, "train"), file, site=site)
+    if not volumes:
+        raise FileNotFoundError(f"{raw}: holds no IXI volume such as IXI012-HH-1211-T1.nii.gz; correct paths.raw")
+    return [volumes[subject] for subject in sorted(volumes)]
+
+
+def existing(root: str | Path | None, key: str) -> Path:
+    """`root` as a path; FileNotFoundError that says which key to give where it is not there."""
+    if root is None or not Path(root).exists():
         raise FileNotFoundError(
             f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder that holds the sets"
         )

@@ -65,12 +65,13 @@ def resize_lesion(lesion: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     return resize_image(lesion, size) >= 0.5 - 1e-6  # a sum of float32 weights may round an exact half down
 
 
-def preprocess(image: NDArray, lesion: NDArray[np.bool_] | None, size: int) -> Prepared:
+def preprocess(image: NDArray, lesion: NDArray[np.bool_] | None, size: int, window: bool = True) -> Prepared:
     """Window, pad to square with the slice's minimum (a lesion with 0), and resize one slice.
 
-    image: (H, W), any scale.  lesion: (H, W) bool, None for a healthy slice.  Raises what `window98` raises.
+    image: (H, W), any scale.  lesion: (H, W) bool, None for a healthy slice.  window: False for an image that is in
+    [0, 1] as it is to be.  Raises what `window98` raises.
     """
-    windowed = window98(image)
+    windowed = window98(image) if window else np.clip(image, 0, 1).astype(np.float32)
     square = pad_to_square(windowed, windowed.min())
     lesion = np.zeros(image.shape, dtype=bool) if lesion is None else lesion
     return Prepared(

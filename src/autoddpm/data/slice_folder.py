@@ -73,7 +73,7 @@ def slice_folder(
     ):
         raise ValueError(_several("lesion slices without a mask", absent, "add the mask or correct their `kind`"))
     if "split" not in table:
-        table["split"] = _splits(table["subject"], split, seed)
+        table["split"] = split_by_subject(table["subject"], split, seed)
     if unknown := sorted(set(table["split"]) - set(SPLITS)):
         raise ValueError(f"{index or images}: unknown split {unknown[0]!r}; a split is one of {', '.join(SPLITS)}.")
     rows = zip(table["key"], table["subject"], table["split"], strict=True)
@@ -164,7 +164,8 @@ def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame
     return table
 
 
-def _splits(subjects: pd.Series, split: str | Mapping[str, float], seed: int) -> list[str]:
+def split_by_subject(subjects: pd.Series, split: str | Mapping[str, float], seed: int) -> list[str]:
+    """A split for each subject: one for all, or by fractions, drawn from the order of a hash of (seed, subject)."""
     if isinstance(split, str):
         return [split] * len(subjects)
     if unknown := sorted(set(split) - set(SPLITS)):

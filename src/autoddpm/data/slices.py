@@ -1,6 +1,7 @@
 """The slice: its record on disk, and the batch that a network or a detector is given."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -20,6 +21,8 @@ class SliceRecord:
     id: unique over all sources, e.g. "ixi/IXI002"; the randomness of training and detection is keyed by it.
     subject: who it is, e.g. "IXI002"; the same person has the same subject in every source.
     lesion: the file of the true lesion, of the image's size, any value above 0 is lesion; None is a healthy slice.
+    windowed: the image is in [0, 1] already, as it is to be.
+    origin: where the slice comes from, for the index: site, source, source_sha256, slice, geometry.
     """
 
     id: str
@@ -27,6 +30,8 @@ class SliceRecord:
     split: Split
     image: Path
     lesion: Path | None = None
+    windowed: bool = False
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 class Batch(NamedTuple):

@@ -25,8 +25,10 @@ SHOWN = 5  # bad files in one message
 LONG = 100  # slices; above it the build shows a progress bar
 
 
+ORIGIN = ("site", "source", "source_sha256", "slice", "geometry")  # as of the record, not of the store
 FILE_COLUMNS = ("id", "subject", "split", "image", "lesion", "sha256", "lesion_sha256")
-COLUMNS = (*FILE_COLUMNS, "lesion_pixels", "lesion_pixels_full", "lesion_lost")
+BUILT = (*FILE_COLUMNS, "lesion_pixels", "lesion_pixels_full", "lesion_lost")
+COLUMNS = (*BUILT, *ORIGIN)
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Store:
     folder: where images.npy, lesions.npy and index.csv are.  hash: 12 hex digits of the settings and the contents.
     index: N rows: id, subject, split, image, lesion (paths as of now), sha256, lesion_sha256 (of the files; empty if
     healthy), lesion_pixels (at the store's size), lesion_pixels_full (before the resize), lesion_lost (there before
-    the resize, gone after it).
+    the resize, gone after it); and, of prepared volumes, site, source, source_sha256, slice and geometry (empty else).
     """
 
     folder: Path
@@ -53,6 +55,11 @@ class Store:
         """(N, size, size) bool, memory-mapped, read-only."""
         return np.load(self.folder / "lesions.npy", mmap_mode="r")
 
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+        return self.images.shape[-1]
+
     def __getstate__(self) -> dict[str, object]:
         """A worker process opens the arrays itself: a pickled memory map would be a copy of them."""
         return {"folder": self.folder, "hash": self.hash, "index": self.index}
@@ -66,7 +73,10 @@ def prepare_store(name: str, records: Sequence[SliceRecord], size: int, prepared
     Raises ValueError or FileNotFoundError, in one message for up to five files, before anything is written by name.
     """
     digests = _digests(records)
-    identity = [[r.id, r.subject, r.split, *digest] for r, digest in zip(records, digests, strict=True)]
+    identity = [
+        [r.id, r.subject, r.split, *digest, *(["windowed"] if r.windowed else [])]
+        for r, digest in zip(records, digests, strict=True)
+    ]
     key = hashlib.sha256(json.dumps([VERSION, size, identity]).encode()).hexdigest()[:12]
     folder = Path(prepared) / f"{name}-{key}"
     if not folder.is_dir():
@@ -74,6 +84,8 @@ def prepare_store(name: str, records: Sequence[SliceRecord], size: int, prepared
     index = pd.read_csv(folder / "index.csv", dtype={"id": str, "subject": str}, keep_default_na=False)
     index["image"] = [str(record.image) for record in records]
     index["lesion"] = ["" if record.lesion is None else str(record.lesion) for record in records]
+    for column in ORIGIN:
+        index[column] = [record.origin.get(column, "") for record in records]
     return Store(folder, key, index)
 
 
@@ -112,7 +124,7 @@ def _build(
         _refuse(errors)
         images.flush()
         lesions.flush()
-        index = pd.DataFrame(rows, columns=COLUMNS)
+        index = pd.DataFrame(rows, columns=BUILT)
         index.to_csv(temporary / "index.csv", index=False)
         if lost := list(index.loc[index["lesion_lost"], "id"]):
             log.warning("%s: the resize lost the lesion of %d slices: %s", folder, len(lost), ", ".join(lost))
@@ -129,7 +141,7 @@ def _prepare(record: SliceRecord, size: int) -> Prepared:
     image = read_image(record.image)
     lesion = None if record.lesion is None else read_lesion(record.lesion, image)
     try:
-        return preprocess(image, lesion, size)
+        return preprocess(image, lesion, size, window=not record.windowed)
     except ValueError as error:
         raise ValueError(f"{record.image}: {error}.") from error
 

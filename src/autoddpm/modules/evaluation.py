@@ -19,6 +19,7 @@ from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPR, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.modules.checkpoint import TrainedDDPM
+from autoddpm.modules.nifti import write_nifti
 from autoddpm.modules.provenance import describe, environment
 from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run
@@ -37,13 +38,15 @@ def evaluate(
     size_groups: str = "published",
     about: Mapping[str, Any] | None = None,
     config: str = "",
+    nifti: bool = False,
 ) -> dict[str, Any]:
     """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json, whose content is returned.
 
     A folder that has metrics.json is finished and is not computed again; an interrupted one goes on with the slices
     that are missing. Thresholds are calibrated on the data module's healthy validation slices and kept beside the
     checkpoint: the mask's for `mask_false_positive_rate`, the map's for 5 %. size_groups: see `size_group`.
-    about: further entries of the provenance. config: the composed configuration, as YAML.
+    about: further entries of the provenance. config: the composed configuration, as YAML. nifti: also write the maps as
+    volumes, nifti/*.nii.gz.
     """
     uses_perceptual = getattr(detector, "uses_perceptual", True)
     provenance = {
@@ -75,6 +78,8 @@ def evaluate(
         log.info("%s: finished already, nothing to do", folder)
         return row
 
+    if nifti and (datamodule.index("test")["geometry"] == "").any():
+        raise ValueError("nifti=true: the test slices do not say which volumes they were cut from; see src.prepare")
     thresholds = Thresholds(trained, datamodule, trainer, folder, provenance)
     mask_threshold = getattr(detector, "mask_threshold", None)
     if mask_threshold == "calibrated":
@@ -102,6 +107,9 @@ def evaluate(
         write_text(folder / "config.yaml", config)
         write_npz(folder / "maps.npz", {k: v for k, v in arrays.items() if k not in ("calls", "seconds")})
         write_slices(folder / "slices.csv", arrays, group, datamodule, threshold)
+        if nifti:
+            shown = {name: values for name, values in arrays.items() if name in ("id", "anomaly_map", "mask")}
+            write_nifti(folder / "nifti", shown, datamodule.index("test"))
         write_json(finished, row)
         shutil.rmtree(maps.folder)
     trainer.strategy.barrier()

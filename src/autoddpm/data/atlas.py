@@ -1,0 +1,60 @@
+"""ATLAS v2.0 (Liew et al., 2022): chronic strokes, T1-weighted, on the grid of ICBM 2009a."""
+
+import re
+from pathlib import Path
+
+from autoddpm.data.cutting import RawVolume
+from autoddpm.data.ixi import existing
+from autoddpm.data.preparation import prepared
+from autoddpm.data.published import published
+from autoddpm.data.slice_folder import slice_folder
+from autoddpm.data.slices import SliceRecord
+from autoddpm.data.volume import Source
+
+IMAGE = re.compile(r"sub-(?P<subject>r\d+s\d+)_ses-\d+_space-MNI152NLin2009aSym_T1w\.nii\.gz")
+ARTEFACT = "artefact (the authors' list of 20)"
+
+
+def atlas(root: str | Path) -> list[SliceRecord]:
+    """Test slices: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and NAME_mask.png, 128 px).
+
+    Of the latter, those whose name holds one of the 20 subjects with artefacts are left out. The id is
+    `atlas/r001s001`, or the file's path. Raises what `slice_folder` raises.
+    """
+    root = existing(root, "paths.atlas")
+    if (root / "preparation.json").is_file():
+        return prepared(root, "atlas")
+    artefacts = _artefacts()
+    records = slice_folder(root, split="test", name="atlas")
+    return [r for r in records if not (found := re.search(r"r\d+s\d+", r.id)) or found[0] not in artefacts]
+
+
+def atlas_volumes(raw: str | Path | None) -> list[RawVolume]:
+    """The training volumes of the BIDS tree ATLAS_2 and their masks; the 20 with artefacts are marked as left out.
+
+    Raises FileNotFoundError where there is none, or one has no mask.
+    """
+    raw = existing(raw, "paths.raw")
+    artefacts, volumes = _artefacts(), []
+    for path in sorted(raw.rglob("sub-*_T1w.nii.gz")):
+        match = IMAGE.fullmatch(path.name)
+        if match is None or "Testing" in path.parts:
+            continue
+        subject = match["subject"]
+        mask = path.with_name(path.name.replace("_T1w.nii.gz", "_label-L_desc-T1lesion_mask.nii.gz"))
+        if not mask.is_file():
+            raise FileNotFoundError(f"{mask}: there is no such file, the lesion mask of {path}; add it")
+        excluded = ARTEFACT if subject in artefacts else ""
+        site = subject.split("s")[0].upper()
+        volumes.append(RawVolume(subject, subject, "test", Source(path), Source(mask), site=site, excluded=excluded))
+    if not volumes:
+        raise FileNotFoundError(
+            f"{raw}: holds no ATLAS v2.0 volume such as Training/R001/sub-r001s001/ses-1/anat/"
+            "sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz; correct paths.raw"
+        )
+    return volumes
+
+
+def _artefacts() -> set[str]:
+    table = published("atlas_index.csv")
+    return set(table.loc[table["excluded_artefact"] == "1", "subject"])

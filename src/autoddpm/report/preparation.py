@@ -1,0 +1,191 @@
+"""The page of a prepared data set: counts, what was left out and why, pictures to judge it by, and what is doubtful."""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.table import Table as RichTable
+from scipy import ndimage
+
+from autoddpm.atomic import read_json, write_bytes
+from autoddpm.data.integrity import Finding
+from autoddpm.data.store import Store
+from autoddpm.metrics.localization import GROUPS, LARGEST_OF_GROUP, size_group
+from autoddpm.report.figure import DARK, DPI, LIGHT, METHOD, Theme, png
+from autoddpm.report.html import Picture
+
+#: Slices in the published test set (paper, section 4).
+PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
+COLUMNS, TILE = 8, 128
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A table of the page: rows of texts and numbers."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str | int]]
+    caption: str = ""
+
+
+def write_preparation(
+    folder: Path, name: str, store: Store, prepared: pd.DataFrame, findings: Sequence[Finding]
+) -> Path:
+    """Write `folder`/index.html and its pictures; returns the page's path.
+
+    store: the prepared slices.  prepared: the index of what `src.prepare` wrote, with what was left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [_montage(store), _histograms(store)]
+    if store.index["lesion_pixels"].any():
+        pictures.append(_lesion_sizes(store))
+    for picture in pictures:
+        write_bytes(folder / f"{picture.name}.png", picture.light or b"")
+    environment = Environment(
+        loader=PackageLoader("autoddpm.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"base64": lambda data: b64encode(data).decode()}
+    settings = read_json(folder.parent / "preparation.json")
+    html = environment.get_template("preparation.html.jinja").render(
+        name=name,
+        summary=f"{len(store.index)} slices of {store.index['subject'].nunique()} subjects.",
+        tables=count_tables(name, store, prepared),
+        pictures=pictures,
+        findings=findings,
+        settings={**settings["steps"], "version": settings["version"], "key": settings["key"], "store": store.folder},
+    )
+    write_bytes(folder / "index.html", html.encode())
+    return folder / "index.html"
+
+
+def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts]:
+    """Slices by split and lesion size, and what was left out, by reason."""
+    groups = np.array(GROUPS)[size_group(torch.tensor(store.index["lesion_pixels"].to_numpy()), store.size).numpy()]
+    rows: list[list[str | int]] = []
+    for split in [s for s in ("train", "val", "test") if (store.index["split"] == s).any()]:
+        chosen = groups[(store.index["split"] == split).to_numpy()]
+        rows.append([split, len(chosen), *(int((chosen == group).sum()) for group in GROUPS)])
+    caption = (
+        "Healthy: at most 1 lesion pixel; the groups are by lesion pixels at 128 x 128: "
+        f"at most {LARGEST_OF_GROUP[1]} small, above {LARGEST_OF_GROUP[2]} large."
+    )
+    if name in PUBLISHED:
+        rows.append(["published", sum(PUBLISHED[name].values()), *PUBLISHED[name].values()])
+        near = store.index[store.index["lesion_lost"] | (store.index["lesion_pixels"] == 1)]["id"]
+        if list(rows[-1][2:]) != list(rows[-2][2:]):
+            caption += (
+                " The published counts were made with a resize of the masks that is not public. Slices whose lesion "
+                f"this one shrinks to at most 1 pixel: {', '.join(near) or 'none'}."
+            )
+    tables = [Counts("Slices", ["split", "slices", *GROUPS], rows, caption)]
+    reasons = Counter(prepared.loc[prepared["excluded"] != "", "excluded"])
+    if reasons:
+        tables.append(Counts("Left out", ["reason", "volumes"], [[*pair] for pair in reasons.most_common()]))
+    if len(sites := Counter(store.index["site"])) > 1:
+        tables.append(Counts("Sites", ["site", "slices"], [[*pair] for pair in sorted(sites.items())]))
+    return tables
+
+
+def print_counts(name: str, store: Store, prepared: pd.DataFrame, console: Console) -> None:
+    """The page's tables on the terminal."""
+    for counts in count_tables(name, store, prepared):
+        table = RichTable(
+            *counts.heads, title=f"{name}: {counts.title}", caption=counts.caption, caption_justify="left"
+        )
+        for row in counts.rows:
+            table.add_row(*map(str, row))
+        console.print(table)
+
+
+def _montage(store: Store) -> Picture:
+    """Slices at regular distances in the order of ids, lesions outlined."""
+    chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
+    tiles = [_tile(store.images[i], store.lesions[i]) for i in chosen]
+    tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % COLUMNS)
+    rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
+    buffer = BytesIO()
+    Image.fromarray(np.vstack(rows)).save(buffer, "png")
+    caption = "Every n-th slice as the network sees it (the front of the head above), its lesion outlined."
+    return Picture("montage", "Slices", caption, buffer.getvalue())
+
+
+def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    def enlarged(plane: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
+        return np.asarray(Image.fromarray(plane).resize((TILE, TILE), how))
+
+    grey = enlarged((255 * image).round().astype(np.uint8), Image.Resampling.BICUBIC)
+    mask = enlarged(255 * lesion.astype(np.uint8), Image.Resampling.NEAREST) > 0
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    picture[ndimage.binary_dilation(mask) & ~mask] = (255, 170, 0)
+    return picture
+
+
+def _histograms(store: Store) -> Picture:
+    """Median and spread of the slices' intensity histograms, a line a site (or a split)."""
+    by = "site" if store.index["site"].nunique() > 1 else "split"
+    edges = np.linspace(0, 1, 65)
+    counts = np.stack([np.histogram(image, edges)[0] / image.size for image in store.images])
+
+    def draw(theme: Theme) -> bytes:
+        figure, axes = _axes(theme)
+        names = sorted(set(store.index[by]))
+        for number, name in enumerate(names):
+            chosen = counts[(store.index[by] == name).to_numpy()]
+            low, middle, high = np.percentile(chosen, [5, 50, 95], axis=0)
+            colour = f"C{number}"
+            axes.plot(
+                edges[:-1], middle, color=colour, lw=1.1, label=f"{name or by} ({len(chosen)})", drawstyle="steps-post"
+            )
+            axes.fill_between(edges[:-1], low, high, color=colour, alpha=0.15, step="post", lw=0)
+        axes.set_yscale("log")
+        axes.set_xlabel("intensity", fontsize=7, color=theme.ink)
+        axes.set_ylabel("share of pixels", fontsize=7, color=theme.ink)
+        axes.legend(frameon=False, fontsize=7, labelcolor=theme.ink)
+        return png(figure)
+
+    caption = f"Intensities of the slices by {by}: the median slice and the range of 90 % of them."
+    return Picture("histograms", "Intensities", caption, draw(LIGHT), draw(DARK))
+
+
+def _lesion_sizes(store: Store) -> Picture:
+    pixels = store.index["lesion_pixels"].to_numpy() * (128 / store.size) ** 2
+    pixels = pixels[pixels > LARGEST_OF_GROUP[0]]
+
+    def draw(theme: Theme) -> bytes:
+        figure, axes = _axes(theme)
+        axes.hist(pixels, np.geomspace(1, max(2000, pixels.max(initial=1)), 40), color=METHOD)
+        for cut in LARGEST_OF_GROUP[1:]:
+            axes.axvline(cut + 0.5, color=theme.ink, lw=0.8, ls=(0, (4, 2)))
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("lesion pixels at 128 x 128", fontsize=7, color=theme.ink)
+        axes.set_ylabel("slices", fontsize=7, color=theme.ink)
+        return png(figure)
+
+    caption = "Lesion sizes, with the cuts between small, medium and large (dashed)."
+    return Picture("lesion_sizes", "Lesion sizes", caption, draw(LIGHT), draw(DARK))
+
+
+def _axes(theme: Theme) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.2, 2.6), dpi=DPI, facecolor=theme.paper, layout="constrained")
+    axes = figure.subplots()
+    axes.set_facecolor(theme.paper)
+    axes.tick_params(labelsize=6.5, colors=theme.ink, width=0.5, length=2.5)
+    for spine in axes.spines.values():
+        spine.set_color(theme.ink)
+        spine.set_linewidth(0.5)
+    return figure, axes

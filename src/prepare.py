@@ -1,0 +1,45 @@
+"""`python -m src.prepare`: from a data set as it was downloaded to slices, with a page that shows what was done."""
+
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+
+from autoddpm.data.integrity import inspect
+from autoddpm.data.preparation import prepare_volumes, read_index
+from autoddpm.data.store import prepare_store
+from autoddpm.modules.refusal import refusal
+from autoddpm.modules.run_folder import register_resolvers
+from autoddpm.report.preparation import print_counts, write_preparation
+
+register_resolvers()
+SHOWN = 8
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
+def main(cfg: DictConfig) -> None:
+    with refusal("prepare"):
+        if cfg.preparation is None:
+            raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
+        name, folder = cfg.preparation.name, Path(cfg.preparation.folder)
+        steps = instantiate(cfg.preparation.steps)
+        volumes = instantiate(cfg.preparation.volumes)
+        prepare_volumes(volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}")
+        records = instantiate(cfg.data.sources[name])()
+        store = prepare_store(name, records, cfg.data.size, cfg.paths.prepared)
+        index = read_index(folder)
+        findings = inspect(store.images, store.index, index)
+        page = write_preparation(folder / "report", name, store, index, findings)
+    console = Console(width=None if Console().is_terminal else 140)
+    print_counts(name, store, index, console)
+    for finding in findings[:SHOWN]:
+        console.print(finding.text, style="bold red" if finding.is_leak else "yellow", markup=False, highlight=False)
+    if len(findings) > SHOWN:
+        console.print(f"... and {len(findings) - SHOWN} more findings, all in the report.", style="yellow")
+    console.print(f"Prepared in {folder}, store {store.folder}, report: {page}", soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    main()
