@@ -63,10 +63,12 @@ def choices(group: str) -> list[str]:
 
 
 def brain(seed: int, lesion_side: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A textured disc of 32 x 32 uint8 and the mask (0, 255) of a dark square of `lesion_side` pixels in it."""
+    """A textured ellipse of 32 x 32 uint8 and the mask (0, 255) of a dark square of `lesion_side` pixels in it."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2 + 0.5
-    image = (np.hypot(x, y) < 13) * (150 + 40 * np.sin(x / 3 + seed) * np.cos(y / 4) + rng.normal(0, 12, (SIZE, SIZE)))
+    a, b, phase, tilt = *rng.uniform(9, 14, 2), *rng.uniform(0, 6, 2)
+    folds = 70 * np.sin((x + tilt * y) / 3 + phase) * np.cos(y / 4 + phase) + rng.normal(0, 12, (SIZE, SIZE))
+    image = (np.hypot(x / a, y / b) < 1) * (150 + folds)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     row, column = rng.integers(9, 16, 2)
     mask[row : row + lesion_side, column : column + lesion_side] = 255

@@ -32,7 +32,7 @@ def slices(folder: Path, name: str, split: str, n: int, lesion_pixels: int = 0) 
     folder.mkdir(exist_ok=True, parents=True)
     records = []
     for i in range(n):
-        image = np.random.default_rng(i).integers(0, 200, (16, 16), dtype=np.uint8)
+        image = np.random.default_rng([i, *name.encode()]).integers(0, 200, (16, 16), dtype=np.uint8)
         path = folder / f"{name}{i}.png"
         Image.fromarray(image).save(path)
         lesion = None
@@ -197,3 +197,14 @@ def test_ixi_and_ixi_stroke_prepare_as_one_experiment(tmp_path):
     assert batch.image.min() == 0
     assert batch.image.max() == 1
     assert not batch.lesion.any()
+
+
+def test_the_same_slice_under_two_names_in_two_roles_is_refused_unless_allowed(tmp_path, caplog):
+    one = slices(tmp_path / "train", "a", "train", 3)
+    other = replace(one[1], id="z/9", subject="z9", split="test")
+    sources = {"s": lambda: [*one, *slices(tmp_path / "val", "b", "val", 2), other]}
+    settings = {"size": 16, "prepared": tmp_path / "prepared"}
+    with pytest.raises(ValueError, match=r"a/01 \(train\) and z/9 \(test\) are identical.*data.allow_leaks=true"):
+        SliceDataModule(sources, ["s"], ["s"], ["s"], **settings).setup()
+    SliceDataModule(sources, ["s"], ["s"], ["s"], **settings, allow_leaks=True).setup()
+    assert "a/01 (train) and z/9 (test)" in caplog.text

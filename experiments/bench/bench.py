@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from data_speed import h100_needs, loader_slices_a_second, volumes_a_minute
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -61,16 +62,29 @@ def main() -> None:
         "training step: fp32 / bf16": seconds["train fp32"] / seconds["train bf16"],
         "AnoDDPM / its calls alone": seconds[f"AnoDDPM, {CALLS} calls"] / seconds["forward fp32 channels-last"] / CALLS,
     }
+    steps, slices = volumes_a_minute(), loader_slices_a_second()
+    ratios |= {
+        "loader / what an H100 could ask for": slices / h100_needs(),
+        "loader / training of the small network here": slices * seconds["train fp32"] / BATCH,
+    }
     name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     result = {"device": name, "torch": torch.__version__, "size": SIZE, "batch": BATCH, "repeats": REPEATS}
     folder = ROOT / "runs" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.partial").write_text(json.dumps(result | {"ratios": ratios, "seconds": seconds}, indent=2))
+    (folder / "bench.partial").write_text(
+        json.dumps(
+            result
+            | {"ratios": ratios, "seconds": seconds, "volumes a minute": steps, "loader slices a second": slices},
+            indent=2,
+        )
+    )
     (folder / "bench.partial").replace(folder / "bench.json")
 
     table = Table("ratio", "value", title=f"{name}, {SIZE} px, batches of {BATCH}, median of {REPEATS}")
     for key, value in ratios.items():
         table.add_row(key, f"{value:.2f}")
+    for key, value in steps.items():
+        table.add_row(f"src.prepare, volumes a minute: {key}", f"{value:.0f}")
     Console().print(table)
 
 

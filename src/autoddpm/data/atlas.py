@@ -32,18 +32,16 @@ def atlas(root: str | Path) -> list[SliceRecord]:
 def atlas_volumes(raw: str | Path | None) -> list[RawVolume]:
     """The training volumes of the BIDS tree ATLAS_2 and their masks; the 20 with artefacts are marked as left out.
 
-    Raises FileNotFoundError where there is none, or one has no mask.
+    Raises FileNotFoundError where there is none. A mask that is absent is refused by `prepare_volumes`.
     """
     raw = existing(raw, "paths.raw")
     artefacts, volumes = _artefacts(), []
     for path in sorted(raw.rglob("sub-*_T1w.nii.gz")):
         match = IMAGE.fullmatch(path.name)
-        if match is None or "Testing" in path.parts:
+        if match is None or "Testing" in path.relative_to(raw).parts:
             continue
         subject = match["subject"]
         mask = path.with_name(path.name.replace("_T1w.nii.gz", "_label-L_desc-T1lesion_mask.nii.gz"))
-        if not mask.is_file():
-            raise FileNotFoundError(f"{mask}: there is no such file, the lesion mask of {path}; add it")
         excluded = ARTEFACT if subject in artefacts else ""
         site = subject.split("s")[0].upper()
         volumes.append(RawVolume(subject, subject, "test", Source(path), Source(mask), site=site, excluded=excluded))

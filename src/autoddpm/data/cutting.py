@@ -72,7 +72,7 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
     """Write a volume's slices to `folder`/slices (and lesions); returns a row of the index for each.
 
     Raises ValueError that names the file, as `read_volume` and `read_mask` do, and where no brain is found, or a slice
-    is empty or not there.
+    is empty or not there; then nothing is written.
     """
     volume = read_volume(raw.image)
     lesion = read_mask(raw.lesion, volume, raw.image) if raw.lesion else None
@@ -104,7 +104,7 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
     indices = steps.axial(shape[2]) if raw.slices is None else list(raw.slices)
     if wrong := [z for z in indices if not 0 <= z < shape[2]]:
         raise ValueError(f"{raw.image}: has no slice {wrong[0]}, it has {shape[2]}")
-    rows = []
+    rows, files = [], []
     for z in indices:
         plane = (shape[0], shape[1])
         image = cut(data, volume.affine, to_source, grid, plane, z).astype(np.float32)
@@ -114,18 +114,20 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
             image = np.clip(image / scale, 0, 1)
         name = raw.id if len(indices) == 1 else f"{raw.id}_z{z:03d}"
         affine = grid @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, z], [0, 0, 0, 1.0]])
-        _save(folder / "slices" / f"{name}.nii.gz", image, affine)
+        files.append((f"slices/{name}.nii.gz", image, affine))
         row = {"id": name, "file": f"slices/{name}.nii.gz", "lesion_file": "", "slice": str(z)}
         mask = _lesion(raw, lesion, volume, to_source, grid, plane, z)
         if mask is not None and mask.any():
             row["lesion_file"] = f"lesions/{name}.nii.gz"
-            _save(folder / row["lesion_file"], mask.astype(np.uint8), affine)
+            files.append((row["lesion_file"], mask.astype(np.uint8), affine))
         source_shape = (volume.file_shape[0], volume.file_shape[1], volume.file_shape[2])
         geometry = SliceGeometry(plane, affine, to_source, source_shape, volume.file_affine)
         rows.append(row | {
             "excluded": "", "source_sha256": volume.sha256, "steps": " ".join(done), "brain_dice": quality,
             "windowed": "" if scale is None else steps.window, "geometry": geometry.to_json(),
         })  # fmt: skip
+    for file, content, affine in files:
+        _save(folder / file, content, affine)
     return rows
 
 

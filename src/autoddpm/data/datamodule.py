@@ -139,7 +139,7 @@ class SliceDataModule(LightningDataModule):
         leaks = leaks_between({role: (dataset.images(), dataset.index) for role, dataset in datasets.items()})
         if leaks and not self.allow_leaks:
             raise ValueError(
-                f"{first_few([leak.text for leak in leaks])}; leave one out of each two, or, if they are different "
+                f"{first_few([leak.text for leak in leaks])} Leave one of each two out, or, if they are different "
                 "people, say data.allow_leaks=true"
             )
         for leak in leaks:

@@ -35,12 +35,16 @@ def fastmri_volumes(
 ) -> list[RawVolume]:
     """The AXT1 files in a folder (however deep): healthy ones, those with boxes, and the rest as left out.
 
-    annotations: fastMRI+'s brain.csv.  healthy: "published", the authors' list of 176 (131 / 15 / 30; one that is not
-    in the folder is marked as left out); or "labels", the files whose labels are all of `HEALTHY`, split by a hash.
-    labels: boxes of these labels only; None: of all.
+    annotations: fastMRI+'s brain.csv.  healthy: "published", the authors' list of 176 (131 / 15 / 30); or "labels",
+    the files whose labels are all of `HEALTHY`, split by a hash.  What either list names and the folder has not is
+    marked as left out.  labels: boxes of these labels only; None: of all but `HEALTHY`.  Boxes without area (one of
+    fastMRI+'s in AXT1) mark nothing.
     """
     raw, table = existing(raw, "paths.raw"), read_annotations(annotations)
-    files = {path.stem: path for path in sorted(raw.rglob("file_brain_AXT1_*.h5"))}
+    paths = sorted(raw.rglob("file_brain_AXT1_*.h5"))
+    files = {path.stem: path for path in paths}
+    if twice := [path for path in paths if files[path.stem] != path]:
+        raise ValueError(f"{twice[0]} and {files[twice[0].stem]} have the same name; leave one out")
     if not files:
         raise FileNotFoundError(f"{raw}: holds no file_brain_AXT1_*.h5; correct paths.raw")
     if healthy not in ("published", "labels"):
@@ -50,19 +54,24 @@ def fastmri_volumes(
     splits = published_splits() if healthy == "published" else derived_splits(table)
     said = table.groupby("file")["label"].agg(lambda column: ", ".join(sorted(set(column)))).to_dict()
     local = table[table["study_level"] != "Yes"]
-    chosen = local if labels is None else local[local["label"].isin(list(labels))]
+    chosen = local[~local["label"].isin(HEALTHY) if labels is None else local["label"].isin(list(labels))]
     boxes: dict[str, dict[int, list[tuple[int, int, int, int]]]] = defaultdict(lambda: defaultdict(list))
     for file, *numbers in chosen[["file", "slice", "x", "y", "width", "height"]].to_numpy().tolist():
         z, x, y, width, height = map(int, numbers)
-        boxes[file][z].append((x, y, width, height))
+        if width and height:
+            boxes[file][z].append((x, y, width, height))
 
     volumes = []
-    for name in sorted(files.keys() | (splits.keys() if healthy == "published" else set())):
+    labelled = {name for name in table["file"] if name.startswith("file_brain_AXT1_")}
+    for name in sorted(files.keys() | splits.keys() | labelled):
         source, about = Source(files.get(name, raw / f"{name}.h5")), {"labels": said.get(name, "")}
         short = name.removeprefix("file_brain_AXT1_")
-        if name in splits:
-            excluded = "" if name in files else "on the published list, not in this folder"
-            volumes.append(RawVolume(short, name, splits[name], source, excluded=excluded, about=about))
+        if name not in files:
+            listed = healthy == "published" and name in splits
+            excluded = f"{'on the published list' if listed else 'labelled'}, not in this folder"
+            volumes.append(RawVolume(short, name, splits.get(name, "test"), source, excluded=excluded, about=about))
+        elif name in splits:
+            volumes.append(RawVolume(short, name, splits[name], source, about=about))
         elif boxes.get(name):
             slices = sorted(boxes[name])
             volumes.append(RawVolume(short, name, "test", source, None, boxes[name], slices, about=about))
@@ -76,14 +85,18 @@ def read_annotations(path: str | Path | None) -> pd.DataFrame:
     """fastMRI+'s brain.csv, every column as text; ValueError where it is not that table."""
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such file; give paths.annotations=brain.csv of fastMRI+")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # as pandas' own are
+        raise ValueError(f"{path}: is no csv table ({error}); give paths.annotations=brain.csv of fastMRI+") from error
     if absent := [column for column in COLUMNS if column not in table]:
         raise ValueError(f"{path}: has no column {absent[0]}; it is not fastMRI+'s brain.csv")
     local = table[table["study_level"] != "Yes"]
     for column in ("slice", "x", "y", "width", "height"):
-        wrong = local[~local[column].str.fullmatch(r"-?\d+")]
+        wrong = local[~local[column].str.fullmatch(r"\d+")]
         if len(wrong):
-            raise ValueError(f"{path}: line {wrong.index[0] + 2} has {column}={wrong[column].iloc[0]!r}, no integer")
+            line, value = wrong.index[0] + 2, wrong[column].iloc[0]
+            raise ValueError(f"{path}: line {line} has {column}={value!r}, no integer from 0; correct it")
     return table
 
 

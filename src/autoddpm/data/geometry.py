@@ -75,8 +75,11 @@ def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nif
     or, where the source's voxels are thicker, within half of one of them.
     """
     first = geometries[0]
-    if any(g.source_shape != first.source_shape for g in geometries):
-        raise ValueError(f"slices of volumes of different shapes ({first.source_shape}) cannot form one map")
+    if any(
+        g.source_shape != first.source_shape or not np.array_equal(g.source_affine, first.source_affine)
+        for g in geometries
+    ):
+        raise ValueError("slices of volumes on different grids cannot form one map")
     volume = np.zeros(first.source_shape, np.float32)
     nearest = np.full(first.source_shape, np.inf, np.float32)
     i, j, k = np.ogrid[tuple(slice(0, n) for n in first.source_shape)]
@@ -88,6 +91,6 @@ def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nif
         voxels = np.stack([*np.nonzero(near), np.ones(np.count_nonzero(near))])
         x, y = (m @ voxels)[:2]
         plane = unprepare(image, geometry.slice_shape)
-        volume[near] = ndimage.map_coordinates(plane, [x, y], order=1, mode="constant", cval=0.0)
+        volume[near] = ndimage.map_coordinates(plane, [x, y], order=1, mode="grid-constant", cval=0.0)
         nearest[near] = np.abs(z[near])
     return Nifti1Image(volume, first.source_affine)

@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,9 +25,11 @@ from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.cutting import RawVolume, Steps, cut_volume
 from autoddpm.data.slices import SliceRecord
 from autoddpm.data.store import ORIGIN
+from autoddpm.data.volume import Source
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
 VERSION = 1
+ERROR = "error: "  # how the reason of exclusion of a volume begins that could not be prepared
 
 
 def prepare_volumes(
@@ -39,17 +43,26 @@ def prepare_volumes(
     """Write `folder`, unless it is there with the same settings and volumes; returns its index.
 
     Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end; after a stop it is
-    continued. The result does not depend on `processes` (None: one a core).
+    continued: volumes whose files are the same are not done again. The result does not depend on `processes` (None:
+    one a core).
     on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of exclusion.
-    Raises ValueError naming the file; or where `folder` holds something else.
+    Raises ValueError or FileNotFoundError naming the file, or where `folder` holds something else, or no volume can be
+    used; OSError where the disk is full.
     """
     folder = Path(folder)
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error={on_error}: must be stop or skip")
     if not volumes:
         raise ValueError(f"{folder}: no volume to prepare it from")
+    by_id: dict[str, RawVolume] = {}
+    for volume in volumes:
+        if volume is not by_id.setdefault(volume.id, volume):
+            raise ValueError(f"{volume.image} and {by_id[volume.id].image} are both {volume.id}; leave one out")
+    absent = [file for volume in volumes for file in _files(volume) if not file.path.is_file()]
+    if absent and on_error == "stop":
+        raise FileNotFoundError(f"{absent[0]}: there is no such file; add it, or leave its volume out: on_error=skip")
     settings = {"version": VERSION, "steps": asdict(steps), "volumes": [_identity(volume) for volume in volumes]}
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    key = _hash(settings)
     if folder.exists():
         if not (folder / "preparation.json").is_file():
             raise ValueError(
@@ -60,34 +73,52 @@ def prepare_volumes(
                 f"{folder} was prepared with other settings or from other volumes: give another place, or move it away"
             )
         return read_index(folder)
-    work = folder.with_name(f"{folder.name}.{key}.unfinished")
-    for name in ("slices", "lesions", "rows"):
-        (work / name).mkdir(parents=True, exist_ok=True)
-    missing = [volume for volume in volumes if not _row_file(work, volume).is_file()]
-    count = min(processes or len(os.sched_getaffinity(0)), len(missing))
-    with _progress() as progress:
-        task = progress.add_task(title, total=len(volumes), completed=len(volumes) - len(missing))
-        if count <= 1:
-            for volume in missing:
-                _prepare(volume, steps, work, on_error)
+    work = folder.with_name(f"{folder.name}.{_hash([VERSION, asdict(steps)])}.unfinished")
+    rows_of = {v.id: work / "rows" / f"{v.id}-{_hash(_identity(v))}.json" for v in volumes}
+    with _full_disk_named(work):
+        for name in ("slices", "lesions", "rows"):
+            (work / name).mkdir(parents=True, exist_ok=True)
+        missing = [volume for volume in volumes if not _is_done(rows_of[volume.id])]
+        jobs = [(volume, steps, work, rows_of[volume.id], on_error) for volume in missing]
+        with _progress() as progress:
+            task = progress.add_task(title, total=len(volumes), completed=len(volumes) - len(missing))
+            for _ in _done(jobs, min(processes or len(os.sched_getaffinity(0)), len(missing))):
                 progress.advance(task)
-        else:
-            with ProcessPoolExecutor(count, get_context("spawn")) as pool:
-                jobs = [pool.submit(_prepare, volume, steps, work, on_error) for volume in missing]
-                try:
-                    for job in as_completed(jobs):
-                        job.result()
-                        progress.advance(task)
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-    rows = [row for volume in volumes for row in read_json(_row_file(work, volume))]
-    index = pd.DataFrame(rows).fillna("").sort_values("id", kind="stable", ignore_index=True)
-    write_text(work / "index.csv", index.to_csv(index=False))
-    write_json(work / "preparation.json", {"key": key, **settings})
+        rows = [row for volume in volumes for row in read_json(rows_of[volume.id])]
+        index = pd.DataFrame(rows).fillna("").sort_values("id", kind="stable", ignore_index=True)
+        if (index["excluded"] != "").all():
+            raise ValueError(f"{folder}: none of {len(volumes)} volumes can be used; {rows[0]['excluded']}")
+        listed = {*index["file"], *index["lesion_file"]}
+        for path in [*work.glob("slices/*"), *work.glob("lesions/*")]:
+            if path.relative_to(work).as_posix() not in listed:  # of a volume that has changed since, or of a kill
+                path.unlink()
+        write_text(work / "index.csv", index.to_csv(index=False))
+        write_json(work / "preparation.json", {"key": key, **settings})
     shutil.rmtree(work / "rows")
     work.rename(folder)
     return read_index(folder)
+
+
+def _done(jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: int) -> Iterator[None]:
+    """Do the jobs, and give a sign for each that is done."""
+    if processes <= 1:
+        for job in jobs:
+            _prepare(*job)
+            yield
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        futures = [pool.submit(_prepare, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process was killed, most likely for want of memory; run the same command again with fewer processes"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def read_index(folder: str | Path) -> pd.DataFrame:
@@ -95,19 +126,28 @@ def read_index(folder: str | Path) -> pd.DataFrame:
     return pd.read_csv(Path(folder) / "index.csv", dtype=str, keep_default_na=False)
 
 
+def _files(volume: RawVolume) -> list[Source]:
+    """What is read of a volume."""
+    return [] if volume.excluded else [file for file in (volume.image, volume.lesion) if file is not None]
+
+
 def _identity(volume: RawVolume) -> list[Any]:
     boxes = {str(z): [list(box) for box in boxes] for z, boxes in volume.boxes.items()}
-    files = [] if volume.excluded else [file for file in (volume.image, volume.lesion) if file is not None]
     slices = None if volume.slices is None else list(volume.slices)
-    sizes = [[file.name, file.size] for file in files]
+    sizes = [[file.name, file.size if file.path.is_file() else None] for file in _files(volume)]
     return [volume.id, volume.subject, volume.split, sizes, boxes, slices, volume.excluded]
 
 
-def _row_file(work: Path, volume: RawVolume) -> Path:
-    return work / "rows" / f"{volume.id}.json"
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _prepare(volume: RawVolume, steps: Steps, work: Path, on_error: str) -> None:
+def _is_done(rows: Path) -> bool:
+    """Whether a volume's rows are there; one that was left out for an error is tried again."""
+    return rows.is_file() and not read_json(rows)[0]["excluded"].startswith(ERROR)
+
+
+def _prepare(volume: RawVolume, steps: Steps, work: Path, rows_file: Path, on_error: str) -> None:
     """Write the slices of one volume and then, as the mark that they are whole, its rows."""
     common = {
         "subject": volume.subject,
@@ -118,20 +158,26 @@ def _prepare(volume: RawVolume, steps: Steps, work: Path, on_error: str) -> None
     }
     left_out = {"id": volume.id, **common}
     if volume.excluded:
-        write_json(_row_file(work, volume), [left_out | {"excluded": volume.excluded}])
+        write_json(rows_file, [left_out | {"excluded": volume.excluded}])
         return
     try:
         rows = cut_volume(volume, steps, work)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(f"{work}: the disk is full; free some space and run the same command again") from error
-        raise
     except ValueError as error:
         if on_error == "stop":
             raise
-        write_json(_row_file(work, volume), [left_out | {"excluded": f"error: {error}"}])
+        write_json(rows_file, [left_out | {"excluded": f"{ERROR}{error}"}])
         return
-    write_json(_row_file(work, volume), [common | row for row in rows])
+    write_json(rows_file, [common | row for row in rows])
+
+
+@contextmanager
+def _full_disk_named(work: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(f"{work}: the disk is full; free some space and run the same command again") from error
+        raise
 
 
 def prepared(root: str | Path, name: str) -> list[SliceRecord]:

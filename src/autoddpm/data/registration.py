@@ -12,6 +12,7 @@ from autoddpm.data.volume import Volume
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
+SHAPE = (197, 233, 189)  # of the template
 SHRINK = (4, 2)  # of the template's 1 mm, from coarse to fine
 SMOOTH = (2.0, 1.0)  # mm
 HOW = "pip install -e '.[prepare]'"
@@ -37,8 +38,7 @@ def template() -> Template:
 
 def is_on_template_grid(volume: Volume) -> bool:
     """Whether a volume lies on the template's grid already, voxel by voxel."""
-    grid = template()
-    return volume.data.shape == grid.data.shape and np.allclose(volume.affine, grid.affine, atol=0.01)
+    return volume.data.shape == SHAPE and np.allclose(volume.affine, template().affine, atol=0.01)
 
 
 def n4(volume: Volume) -> NDArray[np.float32]:

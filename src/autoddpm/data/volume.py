@@ -84,10 +84,10 @@ def read_volume(source: Source) -> Volume:
     orientation, or in other units than millimetres.
     """
     is_h5 = source.name.endswith(".h5")
-    content = b"" if is_h5 else source.read_bytes()
     try:
+        content = b"" if is_h5 else source.read_bytes()
         image = _from_h5(source.path) if is_h5 else _from_nifti(content)
-    except (EOFError, OSError, zlib.error, ValueError, KeyError, nibabel.filebasedimages.ImageFileError) as error:
+    except Exception as error:  # either reader has its own dozen of exceptions for a broken file
         raise ValueError(f"{source}: {_reason(error)}; download or convert it again, or leave it out") from error
     if any(side > 1 for side in image.shape[3:]) or len(image.shape) < 3 or min(image.shape[:3]) < 2:
         raise ValueError(f"{source}: its shape is {_by(image.shape)}, not one volume; save one 3-D image")
@@ -112,12 +112,12 @@ def read_mask(source: Source, volume: Volume, image: Source) -> NDArray[np.bool_
 
     Raises ValueError where it is on another grid than its image, negative, or not to be read.
     """
-    content = source.read_bytes()
     try:
-        mask = _from_nifti(content)
-    except (EOFError, OSError, zlib.error, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        mask = _from_nifti(source.read_bytes())
+    except Exception as error:  # as in `read_volume`
         raise ValueError(f"{source}: {_reason(error)}; download it again, or leave it out") from error
-    if mask.shape[:3] != volume.file_shape or not np.allclose(mask.affine, volume.file_affine, atol=0.05):
+    same_shape = mask.shape[:3] == volume.file_shape and mask.shape[3:] in ((), (1,))
+    if not same_shape or not np.allclose(mask.affine, volume.file_affine, atol=0.05):
         raise ValueError(
             f"{source}: is on another grid ({_by(mask.shape)}) than its image {image} ({_by(volume.file_shape)}, "
             "or another position); resample it to the image"
@@ -135,8 +135,10 @@ def _from_nifti(content: bytes) -> Nifti1Image:
     image = kind.from_bytes(content)
     if not (image.header["qform_code"] or image.header["sform_code"]):
         raise ValueError("its header states no orientation (qform and sform codes are 0)")
-    if abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
+    if np.linalg.matrix_rank(image.affine[:3, :3]) < 3:
         raise ValueError("its affine cannot be inverted")
+    if (dtype := image.get_data_dtype()).kind not in "buif":
+        raise ValueError(f"it holds {dtype} instead of real numbers")
     np.asarray(image.dataobj)  # a truncated file shows here
     return image
 
@@ -177,7 +179,7 @@ def _field_of_view(header: bytes | str, shape: tuple[int, ...]) -> list[float]:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return "is not whole" if isinstance(error, EOFError | zlib.error) else f"cannot be used ({text})"
 
 

@@ -3,18 +3,22 @@
 import hashlib
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from autoddpm.atomic import written_whole
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.modules.weights_file import read_about, read_weights, weights_files
 
 TRUSTED = ("autoddpm.diffusion.", "monai.networks.nets.")
+IMAGES = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}  # what a network may be given and give
 
 
 def build_ddpm(model: Mapping[str, Any]) -> DDPM:
@@ -32,7 +36,8 @@ class TrainedDDPM:
     """A DDPM with its weights, and what its checkpoint says of it.
 
     model: its configuration.  data: `hash`, `size` and `train_subjects` of the data it was trained on.  step: optimiser
-    steps taken.  weights_hash: first 16 hex digits of the file's sha256.
+    steps taken, 0 where unknown.  weights_hash: see the function.  record: how it was trained, or where it is from.
+    thresholds: those stored in the file, as entries of `autoddpm.modules.thresholds`.
     """
 
     ddpm: DDPM
@@ -41,17 +46,27 @@ class TrainedDDPM:
     step: int
     path: Path
     weights_hash: str
+    record: dict[str, Any] = field(default_factory=dict)
+    thresholds: list[dict[str, Any]] = field(default_factory=list)
 
 
 def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
-    """Read a checkpoint of `src.train`, with its averaged weights, on the CPU and in evaluation mode.
+    """Read a checkpoint of `src.train`, with its averaged weights, on the CPU in float32 and in evaluation mode.
 
-    No code in the file is run: it is read with `weights_only`, and its configuration may name only classes that are
-    defined in autoddpm.diffusion and in monai.networks.nets. Raises FileNotFoundError or ValueError, naming the file.
+    path: a .ckpt, or a weights file, see `autoddpm.modules.weights_file`. No code in the file is run: it is read with
+    `weights_only`, and its configuration may name only classes that are defined in autoddpm.diffusion and in
+    monai.networks.nets. Raises FileNotFoundError or ValueError, naming the file.
     """
     if path is None:
         raise ValueError("checkpoint: none given; name one of `python -m src.train`: checkpoint=FILE")
     path = Path(path)
+    if weights_files(path):
+        stored = read_weights(path)
+        path, about, digest = stored.path, stored.about, stored.about["weights_sha256"][:16]
+        ddpm = trained_ddpm(about["model"], stored.state, path)
+        return TrainedDDPM(
+            ddpm, about["model"], about["data"], about["step"], path, digest, about["record"], about["thresholds"]
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f"checkpoint={path}: no such file. `python -m src.train` writes one to checkpoints/last.ckpt"
@@ -60,12 +75,29 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
         content = torch.load(path, map_location="cpu", weights_only=True)
         hyper_parameters, state, step = content["hyper_parameters"], content["state_dict"], content["global_step"]
         model, data = hyper_parameters["model"], hyper_parameters["data"]
-    except (LookupError, TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        _ = model["_target_"], data["size"], data["train_subjects"]
+        weights = {name.removeprefix("ddpm."): values for name, values in state.items() if name.startswith("ddpm.")}
+    except (LookupError, TypeError, AttributeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise ValueError(f"{path}: not a checkpoint of autoddpm, or truncated ({reason})") from error
+        raise ValueError(
+            f"{path}: not a checkpoint of autoddpm, or truncated ({reason}); weights of the paper's authors must be "
+            f"imported: autoddpm import-weights {path}"
+        ) from error
+    record = {"training": {name: value for name, value in hyper_parameters.items() if name not in ("model", "data")}}
+    return TrainedDDPM(trained_ddpm(model, weights, path), model, data, step, path, file_hash(path), record)
+
+
+def trained_ddpm(model: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> DDPM:
+    """The frozen DDPM of a configuration and its weights. Raises ValueError, naming the file `path`, where the one may
+    not be built, or the other are not finite or not those of this network."""
     check_targets(model, str(path))
-    ddpm = build_ddpm(model)
-    weights = {name.removeprefix("ddpm."): values for name, values in state.items() if name.startswith("ddpm.")}
+    try:
+        ddpm = build_ddpm(model)
+    except InstantiationException as error:
+        raise ValueError(f"{path}: its network cannot be built: {' '.join(str(error).split())[:300]}") from error
+    for name, value in IMAGES.items():
+        if (found := model["denoiser"].get(name, value)) != value:
+            raise ValueError(f"{path}: its network has {name} {found}; slices of one channel need {value}")
     try:
         ddpm.load_state_dict(weights)
     except RuntimeError as error:
@@ -76,10 +108,7 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
         ) from error
     if broken := [name for name, values in weights.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: weights with NaN or infinity: {', '.join(broken[:3])}")
-    ddpm = (
-        ddpm.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    )  # the faster layout without gradients
-    return TrainedDDPM(ddpm, model, data, step, path, file_hash(path))
+    return ddpm.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout for inference
 
 
 def check_size(ddpm: DDPM, size: int) -> None:
@@ -93,6 +122,8 @@ def check_size(ddpm: DDPM, size: int) -> None:
 
 def check_targets(model: Mapping[str, Any], where: str) -> None:
     """Refuse a model configuration that names what a checkpoint may not name; where: the file or key it stands in."""
+    if "${" in repr(model):  # OmegaConf would resolve it, and with `oc.create` it can hide a target
+        raise ValueError(f"{where}: its configuration holds an interpolation, ${{...}}; a checkpoint has plain values")
     for target in _targets(model):
         if not _is_trusted(target):
             raise ValueError(f"{where}: its configuration names {target}, which is no class of {' or '.join(TRUSTED)}*")
@@ -124,6 +155,14 @@ def check_compatible(trained: TrainedDDPM, size: int, test_subjects: Iterable[st
                 f"{path} has another {key} than `model` asks for: {trained.model.get(key)} against {value}. "
                 "Leave `model` out: it comes with the checkpoint"
             )
+
+
+def weights_hash(path: str | Path) -> str:
+    """16 hex digits that tell weights apart: of a .ckpt file's sha256, or of the tensors' that a weights file states.
+
+    Raises FileNotFoundError or ValueError where there is no such file.
+    """
+    return read_about(path)["weights_sha256"][:16] if weights_files(path) else file_hash(path)
 
 
 def file_hash(path: str | Path) -> str:

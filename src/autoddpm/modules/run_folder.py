@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from autoddpm.atomic import read_json, write_json, written_whole
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
-from autoddpm.modules.checkpoint import file_hash
+from autoddpm.modules.checkpoint import weights_hash
 from autoddpm.modules.choices import choices
 
 
@@ -39,7 +39,10 @@ def slug(text: str | None) -> str:
 
 
 def _weights_hash(path: str | None) -> str:
-    return file_hash(path)[:8] if path and Path(path).is_file() else "no-weights"
+    try:
+        return weights_hash(path)[:8] if path else "no-weights"
+    except (OSError, ValueError):
+        return "no-weights"  # the verb refuses it with a reason
 
 
 def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Running a detector over a split, and thresholds calibrated on healthy validation slices."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.detection_module import DetectionModule
 from autoddpm.modules.provenance import describe
 from autoddpm.modules.run_folder import MapFolder
+from autoddpm.modules.weights_file import known_thresholds
 
 
 def run(
@@ -57,7 +59,8 @@ class Thresholds:
         provenance: Mapping[str, Any],
     ) -> None:
         self.trained, self.datamodule, self.trainer, self.folder = trained, datamodule, trainer, folder
-        self.path = trained.path.with_suffix(".thresholds.json")
+        beside = trained.path.with_suffix(".thresholds.json")
+        self.path = beside if os.access(beside.parent, os.W_OK) else folder / "thresholds.json"
         kept = ("weights_hash", "seed", "sampler", "precision", "size")
         self.conditions = {key: provenance[key] for key in kept} | {"data_hash": datamodule.hash("calibrate")}
 
@@ -69,7 +72,7 @@ class Thresholds:
             "anomaly_map": describe(detector.anomaly_map),
             "perceptual": describe(detector.perceptual) if getattr(detector, "uses_perceptual", True) else None,
         }
-        for entry in self._entries():
+        for entry in known_thresholds(self.trained) + self._entries():
             if entry["conditions"] == conditions:
                 return float(entry["threshold"])
         maps = MapFolder(self.folder, "calibration", conditions)

@@ -1,0 +1,234 @@
+"""Weights to hand on: a .safetensors file that says all that is needed to use them.
+
+A tensor is named as in `DDPM.state_dict` and is float32 or float16. The file's only metadata entry, `autoddpm`, is a
+JSON object:
+
+    format          1
+    weights_sha256  of the tensors and of `model`: whatever else is added to the file, this stays
+    model           configuration of the DDPM: network, range, noise, schedule
+    data            hash, size and train_subjects of the training data
+    step            optimiser steps taken, 0 where unknown
+    record          further facts for a model card
+    thresholds      entries {threshold, conditions}, as `autoddpm.modules.thresholds` keeps them
+
+`x.safetensors` may be split into shards, x-00001-of-00003.safetensors and so on, each with the same metadata. Any
+shard, x.safetensors and x name all of them.
+"""
+
+import glob
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from autoddpm.atomic import read_json, write_bytes
+
+if TYPE_CHECKING:
+    from autoddpm.modules.checkpoint import TrainedDDPM
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".safetensors"
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+SHARD_BYTES = 16 * 2**20
+FORMAT = 1
+FIELDS = {"weights_sha256": str, "model": dict, "data": dict, "step": int, "record": dict, "thresholds": list}
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The content of a weights file.
+
+    path: its name, also where it is in shards.  about: its metadata, see this module.  state: its tensors by name.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    state: dict[str, Tensor]
+
+
+def weights_files(path: str | Path) -> list[Path]:
+    """The file, or the shards in their order, that `path` names; empty if it is another file, or there is none.
+
+    path: x.safetensors, one of its shards, or x. Raises ValueError where shards are missing or belong to two writings.
+    """
+    path = Path(path)
+    name = path.name.removesuffix(SUFFIX)
+    if not path.name or (path.is_file() and path.suffix != SUFFIX):
+        return []
+    if not SHARD.search(name) and (whole := path.with_name(name + SUFFIX)).is_file():
+        return [whole]
+    stem = path.with_name(SHARD.sub("", name))
+    found = _shards(stem)
+    if not found:
+        return []
+    totals = sorted({int(file.stem[-5:]) for file in found})
+    if len(totals) > 1:
+        raise ValueError(
+            f"{stem}{SUFFIX}: there are shards of {' and of '.join(map(str, totals))}; delete the older ones"
+        )
+    expected = _shard_names(stem, totals[0])
+    if missing := [file.name for file in expected if file not in found]:
+        raise ValueError(f"{stem}{SUFFIX}: not whole, {', '.join(missing)} is missing; fetch or export it again")
+    return expected
+
+
+def read_weights(path: str | Path) -> StoredWeights:
+    """Read a weights file, or all its shards, whichever way `path` names it; the tensors are as they are stored.
+
+    Raises FileNotFoundError, or ValueError that names the file where it is truncated, damaged or of another program.
+    """
+    files = weights_files(path)
+    if not files:
+        raise FileNotFoundError(f"{path}: no such weights file")
+    about = read_about(path)
+    state: dict[str, Tensor] = {}
+    for file in files:
+        with _opened(file) as opened:
+            state |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+    if _sha256(about["model"], state) != about["weights_sha256"]:
+        raise ValueError(f"{files[0]}: its weights are not those that were written: damaged, or shards of two writings")
+    whole = files[0].with_name(SHARD.sub("", files[0].stem) + SUFFIX)
+    return StoredWeights(whole, about, state)
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """The metadata of a weights file (see this module), without reading its tensors. Raises as `read_weights`."""
+    texts = {}
+    for file in weights_files(path):
+        with _opened(file) as opened:
+            texts[file] = (opened.metadata() or {}).get("autoddpm")
+    first = next(iter(texts), None)
+    if first is None:
+        raise FileNotFoundError(f"{path}: no such weights file")
+    if len(set(texts.values())) > 1:
+        raise ValueError(f"{first}: its shards belong to two writings; fetch or export all of them again")
+    try:
+        about = json.loads(texts[first] or "")
+        if about["format"] > FORMAT:
+            raise ValueError(f"{first}: written by a newer autoddpm; upgrade it: pip install -U autoddpm")
+        whole = all(isinstance(about[name], kind) for name, kind in FIELDS.items())
+        whole = whole and isinstance(about["data"]["size"], int) and isinstance(about["data"]["train_subjects"], list)
+        whole = whole and all(
+            isinstance(entry["threshold"], float) and "weights_hash" in entry["conditions"]
+            for entry in about["thresholds"]
+        )
+    except (json.JSONDecodeError, LookupError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{first}: has no description of autoddpm in it, or a damaged one; not a file of this program")
+    return about
+
+
+def write_weights(
+    trained: "TrainedDDPM", path: str | Path, half: bool = False, shard_bytes: int | None = None
+) -> list[Path]:
+    """Write a trained model with its record and its thresholds; an older file or older shards of the name are replaced.
+
+    path: must end in .safetensors.  half: round the weights to float16.  shard_bytes: split into shards of at most as
+    many bytes (a single larger tensor stands alone); one that fits is not split. Thresholds that were calibrated with
+    other weights, or that rounding the weights makes obsolete, are left out with a warning. Returns what was written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX or SHARD.search(path.stem):
+        raise ValueError(f"{path}: name the file to write x{SUFFIX}, without a shard's number")
+    exact = {name: values.contiguous() for name, values in trained.ddpm.state_dict().items()}
+    state = {name: values.half() if half else values.float() for name, values in exact.items()}
+    if lost := [name for name, values in state.items() if not values.isfinite().all()]:
+        raise ValueError(f"{path}: {lost[0]} is too large for half precision; write it in full")
+    sha256 = _sha256(trained.model, state)
+    unchanged = all(torch.equal(values.float(), exact[name].float()) for name, values in state.items())
+    text = _json(
+        {
+            "format": FORMAT,
+            "weights_sha256": sha256,
+            "model": trained.model,
+            "data": trained.data,
+            "step": trained.step,
+            "record": trained.record,
+            "thresholds": list(_still_true(trained, unchanged, sha256[:16])),
+        }
+    )
+    parts = list(_split(state, shard_bytes - len(json.dumps(text)) - 100)) if shard_bytes else [state]
+    stem = path.with_suffix("")
+    names = [path] if len(parts) == 1 else _shard_names(stem, len(parts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, part in zip(names, parts, strict=True):
+        write_bytes(name, safetensors.torch.save(part, {"autoddpm": text}))
+    for stale in {path, *_shards(stem)} - set(names):
+        stale.unlink(missing_ok=True)
+    return names
+
+
+def known_thresholds(trained: "TrainedDDPM") -> list[dict[str, Any]]:
+    """The thresholds stored in a model's file and those kept beside it, each once."""
+    beside = trained.path.with_suffix(".thresholds.json")
+    entries = [*trained.thresholds, *(read_json(beside) if beside.is_file() else [])]
+    return [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
+
+
+def _still_true(trained: "TrainedDDPM", unchanged: bool, weights_hash: str) -> Iterator[dict[str, Any]]:
+    """The thresholds that hold for the weights as they are written, with the hash that these will have."""
+    for entry in trained.thresholds:
+        conditions = entry["conditions"]
+        if conditions["weights_hash"] == weights_hash or (
+            unchanged and conditions["weights_hash"] == trained.weights_hash
+        ):
+            yield entry | {"conditions": conditions | {"weights_hash": weights_hash}}
+        else:
+            log.warning(
+                "a threshold of %s was calibrated with other weights than these: left out", conditions.get("detector")
+            )
+
+
+def _split(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
+    """Parts of at most `limit` bytes with what the header says of them; a single larger tensor is a part."""
+    part: dict[str, Tensor] = {}
+    size = 0
+    for name, values in state.items():
+        needed = values.nbytes + len(json.dumps(name)) + 120
+        if part and size + needed > limit:
+            yield part
+            part, size = {}, 0
+        part[name] = values
+        size += needed
+    yield part
+
+
+def _shard_names(stem: Path, total: int) -> list[Path]:
+    return [stem.with_name(f"{stem.name}-{number:05d}-of-{total:05d}{SUFFIX}") for number in range(1, total + 1)]
+
+
+def _shards(stem: Path) -> list[Path]:
+    found = stem.parent.glob(f"{glob.escape(stem.name)}-?????-of-?????{SUFFIX}")
+    return sorted(file for file in found if SHARD.search(file.stem))
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a safetensors file, or truncated ({error})") from error
+
+
+def _sha256(model: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Of a configuration, and of the names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256(_json(model).encode())
+    for name in sorted(state):
+        values = state[name]
+        digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
+        digest.update(values.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, allow_nan=False)
