@@ -61,7 +61,7 @@ def unprepare(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]
     """Undo resize, padding and turn of `preprocess`: (size, size) as the network sees it to (X, Y) of the slice."""
     rows, columns = slice_shape[1], slice_shape[0]
     side = max(rows, columns)
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
+    x = torch.tensor(np.ascontiguousarray(image, dtype=np.float32))[None, None]
     square = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)[0, 0].numpy()
     top, left = (side - rows) // 2, (side - columns) // 2
     return np.rot90(square[top : top + rows, left : left + columns], -1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.unshuffle import Unshuffled
 
 SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"
 
@@ -56,7 +57,9 @@ class DenoiserFeatures:
 
     def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
         """Output of the deepest encoder level, (B, C, h, w)."""
-        unet = ddpm.denoiser
+        unet, x = ddpm.denoiser, ddpm.encode(image)
+        if isinstance(unet, Unshuffled):
+            x, unet = unet.unshuffle(x), unet.network
         if not isinstance(unet, DiffusionModelUNet):
             raise ValueError(
                 f"perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is {type(unet).__name__}: "
@@ -64,7 +67,7 @@ class DenoiserFeatures:
             )
         times = torch.full((len(image),), self.t - 1, device=image.device)
         embedding = unet.time_embed(get_timestep_embedding(times, unet.block_out_channels[0]))
-        h = unet.conv_in(ddpm.encode(image))
+        h = unet.conv_in(x)
         for block in unet.down_blocks:
             h, _ = block(hidden_states=h, temb=embedding, context=None)
         return h

@@ -36,7 +36,8 @@ class Draw(IntEnum):
     CONTEXT = 2  # the noised input outside the mask, Eq. (10)
     RENOISE = 3  # one step back, Eq. (13)
     TIME = 4  # t of a training sample
-    AUGMENT = 5  # augmentation of a training sample
+    AUGMENT = 5  # augmentation of a training sample: where it is
+    INTENSITY = 6  # augmentation of a training sample: how bright it is
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

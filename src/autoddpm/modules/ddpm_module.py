@@ -10,7 +10,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from autoddpm.data.augmentation import augment
+from autoddpm.data.augmentation import augment, augment_intensity
 from autoddpm.data.slices import Batch
 from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
 from autoddpm.modules.checkpoint import build_ddpm
@@ -24,7 +24,9 @@ class DDPMModule(LightningModule):
     model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be built again.
     data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
     lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step.
-    augmentation: random affine and flip of each training slice.
+    augmentation: random affine and flip of each training slice.  intensity: strength of `augment_intensity`, 0 to 1.
+    t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. Detection never visits
+        t above 300 (the paper's: 0, all of 1..T).
     seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of (seed, slice id, bin).
     """
 
@@ -36,11 +38,17 @@ class DDPMModule(LightningModule):
         weight_decay: float = 0.0,
         warmup_steps: int = 100,
         augmentation: bool = True,
+        intensity: float = 0.0,
+        t_focus: int = 330,
+        t_focus_share: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.seed, self.augmentation = seed, augmentation
+        if not 0 <= t_focus_share < 1 or not 0 <= intensity <= 1:
+            raise ValueError(f"module: t_focus_share={t_focus_share}: in [0, 1); intensity={intensity}: in [0, 1]")
+        self.seed, self.augmentation, self.intensity = seed, augmentation, intensity
+        self.t_focus, self.t_focus_share = t_focus, t_focus_share
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -54,12 +62,21 @@ class DDPMModule(LightningModule):
         image = batch.image
         if self.augmentation:
             image = augment(image, uniform(keys, 5, Stage.TRAINING, Draw.AUGMENT, batch.epoch).float())
-        u = uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0]
-        t = 1 + (u * self.ddpm.schedule.T).long()  # uniform over 1..T
+        if self.intensity:
+            image = augment_intensity(
+                image, uniform(keys, 6, Stage.TRAINING, Draw.INTENSITY, batch.epoch).float(), self.intensity
+            )
+        t = self.training_time(uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0])
         eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
         loss = self.ddpm.loss(self.ddpm.encode(image), t, eps).mean()
         self.log("train/loss", loss, batch_size=len(image), prog_bar=True)
         return loss
+
+    def training_time(self, u: Tensor) -> Tensor:
+        """(B,) uniforms in [0, 1) to times 1..T."""
+        share, T = self.t_focus_share, self.ddpm.schedule.T  # noqa: N806
+        anywhere = (u - share) / (1 - share) * T
+        return 1 + (torch.where(u < share, u / share * min(self.t_focus, T), anywhere) if share else u * T).long()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         keys = slice_keys(self.seed, batch.id, batch.image.device)
