@@ -18,10 +18,11 @@ from autoddpm.detectors.anomaly_map import (
     perceptual,
     product,
     residual,
+    residual_product,
     uses_distance,
 )
 
-MAPS = [residual, clahe_residual, norm95_residual, perceptual, product]
+MAPS = [residual, clahe_residual, norm95_residual, perceptual, product, residual_product]
 IMAGE, RECONSTRUCTION = images(3), images(3, seed=1)
 
 
@@ -67,7 +68,7 @@ def test_norm95_of_a_few_pixels_on_nothing_makes_them_one_and_leaves_the_rest():
 
 
 def test_it_is_known_which_maps_ask_for_the_distance():
-    assert [each for each in MAPS if uses_distance(each)] == [perceptual, product]
+    assert [each for each in MAPS if uses_distance(each)] == [perceptual, product, residual_product]
     assert uses_distance(lambda image, reconstruction, distance: distance(image, image))
 
 
@@ -84,6 +85,11 @@ def test_the_residual_is_the_absolute_difference():
 
 def test_the_perceptual_map_is_the_distance_of_the_reconstruction_and_the_image():
     assert torch.equal(perceptual(IMAGE, RECONSTRUCTION, squared), squared(RECONSTRUCTION, IMAGE))
+
+
+def test_the_residual_product_is_the_residual_times_equation_9():
+    expected = (IMAGE - RECONSTRUCTION).abs() * product(IMAGE, RECONSTRUCTION, squared)
+    assert torch.equal(residual_product(IMAGE, RECONSTRUCTION, squared), expected)
 
 
 def test_the_product_is_the_product_of_equation_9():

@@ -102,6 +102,23 @@ def test_training_times_are_uniform_over_1_to_T(model: dict[str, Any], monkeypat
     assert kstest((t - 0.5) / 1000, "uniform").pvalue > 0.01
 
 
+def test_a_share_of_the_times_is_in_focus_and_the_others_are_anywhere(model: dict[str, Any]) -> None:
+    module = DDPMModule(model, data={}, t_focus=100, t_focus_share=0.75)
+    t = module.training_time((torch.arange(40_000) + 0.5) / 40_000)
+    assert (t.min(), t.max()) == (1, module.ddpm.schedule.T)
+    low = (t <= 100).float().mean()
+    assert low == pytest.approx(0.75 + 0.25 * 100 / module.ddpm.schedule.T, abs=1e-3)
+    counts = t.bincount()
+    assert counts[1:101].max() - counts[1:101].min() <= 2
+    assert counts[102:].max() - counts[102:].min() <= 1
+
+
+@pytest.mark.parametrize("settings", [{"t_focus_share": 1.0}, {"t_focus_share": -0.1}, {"intensity": 1.5}])
+def test_a_share_or_a_strength_that_cannot_be_is_refused(model: dict[str, Any], settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        DDPMModule(model, data={}, **settings)
+
+
 @pytest.mark.parametrize(("u", "t"), [(2.0**-33, 1), (1 - 2.0**-33, 1000)])
 def test_the_extreme_times_are_1_and_T(  # noqa: N802
     u: float, t: int, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.ixi import ixi, ixi_stroke
 from autoddpm.detectors.anoddpm import AnoDDPM
-from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.anomaly_map import product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import DenoiserFeatures
 from autoddpm.diffusion.sampler import Ancestral
@@ -34,9 +34,10 @@ from autoddpm.modules.evaluation import evaluate
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 KEYS = {
-    "healthy/ssim", "healthy/mse", "healthy/fpr@healthy_fpr5", "calls_per_slice", "seconds_per_slice",
-    *(f"lesion/{key}{group}" for key in ("auprc", "max_dice", "grid_dice", "dice@healthy_fpr5", "best_threshold")
-      for group in ("", "/small", "/medium", "/large")),
+    "healthy/ssim", "healthy/mse", "calls_per_slice", "seconds_per_slice",
+    *(f"healthy/fpr@healthy_fpr{rate}" for rate in (1, 2, 5)),
+    *(f"lesion/{key}{group}" for key in ("auprc", "max_dice", "grid_dice", "best_threshold",
+      *(f"dice@healthy_fpr{rate}" for rate in (1, 2, 5))) for group in ("", "/small", "/medium", "/large")),
 }  # fmt: skip
 FLOATS = ("image", "anomaly_map", "reconstruction", "initial_map", "initial_reconstruction", "stitched")
 
@@ -57,8 +58,9 @@ class Laboratory:
             train=[], calibrate=["ixi"], test=["ixi_stroke"], size=SIZE, prepared=self.site.folder / "prepared",
             eval_batch_size=batch,
         )  # fmt: skip
+        anomaly_map = settings.pop("anomaly_map", residual)
         settings = {"t": 30, **({"t_resample": 20, "resample_steps": 2} if detector is AutoDDPM else {})} | settings
-        built = detector(trained.ddpm, Ancestral(stride=10), DenoiserFeatures(), residual, **settings)
+        built = detector(trained.ddpm, Ancestral(stride=10), DenoiserFeatures(), anomaly_map, **settings)
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, use_distributed_sampler=False,
@@ -112,9 +114,13 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 def test_a_row_has_its_files_and_nothing_half_done(done: Laboratory) -> None:
     folder = done.folder / "whole"
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "maps.npz", "metrics.json", "slices.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "calibration.npz", "config.yaml", "maps.npz", "metrics.json", "slices.csv"
+    ]  # fmt: skip
     assert (folder / "config.yaml").read_text() == "a: 1\n"
-    assert sorted(path.name for path in done.folder.iterdir()) == ["last.ckpt", "last.thresholds.json", "whole"]
+    assert {path.name for path in done.folder.iterdir()} - {"last.thresholds.lock"} == {
+        "last.ckpt", "last.thresholds.json", "whole"
+    }  # fmt: skip
 
 
 def test_metrics_json_holds_every_key_and_says_how_it_was_made(done: Laboratory) -> None:
@@ -139,10 +145,12 @@ def test_maps_npz_holds_every_stage_of_every_slice(done: Laboratory) -> None:
     maps = done.maps("whole")
     assert maps["id"].tolist() == sorted(maps["id"].tolist())
     assert len(maps["id"]) == 9
-    assert maps.keys() == {"id", "lesion", "mask", *FLOATS}
+    assert maps.keys() == {"id", "lesion", "mask", "calls", "seconds", *FLOATS}
     assert all(maps[name].dtype == np.float32 for name in FLOATS)
     assert maps["lesion"].dtype == maps["mask"].dtype == bool
-    assert all(values.shape == (9, SIZE, SIZE) for name, values in maps.items() if name != "id")
+    assert all(
+        values.shape == (9, SIZE, SIZE) for name, values in maps.items() if name not in ("id", "calls", "seconds")
+    )
     outside = ~maps["mask"]
     assert np.array_equal(maps["reconstruction"][outside], maps["image"][outside])
     assert np.array_equal(maps["stitched"], np.where(outside, maps["image"], maps["initial_reconstruction"]))
@@ -182,7 +190,8 @@ def test_the_numbers_of_a_row_are_those_of_its_own_maps(done: Laboratory) -> Non
 
 
 def test_a_threshold_is_the_smallest_that_flags_at_most_5_percent_of_the_healthy_pixels(done: Laboratory) -> None:
-    (mask, final) = done.thresholds()
+    (mask, *others, final) = done.thresholds()
+    assert [entry["conditions"]["false_positive_rate"] for entry in others] == [0.01, 0.02]
     trained = load_checkpoint(done.checkpoint)
     data = SliceDataModule(
         {"ixi": partial(ixi, done.site.folder / "data" / "ixi")},
@@ -209,8 +218,9 @@ def test_thresholds_are_kept_beside_the_checkpoint_and_used_again(
 ) -> None:
     first = laboratory.row("a", AnoDDPM)
     assert [len(batch) for batch in detected] == [3, 3, 3, 3]
-    assert len(laboratory.thresholds()) == 1
+    assert len(laboratory.thresholds()) == 3
     detected.clear()
+    shutil.rmtree(laboratory.folder / "a")
     second = laboratory.row("b", AnoDDPM)
     assert all(slice_id.startswith("ixi_stroke/") for batch in detected for slice_id in batch)
     assert sum(map(len, detected)) == 9
@@ -223,7 +233,7 @@ def test_thresholds_are_kept_beside_the_checkpoint_and_used_again(
 def test_another_setting_has_another_threshold(changed: dict[str, int], laboratory: Laboratory) -> None:
     laboratory.row("a", AnoDDPM)
     laboratory.row("b", AnoDDPM, **changed)
-    assert len(laboratory.thresholds()) == 2
+    assert len(laboratory.thresholds()) == 6
 
 
 def test_the_mask_s_threshold_is_shared_with_the_ablations(laboratory: Laboratory, detected: list[list[str]]) -> None:
@@ -235,11 +245,48 @@ def test_the_mask_s_threshold_is_shared_with_the_ablations(laboratory: Laborator
     assert [row["label"] for row in rows] == ["AutoDDPM", "AutoDDPM (w/o re-sampling)", "AutoDDPM (w/o uncertainty)"]
     assert len({row["thresholds"]["mask_threshold"] for row in rows}) == 1
     assert len({row["thresholds"]["healthy_fpr5"] for row in rows}) == 3
-    assert len(laboratory.thresholds()) == 1 + 3
-    assert sum(batch[0].startswith("ixi/") for batch in detected) == 1 + 3
+    assert len(laboratory.thresholds()) == 1 + 3 * 3
+    assert sum(batch[0].startswith("ixi/") for batch in detected) == 1 + 2  # the last reads those of the first
     full, stitching = laboratory.maps("full"), laboratory.maps("stitching")
     assert np.array_equal(full["mask"], stitching["mask"])
     assert np.array_equal(full["stitched"], stitching["reconstruction"])
+
+
+# rows that share reconstructions
+
+
+def test_a_row_that_differs_in_its_map_reads_the_reconstructions_and_has_the_numbers_of_sampling_them(
+    laboratory: Laboratory, detected: list[list[str]], tmp_path: Path
+) -> None:
+    laboratory.row("plain", AnoDDPM)
+    laboratory.row("full")
+    detected.clear()
+    reread = {
+        "a": laboratory.row("product", AnoDDPM, anomaly_map=product),
+        "b": laboratory.row("without", use_uncertainty=False),
+    }
+    assert detected == []
+    alone = Laboratory(tmp_path / "alone", laboratory.site, laboratory.checkpoint, laboratory.stroke)
+    sampled = {"a": alone.row("a", AnoDDPM, anomaly_map=product), "b": alone.row("b", use_uncertainty=False)}
+    assert detected
+    for key in ("a", "b"):
+        assert numbers(reread[key]) == pytest.approx(numbers(sampled[key]), rel=1e-6)
+        assert reread[key]["thresholds"] == pytest.approx(sampled[key]["thresholds"], rel=1e-6)
+        assert sampled[key]["provenance"]["reconstructions_of"] is None
+        assert reread[key]["metrics"]["seconds_per_slice"] > 0
+    assert reread["a"]["provenance"]["reconstructions_of"] == "plain"
+    assert reread["b"]["provenance"]["reconstructions_of"] == "full"
+
+
+@pytest.mark.parametrize("changed", [{"t": 20}, {"seed": 1}])
+def test_a_row_of_other_reconstructions_samples_its_own(
+    changed: dict[str, int], laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    laboratory.row("a", AnoDDPM)
+    detected.clear()
+    row = laboratory.row("b", AnoDDPM, anomaly_map=product, **changed)
+    assert row["provenance"]["reconstructions_of"] is None
+    assert sum(map(len, detected)) == 3 + 9
 
 
 # finished and interrupted rows
@@ -327,9 +374,10 @@ def test_an_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(
     assert numbers(row) == numbers(whole)
     assert row["thresholds"] == whole["thresholds"]
     maps = laboratory.maps("row")
-    assert all(np.array_equal(values, maps[name]) for name, values in done.maps("whole").items())
+    whole_maps = done.maps("whole")
+    assert all(np.array_equal(values, maps[name]) for name, values in whole_maps.items() if name != "seconds")
     assert sorted(path.name for path in (laboratory.folder / "row").iterdir()) == [
-        "config.yaml", "maps.npz", "metrics.json", "slices.csv",
+        "calibration.npz", "config.yaml", "maps.npz", "metrics.json", "slices.csv",
     ]  # fmt: skip
 
 
@@ -346,7 +394,7 @@ def test_an_interrupted_row_does_not_go_on_with_maps_of_other_data(
     fresh = Laboratory(tmp_path / "fresh", laboratory.site, laboratory.checkpoint, laboratory.stroke)
     fresh.row("row", AnoDDPM)
     expected, maps = fresh.maps("row"), laboratory.maps("row")
-    assert all(np.array_equal(values, maps[name]) for name, values in expected.items())
+    assert all(np.array_equal(values, maps[name]) for name, values in expected.items() if name != "seconds")
 
 
 # sameness
@@ -360,6 +408,8 @@ def test_the_batch_size_changes_nothing(batch: int, laboratory: Laboratory, done
     assert row["thresholds"] == pytest.approx(whole["thresholds"], rel=1e-4)
     maps = laboratory.maps("row")
     for name, values in done.maps("whole").items():
+        if name == "seconds":
+            continue
         if values.dtype == np.float32:
             np.testing.assert_allclose(maps[name], values, atol=1e-5, err_msg=name)
         else:
@@ -372,7 +422,7 @@ def test_the_batch_size_changes_nothing(batch: int, laboratory: Laboratory, done
 @pytest.mark.parametrize(
     ("groups", "undefined"),
     [
-        (["small", "small"], {"healthy/ssim", "healthy/mse", "healthy/fpr@healthy_fpr5", "/medium", "/large"}),
+        (["small", "small"], {"healthy/", "/medium", "/large"}),
         (["healthy", "healthy"], {"lesion/"}),
     ],
 )

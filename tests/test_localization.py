@@ -157,10 +157,15 @@ def slices(seed: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.from_numpy(maps).float(), torch.from_numpy(lesion), torch.tensor([0, 1, 2, 3, 0, 1])
 
 
+def at(threshold: float) -> dict[str, float]:
+    """Thresholds of which the one for 5 % is this, and the others are higher."""
+    return {"healthy_fpr1": threshold + 0.2, "healthy_fpr2": threshold + 0.1, "healthy_fpr5": threshold}
+
+
 def test_every_value_is_that_of_the_pooled_pixels_of_its_group():
     maps, lesion, group = slices()
     metric = LesionLocalization()
-    metric.update(maps, lesion, group, 0.55)
+    metric.update(maps, lesion, group, at(0.55))
     values = metric.compute()
     groups = {"": [1, 2, 3, 5], "/small": [1, 5], "/medium": [2], "/large": [3]}
     for suffix, chosen in groups.items():
@@ -170,46 +175,48 @@ def test_every_value_is_that_of_the_pooled_pixels_of_its_group():
             "max_dice": reference.max_dice(scores, truth),
             "grid_dice": reference.grid_dice(scores, truth),
             "dice@healthy_fpr5": reference.dice(scores > np.float32(0.55), truth),
+            "dice@healthy_fpr2": reference.dice(scores > np.float32(0.65), truth),
+            "dice@healthy_fpr1": reference.dice(scores > np.float32(0.75), truth),
         }
         for key, value in expected.items():
             assert values[f"lesion/{key}{suffix}"] == pytest.approx(value, abs=1e-12), key
         best = np.float32(values[f"lesion/best_threshold{suffix}"])
         assert reference.dice(scores >= best, truth) == pytest.approx(expected["max_dice"])
     assert values["healthy/fpr@healthy_fpr5"] == pytest.approx((maps[[0, 4]] > 0.55).float().mean().item())
-    assert len(values) == 5 * 4 + 1
+    assert len(values) == 7 * 4 + 3
 
 
 def test_a_pixel_at_the_healthy_threshold_is_not_flagged():
     maps, lesion, group = slices()
     maps[0] = 0.5
     metric = LesionLocalization()
-    metric.update(maps[:2], lesion[:2], group[:2], 0.5)
+    metric.update(maps[:2], lesion[:2], group[:2], at(0.5))
     assert metric.compute()["healthy/fpr@healthy_fpr5"] == 0
 
 
 def test_a_threshold_calibrated_on_the_healthy_maps_gives_their_rate():
     maps, lesion, group = slices()
     metric = LesionLocalization()
-    metric.update(maps, lesion, group, healthy_threshold(maps[[0, 4]].numpy(), 0.05))
+    metric.update(maps, lesion, group, at(healthy_threshold(maps[[0, 4]].numpy(), 0.05)))
     assert 0.03 < metric.compute()["healthy/fpr@healthy_fpr5"] <= 0.05
 
 
 def test_two_updates_equal_one():
     maps, lesion, group = slices()
     whole, parts = LesionLocalization(), LesionLocalization()
-    whole.update(maps, lesion, group, 0.55)
+    whole.update(maps, lesion, group, at(0.55))
     for part in (slice(0, 4), slice(4, 6)):
-        parts.update(maps[part], lesion[part], group[part], 0.55)
+        parts.update(maps[part], lesion[part], group[part], at(0.55))
     assert parts.compute() == whole.compute()
 
 
 def test_an_absent_group_has_a_text_and_the_others_their_values():
     maps, lesion, group = slices()
     metric = LesionLocalization()
-    metric.update(maps[:3], lesion[:3], group[:3], 0.55)
+    metric.update(maps[:3], lesion[:3], group[:3], at(0.55))
     values = metric.compute()
     texts = {key: value for key, value in values.items() if isinstance(value, str)}
-    assert len(texts) == 5
+    assert len(texts) == 7
     assert all(key.endswith("/large") and text == "no lesion slice in the group large" for key, text in texts.items())
     assert all(math.isfinite(value) for value in values.values() if not isinstance(value, str))
 
@@ -217,15 +224,16 @@ def test_an_absent_group_has_a_text_and_the_others_their_values():
 def test_without_lesions_or_without_healthy_slices_there_are_texts_and_never_nan():
     maps, lesion, group = slices()
     only_healthy, only_lesions = LesionLocalization(), LesionLocalization()
-    only_healthy.update(maps[[0, 4]], lesion[[0, 4]], group[[0, 4]], 0.55)
+    only_healthy.update(maps[[0, 4]], lesion[[0, 4]], group[[0, 4]], at(0.55))
     values = only_healthy.compute()
-    assert isinstance(values.pop("healthy/fpr@healthy_fpr5"), float)
-    assert len(values) == 20
+    assert all(isinstance(values.pop(f"healthy/fpr@healthy_fpr{rate}"), float) for rate in (1, 2, 5))
+    assert len(values) == 28
     assert all(isinstance(value, str) for value in values.values())
     assert values["lesion/auprc"] == "no lesion slice in the test set"
-    only_lesions.update(maps[[1, 2, 3]], lesion[[1, 2, 3]], group[[1, 2, 3]], 0.55)
+    only_lesions.update(maps[[1, 2, 3]], lesion[[1, 2, 3]], group[[1, 2, 3]], at(0.55))
     values = only_lesions.compute()
-    assert values.pop("healthy/fpr@healthy_fpr5") == "no healthy slice in the test set"
+    for rate in (1, 2, 5):
+        assert values.pop(f"healthy/fpr@healthy_fpr{rate}") == "no healthy slice in the test set"
     assert all(isinstance(value, float) and math.isfinite(value) for value in values.values())
 
 
@@ -234,7 +242,7 @@ def test_a_nan_in_any_map_ends_the_evaluation_also_in_a_healthy_one(where):
     maps, lesion, group = slices()
     maps[where, 5, 5] = math.nan
     metric = LesionLocalization()
-    metric.update(maps, lesion, group, 0.55)
+    metric.update(maps, lesion, group, at(0.55))
     with pytest.raises(ValueError, match="NaN or infinity"):
         metric.compute()
 
@@ -242,8 +250,8 @@ def test_a_nan_in_any_map_ends_the_evaluation_also_in_a_healthy_one(where):
 def test_a_reset_metric_begins_again():
     maps, lesion, group = slices()
     used, fresh = LesionLocalization(), LesionLocalization()
-    used.update(maps, lesion, group, 0.1)
+    used.update(maps, lesion, group, at(0.1))
     used.reset()
     for one in (used, fresh):
-        one.update(maps[:3], lesion[:3], group[:3], 0.55)
+        one.update(maps[:3], lesion[:3], group[:3], at(0.55))
     assert used.compute() == fresh.compute()

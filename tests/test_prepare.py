@@ -48,7 +48,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     validation = next(s for s, split in ixi_splits().items() if split == "val")
     names = {"IXI002-Guys-0828": 1, f"{validation}-HH-0001": 2}
     bodies = write_ixi_tree(folder / "IXI-T1", names)
-    write_atlas_tree(folder / "ATLAS_2", {"r001s001": 0, "r001s002": 8, "r009s003": 16})
+    write_atlas_tree(folder / "ATLAS_2", {"r001s001": 0, "r001s002": 14, "r009s003": 28})
     files = {split: next(f for f, s in published_splits().items() if s == split) for split in ("train", "val", "test")}
     boxed = "file_brain_AXT1_201_6002688"
     write_fastmri_tree(folder / "brain_h5", [*files.values(), boxed])
@@ -132,12 +132,19 @@ def test_fastmri_s_healthy_middle_slices_and_boxes(laboratory: Laboratory) -> No
 
 
 def test_training_and_evaluation_run_on_what_was_prepared(laboratory: Laboratory, verb: Verb) -> None:
-    quick = [o for o in TINY_TRAINING if not o.startswith("data.batch")]
+    quick = [o for o in TINY_TRAINING if not o.startswith(("data.batch", "data.size"))] + ["data.size=64"]
     trained = verb("train", "+experiment=paper", *quick, "data.batch_size=2", "trainer=cpu", *laboratory.paths)
     assert trained.code == 0, trained.err
     assert "2 training slices, 2 validation slices" in trained.out
     (checkpoint,) = laboratory.folder.glob("runs/paper/train/*/checkpoints/last.ckpt")
-    overrides = (*TINY_EVALUATION, "detector=anoddpm", f"checkpoint={checkpoint}", "nifti=true", *laboratory.paths)
+    overrides = (
+        *TINY_EVALUATION[1:],
+        "data.size=64",
+        "detector=anoddpm",
+        f"checkpoint={checkpoint}",
+        "nifti=true",
+        *laboratory.paths,
+    )
     done = verb("evaluate", "+experiment=atlas", *overrides)
     assert done.code == 0, done.err
     (row,) = laboratory.folder.glob("runs/atlas/evaluate/*")

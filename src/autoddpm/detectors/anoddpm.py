@@ -1,6 +1,9 @@
 """AnoDDPM: noise to time t, denoise, compare (Wyatt et al., 2022; the paper's baseline)."""
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from autoddpm.detectors.anomaly_map import AnomalyMap, uses_distance
 from autoddpm.detectors.detector import Detection, Slices
@@ -30,6 +33,9 @@ class AnoDDPM:
         self.ddpm, self.sampler, self.perceptual, self.anomaly_map = ddpm, sampler, perceptual, anomaly_map
         self.seed, self.t = seed, t
 
+    #: What its reconstructions do not depend on.
+    only_of_map = ("anomaly_map", "perceptual", "perceptual_settings")
+
     @property
     def label(self) -> str:
         return f"AnoDDPM (t={self.t})"
@@ -48,9 +54,13 @@ class AnoDDPM:
         broken = [slice_id for slice_id, is_whole in zip(batch.id, whole, strict=True) if not is_whole]
         if broken:
             raise ValueError(f"{', '.join(broken)}: the reconstruction holds NaN, as the image or the weights must")
-        anomaly_map = self.anomaly_map(batch.image, reconstruction, lambda a, b: self.perceptual(self.ddpm, a, b))
+        anomaly_map = self.remap(batch.image, reconstruction, {})
         calls = torch.full((len(batch.image),), len(self.sampler.times(self.t)) - 1)
         return Detection(anomaly_map, reconstruction, calls)
+
+    def remap(self, image: Tensor, reconstruction: Tensor, stages: Mapping[str, Tensor]) -> Tensor:
+        """The anomaly map of a reconstruction that this detector made before."""
+        return self.anomaly_map(image, reconstruction, lambda a, b: self.perceptual(self.ddpm, a, b))
 
 
 def check_time(name: str, t: int, ddpm: DDPM) -> None:

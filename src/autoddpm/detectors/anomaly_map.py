@@ -65,3 +65,8 @@ def perceptual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Ten
 def product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
     """The soft initial map: normalised residual times perceptual distance."""
     return norm95((reconstruction - image).abs()) * distance(reconstruction, image)  # (9)
+
+
+def residual_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
+    """Absolute difference times Eq. (9): what AutoDDPM's last multiplication does, for any reconstruction."""
+    return residual(image, reconstruction, distance) * product(image, reconstruction, distance)

@@ -1,5 +1,6 @@
 """AutoDDPM: mask, stitch and re-sample with one diffusion model (paper, section 3)."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -64,6 +65,9 @@ class AutoDDPM:
         self.dilation, self.use_uncertainty = dilation, use_uncertainty
         self.mask_threshold, self.mask_percentile = mask_threshold, mask_percentile
 
+    #: What its reconstructions do not depend on.
+    only_of_map = ("anomaly_map", "use_uncertainty")
+
     @property
     def label(self) -> str:
         without = [] if self.resample_steps else ["re-sampling"]
@@ -85,19 +89,21 @@ class AutoDDPM:
             x0, x_hat = self.ddpm.encode(image[inside]), self.ddpm.encode(initial.reconstruction[inside])
             x = self.resample(x0, x_hat, mask[inside], noise)
             reconstruction = image.clone()
-            reconstruction[inside] = torch.where(mask[inside], self.ddpm.decode(x), image[inside])
-            calls = calls + inside.cpu() * self.resample_steps * (len(self.sampler.times(self.t_resample)) - 1)
+            reconstruction[inside] = torch.where(mask[inside], self.finished(x), image[inside])
+            calls = calls + inside.cpu() * self.resample_steps * (len(self.resample_times()) - 1)
 
-        anomaly_map = self.anomaly_map(image, reconstruction, lambda a, b: self.perceptual(self.ddpm, a, b))
-        if self.use_uncertainty:
-            anomaly_map = anomaly_map * initial.anomaly_map
         stages = {
             "initial_map": initial.anomaly_map,
             "initial_reconstruction": initial.reconstruction,
             "mask": mask,
             "stitched": stitched,
         }
-        return Detection(anomaly_map, reconstruction, calls, stages)
+        return Detection(self.remap(image, reconstruction, stages), reconstruction, calls, stages)
+
+    def remap(self, image: Tensor, reconstruction: Tensor, stages: Mapping[str, Tensor]) -> Tensor:
+        """The anomaly map of a reconstruction that this detector made before (section 3.4)."""
+        anomaly_map = self.anomaly_map(image, reconstruction.clamp(0, 1), lambda a, b: self.perceptual(self.ddpm, a, b))
+        return anomaly_map * stages["initial_map"] if self.use_uncertainty else anomaly_map
 
     def mask(self, initial_map: Tensor) -> Tensor:
         """Binarise the initial map and dilate the mask: (B, 1, H, W) bool.
@@ -118,6 +124,14 @@ class AutoDDPM:
         binary = (initial_map > threshold).float()
         return max_pool2d(binary, self.dilation, stride=1, padding=self.dilation // 2) > 0
 
+    def resample_times(self) -> list[int]:
+        """The times of re-sampling, from `t_resample` down."""
+        return self.sampler.times(self.t_resample)
+
+    def finished(self, x: Tensor) -> Tensor:
+        """The re-sampled patch as an image; clamped to [0, 1]."""
+        return self.ddpm.decode(x)
+
     def resample(self, x0: Tensor, x_hat: Tensor, mask: Tensor, noise: NoiseOf) -> Tensor:
         """Sections 3.2 and 3.3: denoise inside the mask, from `t_resample` down to 0, with the input around it.
 
@@ -127,7 +141,7 @@ class AutoDDPM:
         """
         ddpm, sampler = self.ddpm, self.sampler
         x_t = ddpm.q_sample(x_hat, self.t_resample, noise(Draw.FORWARD, self.t_resample))
-        for t, s in pairwise(sampler.times(self.t_resample)):
+        for t, s in pairwise(self.resample_times()):
             for repeat in range(self.resample_steps):
                 if repeat:
                     x_t = ddpm.q_step(x_t, s, t, noise(Draw.RENOISE, t, repeat))  # (13)

@@ -1,5 +1,6 @@
 """How well lesions are found: AUPRC and Dice over pooled pixels, whole and by lesion size (paper, section 4)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-HEALTHY_FPR = 0.05  # share of healthy validation pixels that the threshold of `@healthy_fpr5` may flag
+#: Share of healthy validation pixels that each calibrated threshold may flag.
+HEALTHY_FPRS = {"healthy_fpr1": 0.01, "healthy_fpr2": 0.02, "healthy_fpr5": 0.05}
 GROUPS = ("healthy", "small", "medium", "large")
 HEALTHY = 0  # index of a slice's group in GROUPS
 LARGEST_OF_GROUP = (1, 71, 570)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
@@ -92,28 +94,29 @@ class LesionLocalization(Metric):
     """AUPRC and Dice over the pooled pixels of the lesion slices, and of each size group.
 
     Keys: `lesion/auprc`, `lesion/max_dice` (over all thresholds, the paper's), `lesion/grid_dice` (the authors' grid),
-    `lesion/dice@healthy_fpr5` (at the threshold calibrated on healthy validation slices), `lesion/best_threshold` (of
-    `max_dice`), each also with `/small`, `/medium`, `/large`; and `healthy/fpr@healthy_fpr5`, the share of the test
-    set's healthy pixels that the calibrated threshold flags.
+    `lesion/best_threshold` (of `max_dice`), and for each of `HEALTHY_FPRS` `lesion/dice@healthy_fpr5` (at the threshold
+    calibrated on healthy validation slices), each also with `/small`, `/medium`, `/large`; and `healthy/fpr@...`, the
+    share of the test set's healthy pixels that a calibrated threshold flags.
     """
 
     anomaly_map: list[Tensor]
     lesion: list[Tensor]
     group: list[Tensor]
-    threshold: Tensor
+    thresholds: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name in ("anomaly_map", "lesion", "group"):
             self.add_state(name, [], dist_reduce_fx="cat")
-        self.add_state("threshold", torch.tensor(float("nan"), dtype=torch.float64), dist_reduce_fx="max")
+        unset = torch.full((len(HEALTHY_FPRS),), float("nan"), dtype=torch.float64)
+        self.add_state("thresholds", unset, dist_reduce_fx="max")
 
-    def update(self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, threshold: float) -> None:
-        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; threshold: `healthy_threshold`'s value."""
+    def update(self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, thresholds: Mapping[str, float]) -> None:
+        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; thresholds: by the names in HEALTHY_FPRS."""
         self.anomaly_map.append(anomaly_map)
         self.lesion.append(lesion)
         self.group.append(group)
-        self.threshold = torch.tensor(threshold, dtype=torch.float64, device=self.threshold.device)
+        self.thresholds = self.thresholds.new_tensor([thresholds[name] for name in HEALTHY_FPRS])
 
     def compute(self) -> dict[str, float | str]:
         """Every key with its value, or with a text that says why it is undefined."""
@@ -122,25 +125,32 @@ class LesionLocalization(Metric):
         )
         if not np.isfinite(maps).all():
             raise ValueError("an anomaly map holds NaN or infinity: no metric is defined on it")
-        threshold = float(self.threshold)
-        values = _scores(maps, lesions, group != HEALTHY, threshold, "", "the test set")
+        thresholds = dict(zip(HEALTHY_FPRS, self.thresholds.tolist(), strict=True))
+        values = _scores(maps, lesions, group != HEALTHY, thresholds, "", "the test set")
         for index, name in enumerate(GROUPS[1:], start=1):
-            values |= _scores(maps, lesions, group == index, threshold, f"/{name}", f"the group {name}")
-        healthy = maps[group == HEALTHY] > threshold
-        rate: float | str = float(healthy.mean()) if healthy.size else "no healthy slice in the test set"
-        return values | {"healthy/fpr@healthy_fpr5": rate}
+            values |= _scores(maps, lesions, group == index, thresholds, f"/{name}", f"the group {name}")
+        healthy = maps[group == HEALTHY]
+        for name, threshold in thresholds.items():
+            rate = float((healthy > threshold).mean()) if healthy.size else "no healthy slice in the test set"
+            values[f"healthy/fpr@{name}"] = rate
+        return values
 
 
 def _scores(
-    maps: np.ndarray, lesions: np.ndarray, chosen: np.ndarray, threshold: float, suffix: str, where: str
+    maps: np.ndarray,
+    lesions: np.ndarray,
+    chosen: np.ndarray,
+    thresholds: Mapping[str, float],
+    suffix: str,
+    where: str,
 ) -> dict[str, float | str]:
-    keys = [
-        f"lesion/{key}{suffix}" for key in ("auprc", "max_dice", "grid_dice", "dice@healthy_fpr5", "best_threshold")
-    ]
+    names = ["auprc", "max_dice", "grid_dice", "best_threshold", *(f"dice@{name}" for name in thresholds)]
+    keys = [f"lesion/{name}{suffix}" for name in names]
     if not chosen.any():
         return dict.fromkeys(keys, f"no lesion slice in {where}")
     scores, lesion = maps[chosen], lesions[chosen].astype(bool)
     counts = threshold_counts(scores, lesion)
     highest, best_threshold = max_dice(counts)
-    values = (auprc(counts), highest, grid_dice(scores, lesion), dice(scores > threshold, lesion), best_threshold)
+    calibrated = [dice(scores > threshold, lesion) for threshold in thresholds.values()]
+    values = (auprc(counts), highest, grid_dice(scores, lesion), best_threshold, *calibrated)
     return dict(zip(keys, values, strict=True))

@@ -16,11 +16,12 @@ from torchmetrics import Metric, MetricCollection
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPR, dice, max_dice, size_group, threshold_counts
+from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.nifti import write_nifti
-from autoddpm.modules.provenance import describe, environment
+from autoddpm.modules.provenance import describe, environment, peak_memory_mb
+from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin
 from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run
 
@@ -44,9 +45,11 @@ def evaluate(
 
     A folder that has metrics.json is finished and is not computed again; an interrupted one goes on with the slices
     that are missing. Thresholds are calibrated on the data module's healthy validation slices and kept beside the
-    checkpoint: the mask's for `mask_false_positive_rate`, the map's for 5 %. size_groups: see `size_group`.
-    about: further entries of the provenance. config: the composed configuration, as YAML. nifti: also write the maps as
-    volumes, nifti/*.nii.gz.
+    checkpoint: the mask's for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. A row whose
+    reconstructions a finished row beside it has (only its map differs) reads them and says so.
+
+    size_groups: see `size_group`. about: further entries of the provenance. config: the composed configuration, YAML.
+    nifti: also write the maps as volumes, nifti/*.nii.gz.
     """
     uses_perceptual = getattr(detector, "uses_perceptual", True)
     provenance = {
@@ -63,6 +66,7 @@ def evaluate(
         "calibrate_hash": datamodule.hash("calibrate"),
         "mask_false_positive_rate": mask_false_positive_rate,
         "precision": str(trainer.precision),
+        "variant": getattr(detector, "variant", "paper"),
         **(about or {}),
     }
     finished = folder / "metrics.json"
@@ -83,30 +87,41 @@ def evaluate(
     thresholds = Thresholds(trained, datamodule, trainer, folder, provenance)
     mask_threshold = getattr(detector, "mask_threshold", None)
     if mask_threshold == "calibrated":
-        mask_threshold = detector.mask_threshold = thresholds.of(
-            detector.initial, mask_false_positive_rate, "calibrate the mask"
-        )
-    threshold = thresholds.of(detector, HEALTHY_FPR, "calibrate the map")
+        (mask_threshold,) = thresholds.of(detector.initial, [mask_false_positive_rate], "calibrate the mask")
+        detector.mask_threshold = mask_threshold
+    record = provenance | describe(detector)
+    twin = find_twin(folder, record, detector)
+    runner, kept = detector, None
+    if twin is not None:
+        log.info("the reconstructions are those of %s: only the maps are made anew", twin)
+        runner, kept = Remapped(detector, twin / MAPS), twin / CALIBRATION
+    calibrator = Remapped(detector, kept) if kept and kept.is_file() else detector
+    found = thresholds.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map", calibrator, folder / CALIBRATION)
+    calibrated = dict(zip(HEALTHY_FPRS, found, strict=True))
 
-    maps = MapFolder(folder, "parts", provenance | describe(detector))
-    run(detector, trained, datamodule, trainer, maps, "test", detector.label)
+    maps = MapFolder(folder, "parts", record)
+    run(runner, trained, datamodule, trainer, maps, "test", detector.label)
     arrays = maps.merged()
+    if isinstance(runner, Remapped):
+        arrays["seconds"] = arrays["seconds"] + runner.seconds_of(arrays["id"])
     pixels = torch.from_numpy(arrays["lesion"]).flatten(1).sum(1)
     group = size_group(pixels, datamodule.size, size_groups)
-    values = score(arrays, group, threshold, metrics)
+    values = score(arrays, group, calibrated, metrics)
     row = {
         "label": detector.label,
         "detector": describe(detector),
         "metrics": {key: None if isinstance(value, str) else value for key, value in values.items()},
         "undefined": {key: value for key, value in values.items() if isinstance(value, str)},
-        "thresholds": {"mask_threshold": mask_threshold, "healthy_fpr5": threshold},
-        "provenance": provenance | environment(trainer),
+        "thresholds": {"mask_threshold": mask_threshold, **calibrated},
+        "provenance": provenance
+        | environment(trainer)
+        | {"peak_memory_mb": round(peak_memory_mb(trainer)), "reconstructions_of": twin.name if twin else None},
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", config)
-        write_npz(folder / "maps.npz", {k: v for k, v in arrays.items() if k not in ("calls", "seconds")})
-        write_slices(folder / "slices.csv", arrays, group, datamodule, threshold)
+        write_npz(folder / MAPS, arrays)
+        write_slices(folder / "slices.csv", arrays, group, datamodule, calibrated["healthy_fpr5"])
         if nifti:
             shown = {name: values for name, values in arrays.items() if name in ("id", "anomaly_map", "mask")}
             write_nifti(folder / "nifti", shown, datamodule.index("test"))
@@ -117,7 +132,7 @@ def evaluate(
 
 
 def score(
-    arrays: Mapping[str, np.ndarray], group: Tensor, threshold: float, metrics: Mapping[str, Metric]
+    arrays: Mapping[str, np.ndarray], group: Tensor, thresholds: Mapping[str, float], metrics: Mapping[str, Metric]
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
     collection = MetricCollection(dict(metrics), compute_groups=False)
@@ -127,7 +142,7 @@ def score(
         anomaly_map=torch.from_numpy(arrays["anomaly_map"]),
         lesion=torch.from_numpy(arrays["lesion"]),
         group=group,
-        threshold=threshold,
+        thresholds=thresholds,
     )
     values = {key: v if isinstance(v, str) else float(v) for key, v in collection.compute().items()}
     return values | {

@@ -34,6 +34,8 @@ def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFram
                 header = Nifti1Header.from_header(nibabel.load(str(source)).header)
                 header.set_slope_inter(1, 0)
                 header.set_data_dtype(np.float32)
+                header.set_intent("none")
+                header["cal_min"], header["cal_max"] = 0, 0  # of the scan: a viewer would show the map black
                 image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, header)
             path = folder / f"{slices['subject'].iloc[0]}_{name}.nii.gz"
             with written_whole(path) as temporary:

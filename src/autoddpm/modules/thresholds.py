@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from lightning import Trainer
 
 from autoddpm.atomic import read_json, write_json
@@ -14,7 +15,7 @@ from autoddpm.metrics.localization import healthy_threshold
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.detection_module import DetectionModule
 from autoddpm.modules.provenance import describe
-from autoddpm.modules.run_folder import MapFolder
+from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.weights_file import known_thresholds
 
 
@@ -64,26 +65,45 @@ class Thresholds:
         kept = ("weights_hash", "seed", "sampler", "precision", "size")
         self.conditions = {key: provenance[key] for key in kept} | {"data_hash": datamodule.hash("calibrate")}
 
-    def of(self, detector: Any, false_positive_rate: float, title: str) -> float:
-        """The threshold for this detector's anomaly map, read from the file or computed and added to it."""
+    def of(
+        self,
+        detector: Any,
+        false_positive_rates: Sequence[float],
+        title: str,
+        runner: Any = None,
+        keep: Path | None = None,
+    ) -> list[float]:
+        """The thresholds for this detector's anomaly map, read from the file or computed and added to it.
+
+        runner: what is run in the detector's place and gives the same maps (reconstructions that were kept).
+        keep: where the healthy maps are left.
+        """
         conditions = self.conditions | {
-            "false_positive_rate": false_positive_rate,
             "detector": describe(detector),
             "anomaly_map": describe(detector.anomaly_map),
             "perceptual": describe(detector.perceptual) if getattr(detector, "uses_perceptual", True) else None,
         }
-        for entry in known_thresholds(self.trained) + self._entries():
-            if entry["conditions"] == conditions:
-                return float(entry["threshold"])
+        wanted = [conditions | {"false_positive_rate": rate} for rate in false_positive_rates]
+        entries = known_thresholds(self.trained) + self._entries()
+        known = [next((e["threshold"] for e in entries if e["conditions"] == one), None) for one in wanted]
+        self.trainer.strategy.barrier()  # every process has read the same
+        if None not in known:
+            return [float(value) for value in known if value is not None]
         maps = MapFolder(self.folder, "calibration", conditions)
-        run(detector, self.trained, self.datamodule, self.trainer, maps, "calibrate", title)
-        threshold = healthy_threshold(maps.merged()["anomaly_map"], false_positive_rate)
+        run(runner or detector, self.trained, self.datamodule, self.trainer, maps, "calibrate", title)
+        arrays = maps.merged()
+        found = [healthy_threshold(arrays["anomaly_map"], rate) for rate in false_positive_rates]
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
-            write_json(self.path, [*self._entries(), {"threshold": threshold, "conditions": conditions}])
+            new = [{"threshold": value, "conditions": one} for value, one in zip(found, wanted, strict=True)]
+            with FileLock(self.path.with_suffix(".lock")):  # rows are made by several processes
+                entries = self._entries()
+                write_json(self.path, entries + [entry for entry in new if entry not in entries])
+            if keep is not None:
+                write_npz(keep, arrays)
             shutil.rmtree(maps.folder)
         self.trainer.strategy.barrier()
-        return threshold
+        return found
 
     def _entries(self) -> list[dict[str, Any]]:
         return read_json(self.path) if self.path.is_file() else []

@@ -1,0 +1,71 @@
+"""AutoDDPM as the authors' first code made the published numbers, where that differs from the text."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from autoddpm.detectors.anoddpm import check_time
+from autoddpm.detectors.anomaly_map import AnomalyMap
+from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.perceptual import Perceptual
+from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.noise import NoiseOf
+from autoddpm.diffusion.random import Draw
+from autoddpm.diffusion.sampler import Sampler
+
+
+class OfficialV0(AutoDDPM):
+    """Three differences in re-sampling: it starts one time later (their times count from 0) and ends at time 1, whose
+    patch is taken as it is; re-noising takes the beta of one step before; the final image is not clamped, so that SSIM
+    sees values outside of [0, 1]. What else differs are settings: conf/detector/official_v0.yaml.
+    """
+
+    variant = "official_v0"
+
+    def __init__(
+        self,
+        ddpm: DDPM,
+        sampler: Sampler,
+        perceptual: Perceptual,
+        anomaly_map: AnomalyMap,
+        seed: int = 0,
+        t: int = 201,
+        t_resample: int = 50,
+        resample_steps: int = 5,
+        dilation: int = 3,
+        mask_threshold: float | str = 0.13,
+        mask_percentile: float = 95.0,
+        use_uncertainty: bool = True,
+    ) -> None:
+        check_time("detector.t_resample + 1", t_resample + 1, ddpm)
+        super().__init__(
+            ddpm, sampler, perceptual, anomaly_map, seed, t, t_resample, resample_steps, dilation, mask_threshold,
+            mask_percentile, use_uncertainty,
+        )  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        return super().label.replace("AutoDDPM", "AutoDDPM official_v0")
+
+    def resample_times(self) -> list[int]:
+        """The times of re-sampling, from `t_resample` + 1 down to 1."""
+        times = [time for time in self.sampler.times(self.t_resample + 1) if time > 0]
+        return times if times[-1] == 1 else [*times, 1]
+
+    def finished(self, x: Tensor) -> Tensor:
+        """The re-sampled patch as an image, not clamped."""
+        return (x - self.ddpm.low) / (self.ddpm.high - self.ddpm.low)
+
+    def resample(self, x0: Tensor, x_hat: Tensor, mask: Tensor, noise: NoiseOf) -> Tensor:
+        """As `AutoDDPM.resample`, over `resample_times`; returns x at time 1."""
+        ddpm, times = self.ddpm, self.resample_times()
+        x_t = ddpm.q_sample(x_hat, times[0], noise(Draw.FORWARD, times[0]))
+        for t, s in pairwise(times):
+            for repeat in range(self.resample_steps):
+                if repeat:
+                    x_t = ddpm.q_step(x_t, s - 1, t - 1, noise(Draw.RENOISE, t, repeat))  # (13), betas[t-1] from 0
+                context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat))  # (10)
+                healthy = self.sampler.step(ddpm, x_t, t, s, noise(Draw.ANCESTRAL, t, repeat))  # (11)
+                x_t = torch.where(mask, healthy, context)  # (12)
+        return x_t
