@@ -68,20 +68,25 @@ def claimed(names: Sequence[str], folder: Path, first: int = 0, every_s: float =
     """
     folder.mkdir(parents=True, exist_ok=True)
     locks = [FileLock(folder / f"{name}.lock") for name in names]
-    while True:
-        for number in [*range(first, len(names)), *range(first)]:
-            try:
-                locks[number].acquire(blocking=False)
-            except Timeout:
-                continue
-            try:
-                yield number
-            finally:
-                locks[number].release()
-            return
-        log.info("every GPU is taken by another job (locks in %s): waiting", folder)
-        while all(lock_is_taken(lock) for lock in locks):
-            time.sleep(every_s)
+    order = [*range(first, len(names)), *range(first)]
+    waiting = False
+    while (number := next((number for number in order if _acquired(locks[number])), None)) is None:
+        if not waiting:
+            log.info("every GPU is taken by another job (locks in %s): waiting", folder)
+        waiting = True
+        time.sleep(every_s)
+    try:
+        yield number
+    finally:
+        locks[number].release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
 
 
 def _gpus_here(trainer: DictConfig) -> int:

@@ -57,6 +57,4 @@ class FailedJobs(Callback):
         shutil.rmtree(self.notes, ignore_errors=True)
         if notes:
             lines = [f"  {note['folder']}: {note['error']}" for note in notes]
-            raise SystemExit(
-                f"{len(notes)} failed; the same command computes what is missing:\n" + "\n".join(lines)
-            )
+            raise SystemExit(f"{len(notes)} failed; the same command computes what is missing:\n" + "\n".join(lines))

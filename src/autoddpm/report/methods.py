@@ -67,7 +67,7 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     for label, group in twins.items():
         if len(group) == 1:
             continue
-        known = [_settings(row) for row in group]
+        known = [settings_of(row) for row in group]
         differing = [key for key in sorted(set().union(*known)) if len({repr(k.get(key)) for k in known}) > 1]
         variants = [", ".join(f"{key}={_short(k[key])}" for key in differing if key in k) for k in known]
         for row, variant in zip(group, variants, strict=True):
@@ -83,7 +83,7 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     return [named.get(row.folder, row) for row in rows], remarks
 
 
-def _settings(row: Row) -> dict[str, Any]:
+def settings_of(row: Row) -> dict[str, Any]:
     """What a twin may differ in; the provenance counts only where the configuration does not say it already."""
     settings = dict(row.settings)
     recorded = {key: row.provenance[key] for key in ALSO_SETTINGS if key in row.provenance}

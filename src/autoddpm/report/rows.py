@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+NOT_RECORDED = "not in metrics.json, which another version wrote: delete the run folder and evaluate again"
 NOT_SETTINGS = ("paths", "hydra", "checkpoint", "name", "experiment", "report", "logger")  # where, not what
 
 
@@ -30,6 +31,8 @@ class Row:
     detector:   the detector's class name (`name`) and constructor settings.
     metrics:    fractions in [0, 1], calls and seconds; None where undefined, with the reason in `undefined`.
     settings:   the composed configuration, flat ("sampler.stride": 10), without paths.
+    members:    the rows of single seeds of which this one holds the means; empty where it is a row of one seed.
+    spread:     standard deviation of each metric over the members.
     """
 
     folder: Path
@@ -41,22 +44,37 @@ class Row:
     provenance: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    members: tuple["Row", ...] = ()
+    spread: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The label, with what sets this row apart in brackets: "AutoDDPM [sampler.stride=10]"."""
         return f"{self.label} [{self.variant}]" if self.variant else self.label
 
+    def undefined_because(self, key: str) -> str:
+        """Why a metric has no value, in words."""
+        return self.undefined.get(key, NOT_RECORDED)
+
+    @property
+    def runs(self) -> tuple["Row", ...]:
+        """The rows of single run folders: the members, or this row itself."""
+        return self.members or (self,)
+
 
 def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
     """Every finished row under `folder`, in the order of the folders' names, and a remark for each that is left out.
 
-    A run folder without metrics.json is unfinished, since that file is written last. Raises FileNotFoundError where no
-    finished row is found, with the command that makes one.
+    A run folder without metrics.json is unfinished, since that file is written last; or failed.json says why it failed.
+    Raises FileNotFoundError where no finished row is found, with the command that makes one.
     """
     rows, remarks = [], []
     runs = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
     for run in runs:
+        if not (run / "metrics.json").is_file() and (run / "failed.json").is_file():
+            why = _failure(run / "failed.json")
+            remarks.append(f"Failed: {run}: {why}. Mend that and run the same evaluate command again.")
+            continue
         if not (run / "metrics.json").is_file():
             remarks.append(f"Unfinished, left out: {run} has no metrics.json. Run the same evaluate command again.")
             continue
@@ -73,6 +91,13 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
     return rows, remarks
 
 
+def _failure(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["error"]).strip().rstrip(".")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"for a reason that is lost, since failed.json is not readable ({error})"
+
+
 def read_row(folder: Path) -> Row:
     """Read metrics.json and config.yaml of a run folder; UnreadableRunError names the one that is not whole."""
     path = folder / "metrics.json"
@@ -80,13 +105,12 @@ def read_row(folder: Path) -> Row:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableRunError(f"{path} is not readable as JSON ({error})") from error
-    parts = ("detector", "metrics", "provenance")
-    if not (
-        isinstance(content, dict) and content.get("label") and all(isinstance(content.get(p), dict) for p in parts)
-    ):
+    parts, further = ("detector", "metrics", "provenance"), {"undefined": {}, "thresholds": {}}
+    content = further | content if isinstance(content, dict) else {}
+    if not (content.get("label") and all(isinstance(content.get(p), dict) for p in (*parts, *further))):
         raise UnreadableRunError(f"{path} needs a label and the objects {', '.join(parts)}")
     metrics: dict[str, float | None] = {}
-    undefined = {key: str(reason) for key, reason in (content.get("undefined") or {}).items()}
+    undefined = {key: str(reason) for key, reason in content["undefined"].items()}
     for key, value in content["metrics"].items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UnreadableRunError(f"{path}: {key} is {value!r}, not a number or null")
@@ -101,17 +125,8 @@ def read_row(folder: Path) -> Row:
         raise UnreadableRunError(f"{folder / 'config.yaml'} is not readable as YAML ({error})") from error
     flat = _flat({"detector": content["detector"]}) | _flat(config if isinstance(config, dict) else {})
     settings = {key: value for key, value in flat.items() if key.split(".")[0] not in NOT_SETTINGS}
-    thresholds = content.get("thresholds") or {}
-    return Row(
-        folder,
-        str(content["label"]),
-        content["detector"],
-        metrics,
-        undefined,
-        thresholds,
-        content["provenance"],
-        settings,
-    )
+    label, detector, provenance = str(content["label"]), content["detector"], content["provenance"]
+    return Row(folder, label, detector, metrics, undefined, content["thresholds"], provenance, settings)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
