@@ -12,10 +12,11 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean
+.PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean \
+	table1 table2 table3 figure3 figure4 figure5 fairness ablations
 
 help:  ## list these targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9 -]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." is passed on to the verbs and the tests; PYTHON=python3.12 chooses what .venv is made with'
 
 install: $(INSTALLED)  ## make .venv with the project and its tools (every target below does this first where needed)
@@ -53,6 +54,9 @@ evaluate: $(INSTALLED)  ## python -m src.evaluate ARGS
 
 report: $(INSTALLED)  ## python -m src.report ARGS
 	@$(PY) -m src.report $(ARGS)
+
+table1 table2 table3 figure3 figure4 figure5 fairness ablations: $(INSTALLED)  ## a recipe of experiments/: make table1 ARGS=CHECKPOINT
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash experiments/$@*/run.sh $(ARGS)
 
 clean:  ## remove caches and build outputs; never runs/, data/ or .venv
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .coverage build dist src/*.egg-info *.egg-info

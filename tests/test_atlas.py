@@ -57,6 +57,15 @@ def test_the_tree_gives_each_subject_with_its_mask_site_and_whether_it_is_left_o
         assert volume.excluded == (ARTEFACT if volume.subject == ARTEFACTS[0] else "")
 
 
+def test_only_the_artefacts_are_given_where_they_are_asked_for(tmp_path: Path) -> None:
+    for subject in (GOOD[0], ARTEFACTS[0]):
+        write(tmp_path / "ATLAS_2", subject)
+    (volume,) = atlas_volumes(tmp_path / "ATLAS_2", artefacts="only")
+    assert (volume.subject, volume.excluded) == (ARTEFACTS[0], "")
+    with pytest.raises(ValueError, match="artefacts=some: must be leave_out or only"):
+        atlas_volumes(tmp_path / "ATLAS_2", artefacts="some")
+
+
 def test_a_folder_above_may_have_any_name(tmp_path: Path) -> None:
     write(tmp_path / "Testing" / "ATLAS_2", GOOD[0])
     assert [volume.id for volume in atlas_volumes(tmp_path / "Testing" / "ATLAS_2")] == [GOOD[0]]

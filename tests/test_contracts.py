@@ -221,6 +221,7 @@ def substitute(command: str, variables: dict[str, str]) -> str:
         name, default = match[1] or match[3], match[2]
         return substitute(variables[name], variables) if name in variables else default or "X"
 
+    command = command.replace('"$@"', "")
     return re.sub(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))", value, command)
 
 
@@ -237,7 +238,8 @@ def test_every_promised_command_composes(source: str, command: str) -> None:
     for job in jobs:
         cfg = compose_config(module.removeprefix("src."), *job)
         assert isinstance(cfg, DictConfig)
-        assert cfg.name == (dict(o.split("=", 1) for o in job).get("+experiment") or cfg.name)
+        said = dict(override.split("=", 1) for override in job)
+        assert cfg.name == (said.get("name") or said.get("+experiment") or cfg.name)
 
 
 def test_the_recipes_of_the_repository_are_among_the_commands() -> None:

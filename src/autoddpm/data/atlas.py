@@ -29,20 +29,24 @@ def atlas(root: str | Path) -> list[SliceRecord]:
     return [r for r in records if not (found := re.search(r"r\d+s\d+", r.id)) or found[0] not in artefacts]
 
 
-def atlas_volumes(raw: str | Path | None) -> list[RawVolume]:
-    """The training volumes of the BIDS tree ATLAS_2 and their masks; the 20 with artefacts are marked as left out.
+def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[RawVolume]:
+    """The training volumes of the BIDS tree ATLAS_2 and their masks.
 
-    Raises FileNotFoundError where there is none. A mask that is absent is refused by `prepare_volumes`.
+    artefacts: of the 20 subjects with artefacts, "leave_out" (marked so) or "only" (for Figure 3). Raises FileNotFoundError where there is none. A mask that is absent is refused by `prepare_volumes`.
     """
     raw = existing(raw, "paths.raw")
-    artefacts, volumes = _artefacts(), []
+    if artefacts not in ("leave_out", "only"):
+        raise ValueError(f"artefacts={artefacts}: must be leave_out or only")
+    spoilt, volumes = _artefacts(), []
     for path in sorted(raw.rglob("sub-*_T1w.nii.gz")):
         match = IMAGE.fullmatch(path.name)
         if match is None or "Testing" in path.relative_to(raw).parts:
             continue
         subject = match["subject"]
         mask = path.with_name(path.name.replace("_T1w.nii.gz", "_label-L_desc-T1lesion_mask.nii.gz"))
-        excluded = ARTEFACT if subject in artefacts else ""
+        if artefacts == "only" and subject not in spoilt:
+            continue
+        excluded = ARTEFACT if subject in spoilt and artefacts == "leave_out" else ""
         site = subject.split("s")[0].upper()
         volumes.append(RawVolume(subject, subject, "test", Source(path), Source(mask), site=site, excluded=excluded))
     if not volumes:

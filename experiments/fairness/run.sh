@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Every detector with every anomaly map: run.sh [CHECKPOINT [OVERRIDE ...]]. Each is sampled once: maps are made anew.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+experiment=${EXPERIMENT:-atlas}
+checkpoint=${1:-runs/paper/train/default/checkpoints/last.ckpt}
+shift || true
+
+python -m src.evaluate -m +experiment=$experiment checkpoint=$checkpoint detector=anoddpm detector.t=50,100,150,200,250,300 anomaly_map=residual,clahe_residual,norm95_residual,perceptual,product,residual_product "$@"
+python -m src.evaluate -m +experiment=$experiment checkpoint=$checkpoint detector=autoddpm detector.use_uncertainty=true,false anomaly_map=residual,clahe_residual,norm95_residual,perceptual,product "$@"
+python -m src.report +experiment=$experiment

@@ -1,0 +1,80 @@
+"""Each recipe of experiments/ runs from its first command to its report, on a few phantoms, with a tiny network."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Verb, call_verb, single_thread
+
+pytestmark = pytest.mark.slow
+SMALL = (
+    "data.size=32", "data.sources.phantom.train=6", "data.sources.phantom.val=2",
+    "data.sources.phantom.test_healthy=2", "data.sources.phantom.test_lesion=3",
+)  # fmt: skip
+TRAINING = ("model=tiny", "trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.precision=32-true")
+OVERRIDES = {
+    "train": (*SMALL, *TRAINING),
+    "evaluate": (*SMALL, "model=tiny", "sampler.stride=25"),
+    "report": (),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of two steps on phantoms, where the demo's would be."""
+    folder = tmp_path_factory.mktemp("recipes")
+    with single_thread():
+        assert call_verb("train", "+experiment=demo", *OVERRIDES["train"], *paths(folder)) == 0
+    return folder
+
+
+def paths(folder: Path) -> list[str]:
+    return [f"paths.{name}={folder / name}" for name in ("runs", "prepared", "phantoms")]
+
+
+def commands(recipe: str) -> list[list[str]]:
+    """The commands of a recipe's run.sh on phantoms: of each sweep the first two values."""
+    text = (ROOT / "experiments" / recipe / "run.sh").read_text()
+    text = text.replace("$experiment", "demo").replace('"$@"', "perceptual=none" if "perceptual=" not in text else "")
+    found = [shlex.split(line)[2:] for line in text.splitlines() if line.startswith("python -m src.")]
+    return [[re.sub(r"^([^=\[]+=[^,]+,[^,]+),.*", r"\1", argument) for argument in command] for command in found]
+
+
+@pytest.mark.parametrize("recipe", ["table1_noise_paradox", "table3_uncertainty", "figure5_resampling", "fairness"])
+def test_a_recipe_of_the_paper_ends_with_its_report(recipe: str, folder: Path, verb: Verb) -> None:
+    run(commands(recipe), folder, verb)
+    report = folder / "runs" / "demo" / "report"
+    assert (report / "index.html").is_file()
+    assert "AutoDDPM" in (report / "table1.csv").read_text()
+
+
+def test_the_ablations_end_with_their_report(folder: Path, verb: Verb) -> None:
+    run([command for command in commands("ablations") if "lpips" not in " ".join(command)], folder, verb)
+    rows = list((folder / "runs" / "ablations" / "evaluate").glob("*/metrics.json"))
+    assert len(rows) >= 15
+    assert (folder / "runs" / "ablations" / "report" / "index.html").is_file()
+
+
+def test_the_recipes_that_share_rows_have_the_same_commands() -> None:
+    assert (
+        commands("table2_unknownness_dilemma") == commands("table1_noise_paradox") == commands("figure4_noise_paradox")
+    )
+
+
+def run(commands: list[list[str]], folder: Path, verb: Verb) -> None:
+    trained = {
+        name: next(iter(folder.glob(f"runs/demo/train/*{part}*/checkpoints/last.ckpt")), None)
+        for name, part in (("$checkpoint", "model-tiny"), ("$simplex", "noise-simplex"))
+    }
+    for module, *arguments in commands:
+        if module == "src.train":
+            said = [*arguments, *OVERRIDES["train"], *paths(folder)]
+            assert verb("train", *said).code == 0
+            trained["$simplex"] = next(folder.glob("runs/demo/train/*noise-simplex*/checkpoints/last.ckpt"))
+            continue
+        name = module.removeprefix("src.")
+        said = [a.replace("$checkpoint", str(trained["$checkpoint"])).replace("$simplex", str(trained["$simplex"]))
+                for a in arguments]  # fmt: skip
+        outcome = verb(name, *said, *OVERRIDES[name], *paths(folder))
+        assert outcome.code == 0, f"{arguments}\n{outcome.err}"
