@@ -17,7 +17,7 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.random import Draw, Stage
-from autoddpm.diffusion.sampler import DDIM, Ancestral
+from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver
 
 GAUSSIAN = Gaussian()
 IDS = ["ixi/IXI002", "ixi/IXI012", "phantom/1", "phantom/2", "last"]
@@ -76,7 +76,7 @@ def check_same(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order != "alone"])
-@pytest.mark.parametrize("sampler", [Ancestral(2), DDIM(2)], ids=["ancestral", "ddim"])
+@pytest.mark.parametrize("sampler", [Ancestral(2), DDIM(2), DPMSolver(3)], ids=["ancestral", "ddim", "dpm_solver"])
 @pytest.mark.parametrize("kind", ["AnoDDPM", "AutoDDPM"])
 def test_a_slice_has_the_same_maps_alone_and_in_any_batch(kind, sampler, order):
     check_same(kind, sampler, GAUSSIAN, order)

@@ -15,11 +15,28 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.random import Draw, Stage, slice_keys
-from autoddpm.diffusion.sampler import DDIM, Ancestral, Sampler, reconstruct, strided_times
+from autoddpm.diffusion.sampler import (
+    DDIM,
+    Ancestral,
+    DPMSolver,
+    Sampler,
+    count_calls,
+    reconstruct,
+    strided_times,
+)
 from autoddpm.diffusion.schedule import LinearSchedule
 
 BETA = reference.betas(T, FIRST, LAST)
-SAMPLERS = [Ancestral(1), Ancestral(5), DDIM(1), DDIM(5), DDIM(1, eta=1.0), DDIM(7, eta=0.5)]
+SAMPLERS = [
+    Ancestral(1),
+    Ancestral(5),
+    DDIM(1),
+    DDIM(5),
+    DDIM(1, eta=1.0),
+    DDIM(7, eta=0.5),
+    DPMSolver(1),
+    DPMSolver(5),
+]
 
 
 def name(sampler: Sampler) -> str:
@@ -55,7 +72,7 @@ def test_a_stride_below_one_is_refused(stride):
 
 @pytest.mark.parametrize("stride", [1, 3, 10])
 @pytest.mark.parametrize("t", [1, 10, 200])
-@pytest.mark.parametrize("kind", [Ancestral, DDIM, lambda stride: DDIM(stride, 1.0)])
+@pytest.mark.parametrize("kind", [Ancestral, DDIM, lambda stride: DDIM(stride, 1.0), DPMSolver])
 def test_with_the_true_noise_every_chain_returns_the_image(kind, t, stride):
     x0, schedule = 2 * images(1, side=8) - 1, LinearSchedule()
     denoiser = Recording(KnowsTheImage(x0, schedule))
@@ -63,7 +80,9 @@ def test_with_the_true_noise_every_chain_returns_the_image(kind, t, stride):
     sampler = kind(stride)
     result = reconstruct(ddpm, sampler, x0, t, noise_of(["a"], (8, 8)))
     torch.testing.assert_close(result, x0, atol=1e-4, rtol=0)
-    assert denoiser.timesteps == [[time - 1] for time in sampler.times(t)[:-1]]
+    visited = [time + 1 for (time,) in denoiser.timesteps]
+    assert [time for time in visited if time in sampler.times(t)] == sampler.times(t)[:-1]
+    assert kind is DPMSolver or len(visited) == len(sampler.times(t)) - 1
 
 
 @pytest.mark.parametrize("stride", [1, 5, 100])
@@ -134,3 +153,53 @@ def test_a_step_to_time_zero_gives_the_estimated_image(sampler):
     ddpm, x_t = short_ddpm(Conv()), images(1)
     x0 = ddpm.predict_x0(x_t, 4, ddpm.predict_eps(x_t, 4))
     torch.testing.assert_close(sampler.step(ddpm, x_t, 4, 0, 1e6 * images(1)), x0, atol=1e-5, rtol=0)
+
+
+class KnowsTheDistribution(torch.nn.Module):
+    """The best estimate for images whose pixels are independent normals of standard deviation c."""
+
+    def __init__(self, c: float, schedule: LinearSchedule) -> None:
+        super().__init__()
+        self.c, self.alpha_bar = c, schedule.alpha_bar
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        alpha_bar = self.alpha_bar[timesteps + 1].view(-1, 1, 1, 1)
+        return (1 - alpha_bar).sqrt() / (alpha_bar * self.c**2 + 1 - alpha_bar) * x
+
+
+def flow_error(sampler: Sampler, t: int = 600, s: int = 40, c: float = 0.1) -> float:
+    """How far a chain from t to s is from the exact solution of the probability-flow equation, relative to it."""
+    schedule = LinearSchedule()
+    ddpm = DDPM(KnowsTheDistribution(c, schedule), schedule, Gaussian()).double()
+    x = torch.full((1, 1, 2, 2), 0.05, dtype=torch.float64)
+    alpha_bar = schedule.alpha_bar.double()
+    spread = (alpha_bar * c**2 + 1 - alpha_bar).sqrt()
+    exact = x * spread[s] / spread[t]
+    times = [time for time in sampler.times(t) if time > s] + [s]
+    for now, following in pairwise(times):
+        x = sampler.step(ddpm, x, now, following, torch.zeros_like(x))
+    return float(((x - exact) / exact).abs().max())
+
+
+def test_halving_the_stride_halves_ddim_s_error_and_quarters_the_second_order_solver_s():
+    ddim = [flow_error(DDIM(stride)) for stride in (40, 20)]
+    solver = [flow_error(DPMSolver(stride)) for stride in (40, 20)]
+    assert 1.8 < ddim[0] / ddim[1] < 2.3
+    assert 3.3 < solver[0] / solver[1] < 5
+    assert flow_error(DPMSolver(40)) < flow_error(DDIM(20)) / 3  # at the same number of calls
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
+@pytest.mark.parametrize("t", [1, 2, 7, T])
+def test_the_calls_that_are_counted_are_those_that_are_made(sampler, t):
+    network = Recording(Constant(0.0))
+    reconstruct(short_ddpm(network), sampler, images(1), t, noise_of(["a"]))
+    assert len(network.timesteps) == count_calls(sampler, sampler.times(t))
+
+
+def test_the_solver_visits_an_integer_time_between_and_none_outside_of_its_step():
+    network = Recording(Constant(0.0))
+    DPMSolver().step(short_ddpm(network), images(1), 10, 4, images(1))
+    (first,), (second,) = network.timesteps
+    assert first == 10 - 1
+    assert 4 < second + 1 < 10

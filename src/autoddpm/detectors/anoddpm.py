@@ -11,7 +11,7 @@ from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
-from autoddpm.diffusion.sampler import Sampler, reconstruct
+from autoddpm.diffusion.sampler import Sampler, count_calls, reconstruct
 
 
 class AnoDDPM:
@@ -55,7 +55,7 @@ class AnoDDPM:
         if broken:
             raise ValueError(f"{', '.join(broken)}: the reconstruction holds NaN, as the image or the weights must")
         anomaly_map = self.remap(batch.image, reconstruction, {})
-        calls = torch.full((len(batch.image),), len(self.sampler.times(self.t)) - 1)
+        calls = torch.full((len(batch.image),), count_calls(self.sampler, self.sampler.times(self.t)))
         return Detection(anomaly_map, reconstruction, calls)
 
     def remap(self, image: Tensor, reconstruction: Tensor, stages: Mapping[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Draw, Stage
-from autoddpm.diffusion.sampler import Sampler
+from autoddpm.diffusion.sampler import Sampler, count_calls
 
 
 class AutoDDPM:
@@ -90,7 +90,7 @@ class AutoDDPM:
             x = self.resample(x0, x_hat, mask[inside], noise)
             reconstruction = image.clone()
             reconstruction[inside] = torch.where(mask[inside], self.finished(x), image[inside])
-            calls = calls + inside.cpu() * self.resample_steps * (len(self.resample_times()) - 1)
+            calls = calls + inside.cpu() * self.resample_steps * count_calls(self.sampler, self.resample_times())
 
         stages = {
             "initial_map": initial.anomaly_map,

@@ -1,5 +1,6 @@
 """Samplers: which times a chain visits, and how it goes from one to the next."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -18,7 +19,15 @@ class Sampler(Protocol):
         """Falling times from t to 0, both included."""
 
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
-        """From x_t at time t to the earlier time s, with one network call."""
+        """From x_t at time t to the earlier time s; eps: standard normal noise, for those that add some."""
+
+    def calls(self, t: int, s: int) -> int:
+        """Network calls of the step from t to s."""
+
+
+def count_calls(sampler: Sampler, times: Sequence[int]) -> int:
+    """Network calls of a chain over these times."""
+    return sum(sampler.calls(t, s) for t, s in pairwise(times))
 
 
 def strided_times(t: int, stride: int) -> list[int]:
@@ -40,6 +49,9 @@ class Ancestral:
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
         return ddpm.p_sample(x_t, t, s, eps)
 
+    def calls(self, t: int, s: int) -> int:
+        return 1
+
 
 class DDIM:
     """The sampler of Song et al. (ICLR 2021). eta 0 adds no noise on the way; eta 1 has the ancestral variance."""
@@ -58,10 +70,57 @@ class DDIM:
         direction = (1 - alpha_bar_s - variance).clamp(min=0).sqrt()
         return alpha_bar_s.sqrt() * x0 + direction * eps_hat + variance.sqrt() * eps
 
+    def calls(self, t: int, s: int) -> int:
+        return 1
+
+
+class DPMSolver:
+    """DPM-Solver++(2S) of Lu et al. (2022): second order, two network calls a step, deterministic.
+
+    Each step is complete in itself, so that it may also be repeated between re-noisings. The intermediate time is the
+    integer whose log signal-to-noise ratio is nearest to the middle of the step's; a step without one, and the last to
+    0, is of first order, with one call.
+    """
+
+    def __init__(self, stride: int = 10) -> None:
+        self.stride = stride
+
+    def times(self, t: int) -> list[int]:
+        return strided_times(t, self.stride)
+
+    def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
+        x0 = ddpm.predict_x0(x_t, t, ddpm.predict_eps(x_t, t))
+        if self.calls(t, s) == 1:
+            return self._move(ddpm, x_t, t, s, x0)
+        half_log_snr = _half_log_snr(ddpm)
+        middle = 0.5 * (half_log_snr[t] + half_log_snr[s])
+        r = s + 1 + int((half_log_snr[s + 1 : t] - middle).abs().argmin())
+        between = self._move(ddpm, x_t, t, r, x0)
+        x0_between = ddpm.predict_x0(between, r, ddpm.predict_eps(between, r))
+        share = (half_log_snr[r] - half_log_snr[t]) / (half_log_snr[s] - half_log_snr[t])
+        slope = (x0_between - x0) / (2 * share)
+        return self._move(ddpm, x_t, t, s, x0 + slope)
+
+    def calls(self, t: int, s: int) -> int:
+        return 2 if s > 0 and t - s > 1 else 1
+
+    @staticmethod
+    def _move(ddpm: DDPM, x_t: Tensor, t: int, s: int, x0: Tensor) -> Tensor:
+        """The exact solution from t to s for a clean image that stays x0 on the way: DDIM's step."""
+        alpha_bar_t, alpha_bar_s = ddpm.schedule.alpha_bar[t], ddpm.schedule.alpha_bar[s]
+        ratio = ((1 - alpha_bar_s) / (1 - alpha_bar_t)).sqrt()
+        return ratio * x_t + (alpha_bar_s.sqrt() - ratio * alpha_bar_t.sqrt()) * x0
+
+
+def _half_log_snr(ddpm: DDPM) -> Tensor:
+    """(T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0."""
+    alpha_bar = ddpm.schedule.alpha_bar
+    return 0.5 * (alpha_bar.log() - (1 - alpha_bar).log())
+
 
 @torch.no_grad()
 def reconstruct(ddpm: DDPM, sampler: Sampler, x: Tensor, t: int, noise: NoiseOf) -> Tensor:
-    """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls: len(times(t)) - 1."""
+    """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls: `count_calls`."""
     x_t = ddpm.q_sample(x, t, noise(Draw.FORWARD, t))
     for now, following in pairwise(sampler.times(t)):
         x_t = sampler.step(ddpm, x_t, now, following, noise(Draw.ANCESTRAL, now))
