@@ -32,7 +32,8 @@ def atlas(root: str | Path) -> list[SliceRecord]:
 def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[RawVolume]:
     """The training volumes of the BIDS tree ATLAS_2 and their masks.
 
-    artefacts: of the 20 subjects with artefacts, "leave_out" (marked so) or "only" (for Figure 3). Raises FileNotFoundError where there is none. A mask that is absent is refused by `prepare_volumes`.
+    artefacts: of the 20 subjects with artefacts, "leave_out" (marked so) or "only" (for Figure 3).
+    Raises FileNotFoundError where there is none. A mask that is absent is refused by `prepare_volumes`.
     """
     raw = existing(raw, "paths.raw")
     if artefacts not in ("leave_out", "only"):
