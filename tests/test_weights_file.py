@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from autoddpm.atomic import write_json
+from autoddpm.modules import weights_file
 from autoddpm.modules.checkpoint import TrainedDDPM, build_ddpm, file_hash, load_checkpoint, weights_hash
 from autoddpm.modules.weights_file import known_thresholds, read_about, read_weights, weights_files, write_weights
 
@@ -377,3 +378,40 @@ def test_the_metadata_is_one_entry_of_json(path: Path) -> None:
         metadata = opened.metadata()
     assert list(metadata) == ["autoddpm"]
     assert json.loads(metadata["autoddpm"])["data"] == DATA
+
+
+# released weights
+
+
+@pytest.fixture
+def released(trained: TrainedDDPM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of released weights: one in a piece, one in shards."""
+    folder = tmp_path / "released"
+    folder.mkdir()
+    write_weights(trained, folder / "ixi-one.safetensors")
+    write_weights(trained, folder / "ixi-two.safetensors", shard_bytes=4096)
+    monkeypatch.setattr(weights_file, "RELEASED", (tmp_path / "nowhere", folder))
+    return folder
+
+
+def test_released_weights_are_named_by_their_names(released: Path, trained: TrainedDDPM, path: Path) -> None:
+    assert weights_file.released_names() == ["ixi-one", "ixi-two"]
+    for name in ("ixi-one", "ixi-two"):
+        assert load_checkpoint(name).weights_hash == load_checkpoint(path).weights_hash == weights_hash(name)
+    assert load_checkpoint("ixi-one").path == released / "ixi-one.safetensors"
+
+
+def test_a_file_here_goes_before_released_weights_of_its_name(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ixi-one").write_text("mine")
+    with pytest.raises(ValueError, match="ixi-one: not a checkpoint"):
+        load_checkpoint("ixi-one")
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_are_there(released: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="released are ixi-one, ixi-two"):
+        load_checkpoint("ixi-three")
+    with pytest.raises(ValueError, match="checkpoint=ixi-two"):
+        load_checkpoint(None)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autoddpm.atomic import written_whole
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.modules.weights_file import read_about, read_weights, weights_files
+from autoddpm.modules.weights_file import read_about, read_weights, released_names, weights_files
 
 TRUSTED = ("autoddpm.diffusion.", "monai.networks.nets.")
 IMAGES = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}  # what a network may be given and give
@@ -58,7 +58,8 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
     monai.networks.nets. Raises FileNotFoundError or ValueError, naming the file.
     """
     if path is None:
-        raise ValueError("checkpoint: none given; name one of `python -m src.train`: checkpoint=FILE")
+        names = "".join(f" or checkpoint={name}" for name in released_names())
+        raise ValueError(f"checkpoint: none given; name one of `python -m src.train`: checkpoint=FILE{names}")
     path = Path(path)
     if weights_files(path):
         stored = read_weights(path)
@@ -68,8 +69,9 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
             ddpm, about["model"], about["data"], about["step"], path, digest, about["record"], about["thresholds"]
         )
     if not path.is_file():
+        released = f"; released are {', '.join(released_names())}" if released_names() else ""
         raise FileNotFoundError(
-            f"checkpoint={path}: no such file. `python -m src.train` writes one to checkpoints/last.ckpt"
+            f"checkpoint={path}: no such file. `python -m src.train` writes one to checkpoints/last.ckpt{released}"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 SUFFIX = ".safetensors"
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 SHARD_BYTES = 16 * 2**20
+#: Where released weights are: in the installed package, and in a checkout.
+RELEASED = (Path(__file__).parents[1] / "weights", Path(__file__).parents[3] / "weights")
 FORMAT = 1
 FIELDS = {"weights_sha256": str, "model": dict, "data": dict, "step": int, "record": dict, "thresholds": list}
 
@@ -59,9 +61,12 @@ class StoredWeights:
 def weights_files(path: str | Path) -> list[Path]:
     """The file, or the shards in their order, that `path` names; empty if it is another file, or there is none.
 
-    path: x.safetensors, one of its shards, or x. Raises ValueError where shards are missing or belong to two writings.
+    path: x.safetensors, one of its shards, or x; or the name of released weights (`released_names`), where no file or
+    folder here has it. Raises ValueError where shards are missing or belong to two writings.
     """
     path = Path(path)
+    if str(path) == path.name and not path.exists() and path.name in released_names():
+        path = next(folder for folder in RELEASED if _here(folder, path.name)) / path.name
     name = path.name.removesuffix(SUFFIX)
     if not path.name or (path.is_file() and path.suffix != SUFFIX):
         return []
@@ -80,6 +85,16 @@ def weights_files(path: str | Path) -> list[Path]:
     if missing := [file.name for file in expected if file not in found]:
         raise ValueError(f"{stem}{SUFFIX}: not whole, {', '.join(missing)} is missing; fetch or export it again")
     return expected
+
+
+def released_names() -> list[str]:
+    """What comes with this package and may be named as a checkpoint: "ixi-small"."""
+    files = [file.name.removesuffix(SUFFIX) for folder in RELEASED for file in folder.glob(f"*{SUFFIX}")]
+    return sorted({SHARD.sub("", name) for name in files})
+
+
+def _here(folder: Path, name: str) -> bool:
+    return bool((folder / f"{name}{SUFFIX}").is_file() or _shards(folder / name))
 
 
 def read_weights(path: str | Path) -> StoredWeights:
