@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
+from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.evaluation import evaluate
 from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.refusal import refusal
@@ -21,10 +21,9 @@ log = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
-    with refusal("evaluate"):
+    with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
         trained, perceptual = load_checkpoint(cfg.checkpoint), instantiate(cfg.perceptual)
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
@@ -37,7 +36,7 @@ def main(cfg: DictConfig) -> None:
             perceptual=perceptual,
             anomaly_map=instantiate(cfg.anomaly_map),
         )
-        trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()))
+        trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()), devices=devices)
         metrics, config = instantiate(cfg.metrics), OmegaConf.to_yaml(cfg, resolve=True)
         row = evaluate(
             detector, trained, datamodule, trainer, metrics, folder, cfg.mask_false_positive_rate, cfg.size_groups,
@@ -47,6 +46,7 @@ def main(cfg: DictConfig) -> None:
     values = {key: row["metrics"].get(key) for key in keys}
     text = "  ".join(f"{key} {'undefined' if value is None else f'{100 * value:.2f}'}" for key, value in values.items())
     log.info("%s: %s  (%s)", row["label"], text, folder)
+    return row["metrics"][cfg.objective] if cfg.objective else None
 
 
 if __name__ == "__main__":

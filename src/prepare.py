@@ -21,12 +21,15 @@ SHOWN = 8
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
     with refusal("prepare"):
-        if cfg.preparation is None:
+        if cfg.get("preparation") is None:
             raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
         name, folder = cfg.preparation.name, Path(cfg.preparation.folder)
         steps = instantiate(cfg.preparation.steps)
         volumes = instantiate(cfg.preparation.volumes)
-        prepare_volumes(volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}")
+        try:
+            prepare_volumes(volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}")
+        except KeyboardInterrupt:
+            raise SystemExit("prepare: stopped; the same command goes on from there") from None
         records = instantiate(cfg.data.sources[name])()
         store = prepare_store(name, records, cfg.data.size, cfg.paths.prepared)
         index = read_index(folder)

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.modules.checkpoint import check_size, check_targets
+from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
@@ -44,11 +45,12 @@ def main(cfg: DictConfig) -> None:
 
     callbacks = list(instantiate(cfg.callbacks).values())
     loggers = list(instantiate(cfg.logger).values()) if cfg.logger else False
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[instantiate(cfg.checkpoint_io)])
-    last = folder / "checkpoints" / "last.ckpt"
+    last, plugins = folder / "checkpoints" / "last.ckpt", [instantiate(cfg.checkpoint_io)]
     if last.is_file():
         log.info("continuing from %s", last)
-    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
+    with claimed_device(cfg.trainer) as devices:
+        trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
     log.info("checkpoint=%s", last)
 
 

@@ -44,6 +44,7 @@ def test_a_folder_lists_its_slices_and_what_was_left_out(tmp_path: Path) -> None
     assert index["lesion_file"].tolist() == ["lesions/a.nii.gz", "", "", ""]
     assert index["labels"].tolist() == ["", "", "", "x"]
     assert index["source"][0] == f"{tmp_path}/raw/a.nii.gz"
+    assert index.columns[0] == "id"
     for row, seed in zip(index.to_dict("records"), (1, 2, 3), strict=False):
         np.testing.assert_array_equal(plane(tmp_path / "set", row["file"]), data(seed)[:, :, 3])
     files = ["slices/a.nii.gz", "slices/b.nii.gz", "slices/c.nii.gz", "lesions/a.nii.gz"]
@@ -66,6 +67,15 @@ def test_prepared_slices_go_to_the_network_with_where_they_came_from(tmp_path: P
     geometry = SliceGeometry.from_json(store.index["geometry"][0])
     back = np.asarray(to_volume([store.images[0]], [geometry]).dataobj)
     np.testing.assert_allclose(back[::-1, :, 3], np.clip(data(1)[:, :, 3] / scale, 0, 1), atol=2e-4)
+
+
+def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume(tmp_path: Path) -> None:
+    volumes = three(tmp_path / "raw")
+    save(volumes[0].image.path, data(3) - 600)
+    with pytest.raises(ValueError, match=r"raw/c\.nii\.gz: slice 3 cannot be used: its values reach far below 0"):
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
+    assert len(prepare_store("mine", prepared(tmp_path / "set", "mine"), 21, tmp_path / "prepared").index) == 2
 
 
 def test_a_prepared_folder_that_lost_a_file_is_refused(tmp_path: Path) -> None:
@@ -132,15 +142,15 @@ def test_what_is_there_is_taken_and_never_mixed_with_other_settings(tmp_path: Pa
     assert prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1).equals(first)
     assert len(cuts) == 3
     lesion = raw(tmp_path / "raw", "b", 2, np.ones(SHAPE, bool))
-    for others, steps in (
-        (volumes, replace(PLAIN, slices=2)),
-        (volumes, replace(PLAIN, window="volume")),
-        (volumes[:2], PLAIN),
-        ([*volumes[:2], replace(volumes[2], split="train")], PLAIN),
-        ([*volumes[:2], replace(volumes[2], excluded="doubtful")], PLAIN),
-        ([*volumes[:2], lesion], PLAIN),
+    for others, steps, difference in (
+        (volumes, replace(PLAIN, slices=2), "slices is 3 there and 2 here"),
+        (volumes, replace(PLAIN, window="volume"), "window is slice there and volume here"),
+        (volumes[:2], PLAIN, "3 volumes there and 2 here"),
+        ([*volumes[:2], replace(volumes[2], split="train")], PLAIN, "b has changed"),
+        ([*volumes[:2], replace(volumes[2], excluded="doubtful")], PLAIN, "b has changed"),
+        ([*volumes[:2], lesion], PLAIN, "b has changed"),
     ):
-        with pytest.raises(ValueError, match=r"set was prepared with other settings or from other volumes: .*move"):
+        with pytest.raises(ValueError, match=rf"set was prepared with other settings .*\({difference}\): .*move"):
             prepare_volumes(others, steps, tmp_path / "set", processes=1)
     assert len(cuts) == 3
     assert contents(tmp_path / "set") == before

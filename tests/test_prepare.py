@@ -11,6 +11,7 @@ from conftest import TINY_EVALUATION, TINY_TRAINING, Verb, call_verb, single_thr
 from raw_trees import IXI_SPACING, head_in_scanner, write_atlas_tree, write_fastmri_tree, write_ixi_tree
 from scipy import ndimage
 
+from autoddpm.data import registration
 from autoddpm.data.cutting import Steps
 from autoddpm.data.fastmri_plus import COLUMNS, published_splits
 from autoddpm.data.geometry import SliceGeometry, to_volume
@@ -20,7 +21,7 @@ from autoddpm.data.preprocess import pad_to_square, resize_image
 from autoddpm.data.published import published
 from autoddpm.data.registration import brain_mask, cut, template
 from autoddpm.data.store import prepare_store
-from autoddpm.data.volume import Source, read_volume
+from autoddpm.data.volume import Source, Volume, read_volume
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +100,17 @@ def test_a_mark_in_a_volume_is_found_in_its_slice_and_comes_back_to_its_voxel(la
         assert np.abs(voxel - centre[:3]).max() <= 1.0
 
 
+def test_a_registration_gives_the_same_numbers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "SHRINK", (8,))  # the coarse level alone is quick
+    monkeypatch.setattr(registration, "SMOOTH", (4.0,))
+    image, _ = head_in_scanner(3)
+    canonical = nibabel.as_closest_canonical(image)
+    values = np.asarray(canonical.dataobj, dtype=np.float32)
+    volume = Volume(values, canonical.affine, image.shape, image.affine, "")
+    first, second = (registration.register(volume, values > 0) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_the_published_grid_is_cut_as_it_is(laboratory: Laboratory) -> None:
     root = laboratory.folder / "data" / "atlas"
     row = next(row for row in read_index(root).to_dict("records") if row["subject"] == "r009s003")
@@ -135,7 +147,7 @@ def test_training_and_evaluation_run_on_what_was_prepared(laboratory: Laboratory
     quick = [o for o in TINY_TRAINING if not o.startswith(("data.batch", "data.size"))] + ["data.size=64"]
     trained = verb("train", "+experiment=paper", *quick, "data.batch_size=2", "trainer=cpu", *laboratory.paths)
     assert trained.code == 0, trained.err
-    assert "2 training slices, 2 validation slices" in trained.out
+    assert "3 training slices, 1 validation slices" in trained.out
     (checkpoint,) = laboratory.folder.glob("runs/paper/train/*/checkpoints/last.ckpt")
     overrides = (
         *TINY_EVALUATION[1:],
@@ -150,6 +162,8 @@ def test_training_and_evaluation_run_on_what_was_prepared(laboratory: Laboratory
     (row,) = laboratory.folder.glob("runs/atlas/evaluate/*")
     slices = pd.read_csv(row / "slices.csv")
     assert slices["size_group"].tolist() == ["healthy", "medium", "large"]
+    index = read_index(laboratory.folder / "data" / "atlas")
+    assert index["size_group"].tolist() == ["healthy", "medium", "large"]
     volume = nibabel.load(row / "nifti" / "r009s003_anomaly_map.nii.gz")
     source = next(laboratory.folder.glob("ATLAS_2/**/sub-r009s003*T1w.nii.gz"))
     assert volume.shape == nibabel.load(source).shape
@@ -158,6 +172,12 @@ def test_training_and_evaluation_run_on_what_was_prepared(laboratory: Laboratory
     with np.load(row / "maps.npz") as maps:
         ours = maps["anomaly_map"][maps["id"].tolist().index("atlas/r009s003")]
     assert np.asarray(volume.dataobj).max() == pytest.approx(ours.max(), rel=0.2)
+
+
+def test_without_a_data_set_the_choices_are_named(verb: Verb) -> None:
+    outcome = verb("prepare")
+    assert outcome.code == 1
+    assert "prepare: say which data set: +experiment=ixi, fastmri or atlas" in outcome.err
 
 
 def test_another_setting_does_not_mix_with_what_is_there(laboratory: Laboratory, verb: Verb) -> None:

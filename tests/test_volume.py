@@ -193,7 +193,7 @@ def test_an_h5_is_its_reconstruction_with_columns_to_the_right_and_rows_to_the_f
     assert volume.data.shape == (5, 10, 4)
     assert volume.data[3, 8, 1] == stack[1, 8, 3]
     np.testing.assert_array_equal(volume.data.transpose(2, 1, 0), stack)
-    np.testing.assert_allclose(volume.spacing, [2.1, 2.5, 7.5])
+    np.testing.assert_allclose(volume.spacing, [2.5, 2.1, 7.5])
     again = h5(tmp_path / "b.h5", reconstruction_rss=stack)
     assert read_volume(again).sha256 == volume.sha256  # of the reconstruction
     assert read_volume(h5(tmp_path / "c.h5", reconstruction_rss=stack + 1)).sha256 != volume.sha256

@@ -1,5 +1,6 @@
 """ATLAS v2.0 (Liew et al., 2022): chronic strokes, T1-weighted, on the grid of ICBM 2009a."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord
 from autoddpm.data.volume import Source
 
+log = logging.getLogger(__name__)
+
 IMAGE = re.compile(r"sub-(?P<subject>r\d+s\d+)_ses-\d+_space-MNI152NLin2009aSym_T1w\.nii\.gz")
 ARTEFACT = "artefact (the authors' list of 20)"
 
@@ -18,15 +21,22 @@ ARTEFACT = "artefact (the authors' list of 20)"
 def atlas(root: str | Path) -> list[SliceRecord]:
     """Test slices: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and NAME_mask.png, 128 px).
 
-    Of the latter, those whose name holds one of the 20 subjects with artefacts are left out. The id is
-    `atlas/r001s001`, or the file's path. Raises what `slice_folder` raises.
+    Of the latter, those whose name holds one of the 20 subjects with artefacts are left out; where names hold no
+    subject this is impossible and said. The id is `atlas/r001s001`, or the file's path. Raises what `slice_folder`
+    raises.
     """
     root = existing(root, "paths.atlas")
     if (root / "preparation.json").is_file():
         return prepared(root, "atlas")
     artefacts = _artefacts()
     records = slice_folder(root, split="test", name="atlas")
-    return [r for r in records if not (found := re.search(r"r\d+s\d+", r.id)) or found[0] not in artefacts]
+    subjects = [found[0] if (found := re.search(r"r\d+s\d+", record.id)) else "" for record in records]
+    if unnamed := subjects.count(""):
+        log.warning(
+            "%s: %d names hold no subject such as r042s010: slices of the 20 subjects with artefacts cannot be told "
+            "from the others and are not left out", root, unnamed
+        )  # fmt: skip
+    return [record for record, subject in zip(records, subjects, strict=True) if subject not in artefacts]
 
 
 def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[RawVolume]:

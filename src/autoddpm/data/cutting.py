@@ -7,11 +7,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 
 from autoddpm.atomic import written_whole
 from autoddpm.data.geometry import Array, SliceGeometry
+from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
 from autoddpm.data.registration import brain_dice, brain_mask, cut, is_on_template_grid, n4, register, template
 from autoddpm.data.volume import Source, Volume, read_mask, read_volume
+from autoddpm.metrics.localization import GROUPS, size_group
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Steps:
 def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any]]:
     """Write a volume's slices to `folder`/slices (and lesions); returns a row of the index for each.
 
+    The lesion's pixels and size group are those at 128 x 128, whatever the size of the store.
+
     Raises ValueError that names the file, as `read_volume` and `read_mask` do, and where no brain is found, or a slice
     is empty or not there; then nothing is written.
     """
@@ -110,19 +115,26 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
         image = cut(data, volume.affine, to_source, grid, plane, z).astype(np.float32)
         if image.min() == image.max():
             raise ValueError(f"{raw.image}: slice {z} is empty; choose another, or leave the volume out")
-        if scale is not None:
+        if scale is None:
+            try:
+                window98(image)  # as `preprocess` will: refused here, where the volume can be left out
+            except ValueError as error:
+                raise ValueError(f"{raw.image}: slice {z} cannot be used: {error}") from error
+        else:
             image = np.clip(image / scale, 0, 1)
         name = raw.id if len(indices) == 1 else f"{raw.id}_z{z:03d}"
         affine = grid @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, z], [0, 0, 0, 1.0]])
         files.append((f"slices/{name}.nii.gz", image, affine))
         row = {"id": name, "file": f"slices/{name}.nii.gz", "lesion_file": "", "slice": str(z)}
-        mask = _lesion(raw, lesion, volume, to_source, grid, plane, z)
+        mask, pixels = _lesion(raw, lesion, volume, to_source, grid, plane, z), 0
         if mask is not None and mask.any():
             row["lesion_file"] = f"lesions/{name}.nii.gz"
             files.append((row["lesion_file"], mask.astype(np.uint8), affine))
+            pixels = int(np.count_nonzero(resize_lesion(pad_to_square(np.rot90(mask), False), 128)))
         source_shape = (volume.file_shape[0], volume.file_shape[1], volume.file_shape[2])
         geometry = SliceGeometry(plane, affine, to_source, source_shape, volume.file_affine)
         rows.append(row | {
+            "lesion_pixels_128": str(pixels), "size_group": GROUPS[int(size_group(torch.tensor([pixels]), 128))],
             "excluded": "", "source_sha256": volume.sha256, "steps": " ".join(done), "brain_dice": quality,
             "windowed": "" if scale is None else steps.window, "geometry": geometry.to_json(),
         })  # fmt: skip

@@ -8,7 +8,7 @@ from autoddpm.data.cutting import RawVolume
 from autoddpm.data.preparation import prepared
 from autoddpm.data.published import published
 from autoddpm.data.slice_folder import slice_folder
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.slices import SliceRecord, Split
 from autoddpm.data.volume import Source, members
 
 #: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after Clinica's t1-linear.
@@ -16,17 +16,20 @@ AS_DOWNLOADED = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[^-]+)-\d+-T1\.nii(\.g
 REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?")
 
 
-def ixi(root: str | Path) -> list[SliceRecord]:
+def ixi(root: str | Path, everyone: Split | None = None) -> list[SliceRecord]:
     """Healthy axial slices: a folder that `src.prepare` wrote; or one slice a subject as PNG, root/slices/*.png and
     root/split.csv (subject, file, split).
 
+    everyone: all subjects in this split ("train": as published, where the test set is another), not as the csv says.
     The id is the subject's, `ixi/IXI002`. Raises what `slice_folder` raises.
     """
     root = existing(root, "paths.ixi")
     if (root / "preparation.json").is_file():
-        return prepared(root, "ixi")
-    records = slice_folder(root / "slices", index=root / "split.csv", name="ixi")
-    return [replace(record, id=f"ixi/{record.subject}") for record in records]
+        records = prepared(root, "ixi")
+    else:
+        listed = slice_folder(root / "slices", index=root / "split.csv", name="ixi")
+        records = [replace(record, id=f"ixi/{record.subject}") for record in listed]
+    return [replace(record, split=everyone) for record in records] if everyone else records
 
 
 def ixi_stroke(root: str | Path) -> list[SliceRecord]:
@@ -63,9 +66,11 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
 
 
 def existing(root: str | Path | None, key: str) -> Path:
-    """`root` as a path; FileNotFoundError that says which key to give where it is not there."""
-    if root is None or not Path(root).exists():
+    """`root` as an absolute path; FileNotFoundError that says which key to give where it is not there."""
+    if root is None:
+        raise FileNotFoundError(f"{key} is not given: give {key}=DIR, where the data set as downloaded lies")
+    if not Path(root).exists():
         raise FileNotFoundError(
             f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder that holds the sets"
         )
-    return Path(root)
+    return Path(root).absolute()  # what is written down must be true from another folder too

@@ -9,16 +9,18 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from autoddpm.atomic import read_json, write_json, write_text
@@ -28,7 +30,7 @@ from autoddpm.data.store import ORIGIN
 from autoddpm.data.volume import Source
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
-VERSION = 1
+VERSION = 2
 ERROR = "error: "  # how the reason of exclusion of a volume begins that could not be prepared
 
 
@@ -68,9 +70,10 @@ def prepare_volumes(
             raise ValueError(
                 f"{folder} is there already and was not written by this command: give another place, or move it away"
             )
-        if read_json(folder / "preparation.json")["key"] != key:
+        if (there := read_json(folder / "preparation.json"))["key"] != key:
             raise ValueError(
-                f"{folder} was prepared with other settings or from other volumes: give another place, or move it away"
+                f"{folder} was prepared with other settings or from other volumes ({_difference(there, settings)}): "
+                "give another place, or move it away"
             )
         return read_index(folder)
     work = folder.with_name(f"{folder.name}.{_hash([VERSION, asdict(steps)])}.unfinished")
@@ -86,6 +89,7 @@ def prepare_volumes(
                 progress.advance(task)
         rows = [row for volume in volumes for row in read_json(rows_of[volume.id])]
         index = pd.DataFrame(rows).fillna("").sort_values("id", kind="stable", ignore_index=True)
+        index.insert(0, "id", index.pop("id"))
         if (index["excluded"] != "").all():
             raise ValueError(f"{folder}: none of {len(volumes)} volumes can be used; {rows[0]['excluded']}")
         listed = {*index["file"], *index["lesion_file"]}
@@ -106,8 +110,13 @@ def _done(jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: i
             _prepare(*job)
             yield
         return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        futures = [pool.submit(_prepare, *job) for job in jobs]
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the processes inherit it: Ctrl-C is for this one
+        try:
+            futures = [pool.submit(_prepare, *job) for job in jobs]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         try:
             for future in as_completed(futures):
                 future.result()
@@ -116,8 +125,11 @@ def _done(jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: i
             raise ChildProcessError(
                 "a process was killed, most likely for want of memory; run the same command again with fewer processes"
             ) from error
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):  # an error lets them finish the volumes that they are at
+                for process in active_children():
+                    process.terminate()
             raise
 
 
@@ -140,6 +152,18 @@ def _identity(volume: RawVolume) -> list[Any]:
 
 def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """The first thing that differs between two settings, in words."""
+    if there["version"] != here["version"]:
+        return "by another version of this program"
+    for name, value in here["steps"].items():
+        if there["steps"][name] != value:
+            return f"{name} is {there['steps'][name]} there and {value} here"
+    old, new = ({volume[0]: json.dumps(volume, sort_keys=True) for volume in s["volumes"]} for s in (there, here))
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    return f"{changed[0]} has changed" if changed else f"{len(old)} volumes there and {len(new)} here"
 
 
 def _is_done(rows: Path) -> bool:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
 from autoddpm.data.image_file import read_image, read_lesion
 from autoddpm.data.preprocess import VERSION, Prepared, preprocess
 from autoddpm.data.slices import SliceRecord
+from autoddpm.metrics.localization import GROUPS, size_group
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Store:
     index: N rows: id, subject, split, image, lesion (paths as of now), sha256, lesion_sha256 (of the files; empty if
     healthy), lesion_pixels (at the store's size), lesion_pixels_full (before the resize), lesion_lost (there before
     the resize, gone after it); and, of prepared volumes, site, source, source_sha256, slice and geometry (empty else).
+    The file has size_group besides; its paths and origin are as of when it was built.
     """
 
     folder: Path
@@ -125,6 +128,9 @@ def _build(
         images.flush()
         lesions.flush()
         index = pd.DataFrame(rows, columns=BUILT)
+        for column in ORIGIN:
+            index[column] = [record.origin.get(column, "") for record in records]
+        index["size_group"] = [GROUPS[i] for i in size_group(torch.tensor(index["lesion_pixels"].to_numpy()), size)]
         index.to_csv(temporary / "index.csv", index=False)
         if lost := list(index.loc[index["lesion_lost"], "id"]):
             log.warning("%s: the resize lost the lesion of %d slices: %s", folder, len(lost), ", ".join(lost))

@@ -159,11 +159,11 @@ def _from_h5(path: Path) -> Nifti1Image:
         header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else b""
     if stack.ndim != 3:
         raise ValueError(f"its reconstruction_rss has shape {_by(stack.shape)}, not slices x rows x columns")
-    return Nifti1Image(stack.transpose(2, 1, 0), np.diag([*_field_of_view(header, stack.shape), 1.0]))
+    return Nifti1Image(stack.transpose(2, 1, 0), np.diag([*_voxel_size(header), 1.0]))
 
 
-def _field_of_view(header: bytes | str, shape: tuple[int, ...]) -> list[float]:
-    """Voxel size from the ISMRMRD header's reconSpace."""
+def _voxel_size(header: bytes | str) -> list[float]:
+    """Millimetres along columns, rows and slices, from the ISMRMRD header's reconSpace, whose x runs along the rows."""
     text = header.decode(errors="replace") if isinstance(header, bytes) else header
     space = re.search(r"<reconSpace>(.*?)</reconSpace>", text, re.DOTALL)
     if not space:
@@ -175,7 +175,10 @@ def _field_of_view(header: bytes | str, shape: tuple[int, ...]) -> list[float]:
         found[what] = [float(value[1]) for value in values if value]
         if len(found[what]) != 3:
             return [1.0, 1.0, 1.0]
-    return [fov / max(matrix, 1) for fov, matrix in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True)]
+    rows, columns, slices = (
+        fov / max(matrix, 1) for fov, matrix in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True)
+    )
+    return [columns, rows, slices]
 
 
 def _reason(error: Exception) -> str:

@@ -23,10 +23,11 @@ LOCKS = Path(tempfile.gettempdir()) / f"autoddpm-devices-{os.getuid()}"
 def jobs_at_once(trainer: DictConfig) -> int:
     """How many jobs `hydra/launcher=gpus` runs at once: one a GPU; one with `trainer=cpu`, or where there is no GPU.
 
-    trainer: as in `conf/trainer`. Raises ValueError unless a job asks for one device.
+    trainer: as in `conf/trainer`. Ends the program unless a job asks for one device: OmegaConf, which calls this for
+    `conf/hydra/launcher/gpus.yaml`, would bury any other error in its traceback.
     """
     if trainer.devices != 1:
-        raise ValueError(
+        raise SystemExit(
             f"trainer.devices={trainer.devices}: hydra/launcher=gpus gives each job one GPU; use trainer=gpu, or leave "
             "the launcher out and run one job after the other on all GPUs"
         )
@@ -36,10 +37,10 @@ def jobs_at_once(trainer: DictConfig) -> int:
 def gpus_of_job(trainer: DictConfig) -> int | None:
     """How many GPUs `hydra/launcher=slurm` asks for: the trainer's devices; None (no request) with `trainer=cpu`.
 
-    Raises ValueError where it is not said how many.
+    Ends the program where it is not said how many, as `jobs_at_once`.
     """
     if not isinstance(trainer.devices, int) or trainer.devices < 1:
-        raise ValueError(f"trainer.devices={trainer.devices}: hydra/launcher=slurm needs a number: trainer.devices=4")
+        raise SystemExit(f"trainer.devices={trainer.devices}: hydra/launcher=slurm needs a number: trainer.devices=4")
     return None if trainer.accelerator == "cpu" else trainer.devices
 
 
@@ -63,7 +64,7 @@ def claimed_device(trainer: DictConfig) -> Iterator[int | str | list[int]]:
 def claimed(names: Sequence[str], folder: Path, first: int = 0, every_s: float = 1.0) -> Iterator[int]:
     """Hold the lock of one of `names` and give its place among them: the first that is free, from `first` on.
 
-    The lock is the operating system's, on `folder/NAME.lock`: it ends with the process that holds it, however that ends.
+    The lock is the operating system's, on `folder/NAME.lock`: it ends with the process that has it, however that ends.
     every_s: seconds between two looks while all are taken.
     """
     folder.mkdir(parents=True, exist_ok=True)

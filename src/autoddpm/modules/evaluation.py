@@ -51,6 +51,7 @@ def evaluate(
     size_groups: see `size_group`. about: further entries of the provenance. config: the composed configuration, YAML.
     nifti: also write the maps as volumes, nifti/*.nii.gz.
     """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
     uses_perceptual = getattr(detector, "uses_perceptual", True)
     provenance = {
         "data_hash": datamodule.hash("test"),

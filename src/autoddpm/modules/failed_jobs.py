@@ -21,14 +21,16 @@ class FailedJobs(Callback):
     """In a multirun, with any launcher: failed.json, {"error": message}, in the folder of each job that raised, and at
     the end a list of them and exit code 1. The next start of that job, of a single run too, removes its failed.json.
 
-    A folder that holds a finished row, metrics.json, keeps it and gets no failed.json: the row is valid, the job was not.
+    A folder that holds a finished row, metrics.json, keeps it and gets no failed.json: the row is good, the job is not.
     """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a launcher's worker process: it needs what `conf/` uses, and runs no main module that has it."""
-        from autoddpm.modules.run_folder import register_resolvers  # late: torch takes seconds to import
+        """Arrive in a launcher's worker process, which does not run the verb's module: do here what that does."""
+        from autoddpm.modules.progress import quiet_lightning  # late: torch takes seconds to import
+        from autoddpm.modules.run_folder import register_resolvers
 
         register_resolvers()
+        quiet_lightning()
         self.__dict__.update(state)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

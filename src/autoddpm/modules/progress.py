@@ -14,6 +14,7 @@ def quiet_lightning() -> None:
     """Leave out Lightning's advertisements and its notes on its own insides."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*srun.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 

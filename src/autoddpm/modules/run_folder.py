@@ -19,12 +19,15 @@ from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.modules.checkpoint import weights_hash
 from autoddpm.modules.choices import choices
+from autoddpm.modules.devices import gpus_of_job, jobs_at_once
 
 
 def register_resolvers() -> None:
     """What `conf/` uses: `slug` of the overrides and `weights_hash` of a checkpoint, to name run folders; `choices`
     for `--help`."""
     OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("gpus_of_job", gpus_of_job, replace=True)
+    OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
     OmegaConf.register_new_resolver("weights_hash", _weights_hash, replace=True)
 

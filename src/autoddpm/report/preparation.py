@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from autoddpm.atomic import read_json, write_bytes
 from autoddpm.data.integrity import Finding
+from autoddpm.data.preparation import ERROR
 from autoddpm.data.store import Store
 from autoddpm.metrics.localization import GROUPS, LARGEST_OF_GROUP, size_group
 from autoddpm.report.figure import DARK, DPI, LIGHT, METHOD, Theme, png
@@ -29,7 +30,8 @@ from autoddpm.report.html import Picture
 
 #: Slices in the published test set (paper, section 4).
 PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
-COLUMNS, TILE = 8, 128
+COLUMNS, TILE = 8, 256
+SITES = 8  # that one figure can tell apart
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def write_preparation(
 
 
 def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts]:
-    """Slices by split and lesion size, and what was left out, by reason."""
+    """Slices by split and lesion size; volumes found, used and left out, by reason; slices by site."""
     groups = np.array(GROUPS)[size_group(torch.tensor(store.index["lesion_pixels"].to_numpy()), store.size).numpy()]
     rows: list[list[str | int]] = []
     for split in [s for s in ("train", "val", "test") if (store.index["split"] == s).any()]:
@@ -92,9 +94,11 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
                 f"this one shrinks to at most 1 pixel: {', '.join(near) or 'none'}."
             )
     tables = [Counts("Slices", ["split", "slices", *GROUPS], rows, caption)]
-    reasons = Counter(prepared.loc[prepared["excluded"] != "", "excluded"])
-    if reasons:
-        tables.append(Counts("Left out", ["reason", "volumes"], [[*pair] for pair in reasons.most_common()]))
+    why = prepared.drop_duplicates("source")["excluded"]
+    found, used = int((~why.str.endswith("not in this folder")).sum()), int((why == "").sum())
+    reasons = Counter("cannot be used, see below" if w.startswith(ERROR) else w for w in why if w)
+    left_out: list[list[str | int]] = [[f"left out: {reason}", number] for reason, number in reasons.most_common()]
+    tables.append(Counts("Volumes", ["what", "volumes"], [["found", found], ["used", used], *left_out]))
     if len(sites := Counter(store.index["site"])) > 1:
         tables.append(Counts("Sites", ["site", "slices"], [[*pair] for pair in sorted(sites.items())]))
     return tables
@@ -114,13 +118,14 @@ def print_counts(name: str, store: Store, prepared: pd.DataFrame, console: Conso
 def _montage(store: Store) -> Picture:
     """Slices at regular distances in the order of ids, lesions outlined."""
     chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
+    columns = min(COLUMNS, len(chosen))
     tiles = [_tile(store.images[i], store.lesions[i]) for i in chosen]
-    tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % COLUMNS)
-    rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
+    tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
     buffer = BytesIO()
     Image.fromarray(np.vstack(rows)).save(buffer, "png")
     caption = "Every n-th slice as the network sees it (the front of the head above), its lesion outlined."
-    return Picture("montage", "Slices", caption, buffer.getvalue())
+    return Picture("montage", "Montage", caption, buffer.getvalue())
 
 
 def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -136,7 +141,7 @@ def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.u
 
 def _histograms(store: Store) -> Picture:
     """Median and spread of the slices' intensity histograms, a line a site (or a split)."""
-    by = "site" if store.index["site"].nunique() > 1 else "split"
+    by = "site" if 1 < store.index["site"].nunique() <= SITES else "split"
     edges = np.linspace(0, 1, 65)
     counts = np.stack([np.histogram(image, edges)[0] / image.size for image in store.images])
 
