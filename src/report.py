@@ -9,21 +9,28 @@ from rich.console import Console
 from rich.text import Text
 
 from autoddpm.modules.refusal import refusal
-from autoddpm.report.table import print_table
+from autoddpm.report.terminal import print_table
+from autoddpm.report.tracking import check_tracking, log_report
 from autoddpm.report.write import write_report
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def main(config: DictConfig) -> None:
     settings = cast(dict[str, Any], OmegaConf.to_container(config.report, resolve=True))
+    rows, folder, progress = Path(settings["rows"]), Path(settings["folder"]), Console(stderr=True)
     with refusal("report"):
-        report = write_report(Path(settings["rows"]), Path(settings["folder"]), config.name, settings)
+        check_tracking(settings["wandb"])
+        report = write_report(rows, folder, config.name, settings, CHECKOUT, progress)
+        tracked = log_report(config.name, report.tables, report.rows, report.examples, settings, folder)
     console = Console(width=None if Console().is_terminal else 140)
     for table in report.tables[:1]:
         print_table(table, console)
     for remark in report.remarks:
         console.print(Text(remark, style="bold red"))
-    console.print(Text(f"Report: {report.page}"), soft_wrap=True)
+    for line in (*tracked, f"Report: {report.page}"):
+        console.print(Text(line), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,29 @@
-"""One self-contained page: tables, figures, provenance. Needs no network and no other file."""
+"""One self-contained page: tables, figures, charts, slices, provenance. Needs no network and no other file."""
 
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from autoddpm.report.charts import DARK_COLOURS
+from autoddpm.report.embed import Chart, bokeh_library
 from autoddpm.report.figure import DPI
+from autoddpm.report.formats import interval_text, p_text, spread_text
 from autoddpm.report.rows import Row
+from autoddpm.report.seeds import seed_of
 from autoddpm.report.table import Table, superscript
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page; light and dark are PNGs, None where it could not be drawn, and `remarks` say why."""
+    """A figure of the page; light and dark are PNGs, None where it could not be drawn, and `remarks` say why.
+
+    charts: shown in the PNG's place where there is JavaScript.
+    """
 
     name: str
     title: str
@@ -22,6 +31,7 @@ class Picture:
     light: bytes | None = None
     dark: bytes | None = None
     remarks: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
 
     @property
     def width(self) -> int:
@@ -31,8 +41,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Provenance:
-    """shared: what all rows say alike.  differing: the keys in which they differ.  lines: one a row: its title, folder
-    and the values of `differing`."""
+    """shared: what all rows say alike.  differing: the keys in which they differ.  lines: one a run folder: its row's
+    title, its name and the values of `differing`."""
 
     shared: Mapping[str, str]
     differing: Sequence[str]
@@ -41,13 +51,14 @@ class Provenance:
 
 def provenance(rows: Sequence[Row]) -> Provenance:
     """What made the numbers: data, weights, code, machine, thresholds and network calls of each row."""
-    recorded = [_facts(row) for row in rows]
+    titled = [(f"{row.title} ({seed_of(run)})" if row.members else row.title, run) for row in rows for run in row.runs]
+    recorded = [_facts(run) for _, run in titled]
     keys = list(dict.fromkeys(key for facts in recorded for key in facts))
     shared = {key: recorded[0][key] for key in keys if len({facts.get(key) for facts in recorded}) == 1}
     differing = [key for key in keys if key not in shared]
     lines = [
-        (row.title, row.folder.name, [facts.get(key, "–") for key in differing])
-        for row, facts in zip(rows, recorded, strict=True)
+        (title, run.folder.name, [facts.get(key, "–") for key in differing])
+        for (title, run), facts in zip(titled, recorded, strict=True)
     ]
     return Provenance(shared, differing, lines)
 
@@ -74,12 +85,28 @@ def page(
     pictures: Sequence[Picture],
     remarks: Sequence[str],
     rows: Sequence[Row],
+    slices: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as HTML; `note` says in plain words what the data are, `remarks` what was left out."""
+    """The page as HTML; `note` says in plain words what the data are, `remarks` what was left out. slices: what the
+    slice browser shows."""
     environment = Environment(
         loader=PackageLoader("autoddpm.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"base64": lambda data: b64encode(data).decode(), "superscript": superscript}
+    environment.filters |= {
+        "base64": lambda data: b64encode(data).decode(),
+        "superscript": superscript,
+        "interval": interval_text,
+        "spread": spread_text,
+        "p": p_text,
+        "script_json": _script_json,
+    }
+    charts = [asdict(chart) for picture in pictures for chart in picture.charts]
     return environment.get_template("page.html.jinja").render(
-        name=name, note=note, tables=tables, pictures=pictures, remarks=remarks, provenance=provenance(rows)
-    )
+        name=name, note=note, tables=tables, pictures=pictures, remarks=remarks, provenance=provenance(rows),
+        charts=charts, dark_colours=DARK_COLOURS, slices=slices, bokeh=Markup(bokeh_library()) if charts else "",
+    )  # fmt: skip
+
+
+def _script_json(data: Any) -> Markup:
+    """JSON that cannot end the script element that holds it."""
+    return Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,13 +1,17 @@
-"""Every measured value of an experiment in one long table, with what made it."""
+"""Every measured value of an experiment in one long table, with its interval and what made it."""
 
 import csv
 import io
 from collections.abc import Sequence
 from typing import Any
 
+from autoddpm.metrics.statistics import Interval
+from autoddpm.report.intervals import Resamples
 from autoddpm.report.rows import Row
+from autoddpm.report.seeds import seed_of
 
 MADE_BY = (
+    "variant",
     "data_hash",
     "weights_hash",
     "weights_step",
@@ -20,19 +24,32 @@ MADE_BY = (
 )
 
 
-def to_measured(rows: Sequence[Row]) -> str:
-    """measured.csv: one line a row and metric; an undefined one has no value and says why."""
+def to_measured(rows: Sequence[Row], resamples: Resamples) -> str:
+    """measured.csv: one line a row and metric, with the bounds of its 95 % interval where it has one; an undefined
+    value has none and says why. Of several seeds the means with their standard deviation, and then each seed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "metric", "value", "undefined", *MADE_BY, "date"])
-    for row in rows:
-        provenance = row.provenance
-        made_by = [_flat(provenance.get(key)) for key in MADE_BY]
+    writer.writerow(["method", "metric", "value", "low", "high", "sd", "seeds", "undefined", *MADE_BY, "date"])
+    for title, row in _lines(rows):
+        made_by = [_flat(row.provenance.get(key)) for key in MADE_BY]
         for metric, value in row.metrics.items():
-            reason = row.undefined.get(metric, "")
-            shown = "" if value is None else f"{value:.6g}"
-            writer.writerow([row.title, metric, shown, reason, *made_by, provenance.get("date")])
+            bounds, reason = resamples.interval(row, metric), row.undefined.get(metric, "")
+            low, high = bounds[:2] if isinstance(bounds, Interval) else (None, None)
+            numbers = [_number(one) for one in (value, low, high, row.spread.get(metric))]
+            seeds = len(row.members) or ""
+            writer.writerow([title, metric, *numbers, seeds, reason, *made_by, row.provenance.get("date")])
     return text.getvalue()
+
+
+def _lines(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    lines = []
+    for row in rows:
+        lines += [(row.title, row), *((f"{row.title} ({seed_of(one)})", one) for one in row.members)]
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _flat(value: Any) -> Any:

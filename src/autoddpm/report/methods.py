@@ -1,7 +1,7 @@
 """Which rows are meant by a method of conf/report.yaml, what sets two of them apart, and whether they may stand
 side by side."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -18,16 +18,18 @@ class Method:
     """A kind of row.
 
     title:    how a missing row is called.
-    match:    detector setting -> the value, a list of values, or {min:, max:} (both included). The key `label` is
-              matched as a shell pattern.
+    match:    setting of the detector, else of the configuration -> the value, a list of values (null: not set), or
+              {min:, max:} (both included). The key `label` is matched as a shell pattern. Without any: all rows.
     order:    the detector setting by which the rows are sorted.
     expected: the values of `order` that one expects to see; a missing one is said.
+    optional: whether nothing is said where there is no such row.
     """
 
     title: str
     match: Mapping[str, Any]
     order: str | None = None
     expected: Sequence[Any] = ()
+    optional: bool = False
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
         """The rows of this kind, sorted by `order` and then by title."""
@@ -38,7 +40,7 @@ class Method:
         """What is expected and not among `rows`, in words: ["AnoDDPM (t=50)"]."""
         found = self.rows(rows)
         if not self.expected:
-            return [] if found else [self.title]
+            return [] if found or self.optional else [self.title]
         have = {row.detector.get(self.order) for row in found if self.order}
         return [f"{self.title} ({self.order}={value})" for value in self.expected if value not in have]
 
@@ -46,16 +48,15 @@ class Method:
 def _holds(row: Row, key: str, wanted: Any) -> bool:
     if key == "label":
         return fnmatchcase(row.label, str(wanted))
-    if key not in row.detector:
-        return False
-    value = row.detector[key]
+    value = row.detector.get(key, row.settings.get(key))
     if isinstance(wanted, Mapping):
-        return bool(wanted.get("min", value) <= value <= wanted.get("max", value))
+        return value is not None and bool(wanted.get("min", value) <= value <= wanted.get("max", value))
     return value in wanted if isinstance(wanted, list | tuple) else bool(value == wanted)
 
 
 def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Give rows of the same label a variant: the settings in which they differ.
+    """Give rows of the same label a variant: the settings in which they differ, without those in which a row is as
+    most of the others are.
 
     Returns the rows, in the same order, and a remark for each pair that no setting tells apart; these get the names of
     their folders.
@@ -69,7 +70,8 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
             continue
         known = [settings_of(row) for row in group]
         differing = [key for key in sorted(set().union(*known)) if len({repr(k.get(key)) for k in known}) > 1]
-        variants = [", ".join(f"{key}={_short(k[key])}" for key in differing if key in k) for k in known]
+        usual = {key: _usual([k.get(key) for k in known]) for key in differing}
+        variants = [", ".join(_named(k, usual)) for k in known]
         for row, variant in zip(group, variants, strict=True):
             same = [other for other, v in zip(group, variants, strict=True) if v == variant]
             if len(same) > 1:
@@ -81,6 +83,17 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
                     )
             named[row.folder] = replace(row, variant=variant)
     return [named.get(row.folder, row) for row in rows], remarks
+
+
+def _named(settings: Mapping[str, Any], usual: Mapping[str, str]) -> list[str]:
+    named = [key for key in usual if repr(settings.get(key)) != usual[key] and (key in settings or usual[key])]
+    return [f"{key}={_short(settings.get(key))}" for key in named]
+
+
+def _usual(values: Sequence[Any]) -> str:
+    """What more than half of the values are, as `repr` writes it, or nothing."""
+    value, times = Counter(map(repr, values)).most_common(1)[0]
+    return value if 2 * times > len(values) else ""
 
 
 def settings_of(row: Row) -> dict[str, Any]:

@@ -1,45 +1,89 @@
-"""The report's three pictures: what each shows of the rows that are there, and in words what is missing."""
+"""The report's pictures and charts: what each shows of the rows that are there, and in words what is missing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from autoddpm.report.browser import browser_layout
+from autoddpm.report.browser_data import browser_data
+from autoddpm.report.charts import level_chart, precision_recall_chart
 from autoddpm.report.curve import noise_curve
+from autoddpm.report.embed import Chart, chart
 from autoddpm.report.examples import Example, pick_examples, read_shown
 from autoddpm.report.figure import DARK, LIGHT, Theme, noise_paradox, png, resampling
 from autoddpm.report.html import Picture
+from autoddpm.report.intervals import Resamples
 from autoddpm.report.methods import Method
 from autoddpm.report.rows import Row, UnreadableRunError
-from autoddpm.report.table import Column
+from autoddpm.report.seeds import seed_of
+from autoddpm.report.table import Column, chosen_rows
 
 INITIAL_STAGES = ("initial_reconstruction", "stitched", "reconstruction", "mask")
 
 
-def draw_pictures(settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row]) -> list[Picture]:
-    """Curve, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml.
+def draw_pictures(
+    settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
+) -> list[Picture]:
+    """Curves, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml.
 
     Raises ValueError where `slices` names a slice that is not there.
     """
     figures = settings["figures"]
-    curve, figure4, figure5 = (figures[key] for key in ("noise_paradox", "figure4", "figure5"))
+    paradox, sizes, figure4, figure5 = (figures[key] for key in ("noise_paradox", "dice_by_size", "figure4", "figure5"))
     return [
-        _curve(curve, methods[curve["baselines"]], methods[curve["method"]], rows),
+        _curve("noise_paradox", paradox, methods[paradox["baselines"]], methods[paradox["method"]], rows, resamples),
+        _curve("dice_by_size", sizes, methods[sizes["baselines"]], methods[sizes["method"]], rows, resamples),
+        _precision_recall(figures["precision_recall"], methods, rows, resamples),
         _figure4(figure4, methods[figure4["baselines"]], methods[figure4["method"]], rows, settings),
         _figure5(figure5, methods[figure5["method"]], rows, settings),
     ]
 
 
+def draw_browser(
+    settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row]
+) -> tuple[Picture, dict[str, Any] | None]:
+    """The slice browser, and the slices it shows, which the page holds as JSON; None where it shows none."""
+    text = settings["figures"]["browser"]
+    chosen, _ = chosen_rows([methods[key] for key in text["rows"]], rows)
+    data, remarks = browser_data([_first_seed(row) for row in chosen], settings["browser_slices"])
+    charts = [chart("browser-chart", browser_layout(data), is_themed=False)] if data else []
+    return _picture("browser", text, None, "", remarks, charts), data
+
+
+def _first_seed(row: Row) -> Row:
+    first = row.runs[0]
+    seed = seed_of(first) if row.members else ""
+    return replace(first, variant=", ".join(filter(None, [row.variant, seed])))
+
+
 def _picture(
-    name: str, text: Mapping[str, Any], draw: Callable[[Theme], Figure] | None, said: str, remarks: Sequence[str]
+    name: str,
+    text: Mapping[str, Any],
+    draw: Callable[[Theme], Figure] | None,
+    said: str,
+    remarks: Sequence[str],
+    charts: Sequence[Chart] = (),
 ) -> Picture:
     light, dark = (png(draw(theme)) if draw else None for theme in (LIGHT, DARK))
     caption = f"{text['caption']} {said}".strip()
-    remarks = [*([] if draw else ["Not drawn: no row has what it takes."]), *dict.fromkeys(remarks)]
-    return Picture(name, text["title"], caption, light, dark, remarks)
+    remarks = [*([] if draw or charts else ["Not drawn: no row has what it takes."]), *dict.fromkeys(remarks)]
+    return Picture(name, text["title"], caption, light, dark, remarks, charts)
 
 
-def _curve(text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row]) -> Picture:
+def _precision_recall(
+    text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
+) -> Picture:
+    kinds = [methods[key] for key in text["rows"]]
+    drawn = precision_recall_chart(kinds, rows, resamples)
+    charts = [chart("precision-recall", drawn)] if drawn else []
+    return _picture("precision_recall", text, None, "", _missing(kinds, rows), charts)
+
+
+def _curve(
+    name: str, text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row], resamples: Resamples
+) -> Picture:
     columns = [Column(**column) for column in text["columns"]]
     order = baselines.order or ""
     levels, ours = [row for row in baselines.rows(rows) if order in row.detector], method.rows(rows)
@@ -50,15 +94,18 @@ def _curve(text: Mapping[str, Any], baselines: Method, method: Method, rows: Seq
         said = f"From {first.title} to {last.title}: {'; '.join(changes)}. "
     said += " ".join(f"{row.title}: {', '.join(f'{c.title} {_value(row, c)}' for c in columns)}." for row in ours)
     remarks = _missing([baselines, method], rows)
-    draw = (lambda theme: noise_curve(levels, ours, columns, order, theme)) if levels else None
-    return _picture("noise_paradox", text, draw, said, remarks)
+    if not levels:
+        return _picture(name, text, None, said, remarks)
+    panels = [level_chart(levels, ours, column, order, resamples) for column in columns]
+    charts = [chart(f"{name}-{n}", panel) for n, panel in enumerate(panels)]
+    return _picture(name, text, lambda theme: noise_curve(levels, ours, columns, order, theme), said, remarks, charts)
 
 
 def _figure4(
     text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row], settings: Mapping[str, Any]
 ) -> Picture:
     levels, ours = baselines.rows(rows), method.rows(rows)
-    examples, said, remarks = _examples([*ours, *reversed(levels)], settings)
+    examples, said, remarks = choose_examples([*ours, *reversed(levels)], settings)
     if not examples:
         return _picture("figure4", text, None, "", remarks)
     shown_levels, lost_levels = read_shown(levels, examples, ["reconstruction", "anomaly_map"])
@@ -71,7 +118,7 @@ def _figure4(
 
 def _figure5(text: Mapping[str, Any], method: Method, rows: Sequence[Row], settings: Mapping[str, Any]) -> Picture:
     ours = method.rows(rows)
-    examples, said, remarks = _examples(ours, settings)
+    examples, said, remarks = choose_examples(ours, settings)
     shown, lost = read_shown(ours, examples, INITIAL_STAGES) if examples else ([], [])
     remarks += [*lost, *_missing([method], rows)]
     if not shown:
@@ -81,8 +128,11 @@ def _figure5(text: Mapping[str, Any], method: Method, rows: Sequence[Row], setti
     return _picture("figure5", text, lambda theme: resampling(examples, shown[0], theme), said, remarks)
 
 
-def _examples(rows: Sequence[Row], settings: Mapping[str, Any]) -> tuple[list[Example], str, list[str]]:
-    """The examples of the first row whose files are whole, how they were chosen, and why rows before it were not."""
+def choose_examples(rows: Sequence[Row], settings: Mapping[str, Any]) -> tuple[list[Example], str, list[str]]:
+    """The examples of the first row whose files are whole, how they were chosen, and why rows before it were not.
+
+    Raises ValueError where `slices` names a slice that is not there.
+    """
     remarks, how = [], settings["examples"]
     for row in rows:
         try:

@@ -105,7 +105,8 @@ def read_row(folder: Path) -> Row:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableRunError(f"{path} is not readable as JSON ({error})") from error
-    parts, further = ("detector", "metrics", "provenance"), {"undefined": {}, "thresholds": {}}
+    parts = ("detector", "metrics", "provenance")
+    further: dict[str, Any] = {"undefined": {}, "thresholds": {}}
     content = further | content if isinstance(content, dict) else {}
     if not (content.get("label") and all(isinstance(content.get(p), dict) for p in (*parts, *further))):
         raise UnreadableRunError(f"{path} needs a label and the objects {', '.join(parts)}")
@@ -156,6 +157,12 @@ def read_slices(row: Row) -> pd.DataFrame:
 def read_ids(row: Row) -> list[str]:
     """The slice ids of the row's maps.npz, in its order; UnreadableRunError, naming the file, where it is not whole."""
     return [str(i) for i in _load(row, ["id"])["id"]]
+
+
+def has_stage(row: Row, stage: str) -> bool:
+    """Whether the row's maps.npz holds a stage."""
+    with zipfile.ZipFile(row.folder / "maps.npz") as archive:
+        return f"{stage}.npy" in archive.namelist()
 
 
 def read_maps(row: Row, ids: Iterable[str], stages: Iterable[str]) -> dict[str, NDArray[Any]]:

@@ -1,20 +1,16 @@
-"""A table: rows of chosen methods, columns of chosen metrics; as csv, markdown and on the terminal."""
+"""A table: rows of chosen methods, columns of chosen metrics, each number with its interval and the paper's beside."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
-
+from autoddpm.metrics.statistics import Interval
+from autoddpm.report.intervals import Resamples
 from autoddpm.report.methods import Method, disagreements
+from autoddpm.report.published import Published, other_data
 from autoddpm.report.rows import Row
+from autoddpm.report.seeds import seed_of
 
 UNDEFINED = "–"
-METHOD_WIDTH = 15
-TRACE = ("data_hash", "weights_hash", "commit", "seed", "device", "date")
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -35,17 +31,36 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """value: scaled and rounded as shown, None where undefined.  note: number of the table's note that says why."""
+    """value: scaled and rounded as shown, None where undefined.  text: the value in words, with its note's number.
+
+    best:        set in bold.
+    note:        number of the table's note that says why there is no value, or no interval.
+    low, high:   bounds of the 95 % interval, scaled and rounded; None where there is none.
+    spread:      standard deviation over seeds; None for one seed.
+    p_value:     of a difference, corrected for the table's number of comparisons.
+    paper:       the paper's number, its text as printed, and whether it is the best that the paper has; None where it
+                 has none.
+    """
 
     value: float | None
     text: str
     best: bool = False
     note: int | None = None
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+    p_value: float | None = None
+    paper: float | None = None
+    paper_text: str = ""
+    paper_best: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """cells[i][j] belongs to rows[i] and columns[j]; notes[n - 1] is note n; warnings are to be shown loudly."""
+    """cells[i][j] belongs to rows[i] and columns[j]; notes[n - 1] is note n; warnings are to be shown loudly.
+
+    paper: heading of the paper's columns; None where the table has none.  measured: what ours are.
+    """
 
     name: str
     title: str
@@ -56,6 +71,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    paper: str | None = None
+    measured: str = "ours"
 
     @property
     def footnotes(self) -> list[str]:
@@ -63,91 +80,122 @@ class Table:
         numbered = [f"{superscript(n)} {note}" for n, note in enumerate(self.notes, start=1)]
         return [f"WARNING: {warning}" for warning in self.warnings] + numbered + self.remarks
 
+    @property
+    def with_paper(self) -> list[bool]:
+        """For each column, whether the paper has a number in it."""
+        return [any(cells[n].paper is not None for cells in self.cells) for n in range(len(self.columns))]
+
+    @property
+    def ours(self) -> list[str]:
+        """For each column, what stands in it beside the paper's number: "ours [95 % CI]"."""
+        headings = []
+        for n in range(len(self.columns)):
+            cells = [line[n] for line in self.cells]
+            parts = {
+                "± sd": any(cell.spread is not None for cell in cells),
+                "[95 % CI]": any(cell.low is not None for cell in cells),
+                "p": any(cell.p_value is not None for cell in cells),
+            }
+            headings.append(" ".join([self.measured, *(part for part, is_there in parts.items() if is_there)]))
+        return headings
+
+    @property
+    def is_split(self) -> bool:
+        """Whether a second line of headings says which numbers are the paper's, or what stands beside ours."""
+        return any(self.with_paper) or any(heading != self.measured for heading in self.ours)
+
 
 def make_table(
-    name: str, title: str, caption: str, methods: Iterable[Method], columns: Sequence[Column], rows: Sequence[Row]
+    name: str,
+    title: str,
+    caption: str,
+    methods: Iterable[Method],
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    resamples: Resamples | None = None,
+    published: Published | None = None,
 ) -> Table:
     """Fill a table with the rows of `methods`, in their order. What is expected and missing becomes a remark."""
+    resamples = resamples or Resamples({})
+    found, missing = chosen_rows(methods, rows)
+    notes: list[str] = []
+    by_column = [_cells(column, found, notes, resamples, published) for column in columns]
+    cells = [[column[i] for column in by_column] for i in range(len(found))]
+    warnings = [f"rows that should not be compared: {words}." for words in disagreements(found)]
+    table = Table(
+        name, title, caption, columns, found, cells, notes, [], warnings, published.heading if published else None
+    )
+    table.remarks.extend(_remarks(table, missing, resamples))
+    return table
+
+
+def chosen_rows(methods: Iterable[Method], rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The rows of `methods`, each once, in the order of the methods; and what is expected and not there, in words."""
     chosen: dict[str, Row] = {}
     missing: list[str] = []
     for method in methods:
         chosen |= {str(row.folder): row for row in method.rows(rows)}
         missing += method.missing(rows)
-    found = list(chosen.values())
-    notes: list[str] = []
-    by_column = [_cells(column, found, notes) for column in columns]
-    cells = [[column[i] for column in by_column] for i in range(len(found))]
-    remarks = [f"Not evaluated yet: {', '.join(missing)}."] if missing else []
-    warnings = [f"rows that should not be compared: {words}." for words in disagreements(found)]
-    return Table(name, title, caption, columns, found, cells, notes, remarks, warnings)
+    return list(chosen.values()), missing
 
 
-def _cells(column: Column, rows: Sequence[Row], notes: list[str]) -> list[Cell]:
+def _cells(
+    column: Column, rows: Sequence[Row], notes: list[str], resamples: Resamples, published: Published | None
+) -> list[Cell]:
     raw = [row.metrics.get(column.key) for row in rows]
     values = [None if value is None else round(value * column.scale, column.digits) for value in raw]
     defined = [value for value in values if value is not None]
     best = {"max": max, "min": min}[column.best](defined) if column.best and len(defined) > 1 else None
     cells = []
     for row, value in zip(rows, values, strict=True):
-        if value is not None:
-            cells.append(Cell(value, f"{value:.{column.digits}f}", best=value == best))
-            continue
-        reason = row.undefined.get(column.key, f"metrics.json has no {column.key}")
-        if reason not in notes:
-            notes.append(reason)
-        note = notes.index(reason) + 1
-        cells.append(Cell(None, UNDEFINED + superscript(note), note=note))
+        found = resamples.interval(row, column.key)
+        reason = row.undefined_because(column.key) if value is None else f"no interval: {found}"
+        note = note_of(reason, notes) if value is None or isinstance(found, str) else None
+        shown = UNDEFINED if value is None else f"{value:.{column.digits}f}"
+        low, high = scaled(found, column) if isinstance(found, Interval) else (None, None)
+        spread = row.spread.get(column.key)
+        printed = published.of(row, column.key) if published else None
+        cells.append(
+            Cell(
+                value,
+                shown + (superscript(note) if note else ""),
+                best=value is not None and value == best,
+                note=note,
+                low=low,
+                high=high,
+                spread=None if spread is None else round(spread * column.scale, column.digits),
+                paper=None if printed is None else float(printed),
+                paper_text=printed or "",
+                paper_best=bool(published and printed and published.is_best(printed, column.key, column.best)),
+            )
+        )
     return cells
+
+
+def scaled(bounds: Interval, column: Column) -> tuple[float, float]:
+    """The bounds as the column shows its values."""
+    low, high = (round(bound * column.scale, column.digits) for bound in bounds[:2])
+    return low, high
+
+
+def note_of(reason: str, notes: list[str]) -> int:
+    """The number of a note, added to `notes` where it is not among them."""
+    if reason not in notes:
+        notes.append(reason)
+    return notes.index(reason) + 1
+
+
+def _remarks(table: Table, missing: Sequence[str], resamples: Resamples) -> list[str]:
+    remarks = [f"Not evaluated yet: {', '.join(missing)}."] if missing else []
+    if any(table.with_paper) and table.paper != "paper":
+        remarks += [words for words in [other_data(table.rows)] if words]
+    seeds = [f"{row.title}: {'; '.join(seed_of(one) for one in row.members)}" for row in table.rows if row.members]
+    if seeds:
+        remarks.append(f"Means over seeds ± their standard deviation. {'. '.join(seeds)}.")
+    problems = {row.title: problem for row in table.rows if (problem := resamples.problem(row))}
+    return remarks + [f"No interval for {title}: {problem}." for title, problem in problems.items()]
 
 
 def superscript(number: int) -> str:
     """12 -> "¹²"."""
     return str(number).translate(SUPERSCRIPT)
-
-
-def to_csv(table: Table) -> str:
-    """The table as data: numbers without marks, an empty field where undefined (`remarks` says why), and what each row
-    can be traced by."""
-    lines = []
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        pairs = list(zip(table.columns, cells, strict=True))
-        line: dict[str, object] = {"Method": row.title}
-        line |= {
-            column.title: "" if cell.value is None else f"{cell.value:.{column.digits}f}" for column, cell in pairs
-        }
-        line["remarks"] = "; ".join(f"{c.title}: {table.notes[cell.note - 1]}" for c, cell in pairs if cell.note)
-        line["folder"] = str(row.folder)
-        lines.append(line | {key: row.provenance.get(key, "") for key in TRACE})
-    header = ["Method", *(column.title for column in table.columns), "remarks", "folder", *TRACE]
-    return pd.DataFrame(lines, columns=header).to_csv(index=False)
-
-
-def to_markdown(table: Table) -> str:
-    """The table with its title, caption and footnotes, best values bold."""
-    header = ["Method", *(column.heading for column in table.columns)]
-    lines = [f"**{table.title}** {table.caption}", "", _line(header), _line(["---", *["---:"] * len(table.columns)])]
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        lines.append(_line([row.title, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]))
-    return "\n".join([*lines, "", *(f"- {footnote}" for footnote in table.footnotes), ""])
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def print_table(table: Table, console: Console) -> None:
-    """Print a table with its footnotes; plain text where the output is no terminal."""
-    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("Method", overflow="fold", min_width=METHOD_WIDTH)
-    widths = []
-    for n, column in enumerate(table.columns):
-        widths.append(max(map(len, [*column.heading.split(), *(cells[n].text for cells in table.cells)])))
-        drawn.add_column(Text(column.heading), justify="right", width=widths[-1])
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        drawn.add_row(Text(row.title), *(Text(cell.text, style="bold" if cell.best else "") for cell in cells))
-    needed = METHOD_WIDTH + sum(width + 2 for width in widths) + 2
-    if needed > console.width:  # Rich would leave out what does not fit
-        drawn.width = needed
-    console.print(drawn, crop=False)
-    for footnote in table.footnotes:
-        console.print(Text(footnote, style="bold red" if footnote.startswith("WARNING") else "dim"))

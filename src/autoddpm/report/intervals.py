@@ -1,0 +1,171 @@
+"""Intervals and paired differences of the rows of a report, by bootstrap over subjects; each row is resampled once."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from autoddpm.atomic import written_whole
+from autoddpm.metrics import histogram, statistics
+from autoddpm.metrics.histogram import histograms
+from autoddpm.metrics.statistics import Difference, Interval, difference, interval, subject_weights
+from autoddpm.report import resampling, scored
+from autoddpm.report.resampling import precision_recall, resampled_metrics
+from autoddpm.report.rows import Row, UnreadableRunError
+from autoddpm.report.scored import Scored, read_scored
+
+MOST_APART = 2e-3  # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
+CODE = (histogram, statistics, resampling, scored)  # what was resampled by other code is resampled again
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One run folder's metrics: values {key: (1 + R,)}, first of the data themselves, then of each resample.
+
+    reasons: {key: why it has no values}.  problem: why there are no resamples at all; else empty.
+    curve: (2, K) recall and precision of the lesion slices' pixels, empty without a lesion.
+    """
+
+    values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+    curve: NDArray[Any] = field(default_factory=lambda: np.empty((2, 0)))
+
+
+class Resamples:
+    """What the resamples say of rows; of a row of several seeds, the mean of the seeds in each resample."""
+
+    def __init__(self, by_folder: Mapping[Path, Resampled]) -> None:
+        self.by_folder = by_folder
+
+    def problem(self, row: Row) -> str:
+        """Why a row has no interval at all; empty where it has."""
+        return next((one.problem for one in self._of(row) if one.problem), "")
+
+    def curve(self, row: Row) -> NDArray[Any]:
+        """(2, K) recall and precision of a row, of its first seed."""
+        return self._of(row)[0].curve if self._of(row) else np.empty((2, 0))
+
+    def interval(self, row: Row, key: str) -> Interval | str | None:
+        """95 % interval of a metric, why it has none, or None where none is made for this metric or row."""
+        samples = self._samples(row, key)
+        if not isinstance(samples, np.ndarray):
+            return samples
+        try:
+            return interval(samples)
+        except ValueError as error:
+            return str(error)
+
+    def difference(self, row: Row, reference: Row, key: str) -> Difference | str | None:
+        """Paired 95 % interval and p-value of `row` minus `reference`, or why not, or None as for `interval`."""
+        first, second = self._samples(row, key), self._samples(reference, key)
+        for samples in (first, second):
+            if not isinstance(samples, np.ndarray):
+                return samples
+        if row.provenance.get("data_hash") != reference.provenance.get("data_hash"):
+            return f"measured on other data than {reference.title}"
+        try:
+            return difference(np.asarray(first), np.asarray(second))
+        except ValueError as error:
+            return str(error)
+
+    def _of(self, row: Row) -> list[Resampled]:
+        return [self.by_folder[run.folder] for run in row.runs if run.folder in self.by_folder]
+
+    def _samples(self, row: Row, key: str) -> NDArray[Any] | str | None:
+        found = []
+        for run in row.runs:
+            one, measured = self.by_folder.get(run.folder, Resampled()), run.metrics.get(key)
+            if measured is None or key not in one.values:
+                return one.reasons.get(key) if measured is not None else None
+            value, resampled = one.values[key][0], one.values[key][1:]
+            if not len(resampled):
+                return None
+            if abs(value - measured) > MOST_APART:
+                return f"maps.npz gives {value:.4g} and metrics.json {measured:.4g}: not of one evaluation"
+            found.append(resampled)
+        return np.mean(found, axis=0)
+
+
+def resample_rows(
+    rows: Sequence[Row], cache: Path, resamples: int, seed: int, console: Console | None = None
+) -> Resamples:
+    """Resample the subjects of every run folder; rows of the same subjects get the same resamples, so they are paired.
+
+    cache: folder of what was resampled before, by the content of the run folder; what belongs to no row is removed.
+    resamples: 0 gives the values of the data and the curves only.  console: where to show the progress.
+    """
+    runs = [run for row in rows for run in row.runs]
+    found, used = {}, set()
+    with Progress(console=console, disable=console is None or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("intervals", total=len(runs))
+        for run in runs:
+            progress.update(task, description=f"{resamples} resamples: {run.label}")
+            try:
+                path = cache / f"{_identity(run, resamples, seed)}.npz"
+                used.add(path)
+                found[run.folder] = _read(path) or _write(path, _resample(run, read_scored(run), resamples, seed))
+            except UnreadableRunError as error:
+                found[run.folder] = Resampled(problem=str(error))
+            progress.advance(task)
+    for path in set(cache.glob("*.npz")) - used:
+        path.unlink()
+    return Resamples(found)
+
+
+def _resample(row: Row, slices: Scored, resamples: int, seed: int) -> Resampled:
+    problem, weights = "", np.ones((1, len(slices.group)))
+    try:
+        if resamples:
+            drawn = subject_weights(slices.subjects, slices.is_lesion, resamples, seed)
+            weights = np.concatenate([weights, drawn])
+    except ValueError as error:
+        problem = str(error)
+    values, reasons = resampled_metrics(slices, row.metrics, row.thresholds, weights)
+    curve = np.empty((2, 0))
+    if slices.lesion.any():
+        curve = precision_recall(histograms(slices.maps[slices.is_lesion], slices.lesion[slices.is_lesion]))
+    return Resampled(values, reasons, problem, curve)
+
+
+def _identity(row: Row, resamples: int, seed: int) -> str:
+    """What the resamples depend on, as hexadecimal digits."""
+    digest = hashlib.sha256(f"{resamples} {seed}".encode())
+    for module in CODE:
+        digest.update(Path(module.__file__ or "").read_bytes())
+    try:
+        for name in ("metrics.json", "slices.csv"):
+            digest.update((row.folder / name).read_bytes())
+        with zipfile.ZipFile(row.folder / "maps.npz") as archive:
+            digest.update(repr([(part.filename, part.file_size, part.CRC) for part in archive.infolist()]).encode())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UnreadableRunError(
+            f"{row.folder / 'maps.npz'} or what lies beside it is not readable ({error})"
+        ) from error
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> Resampled | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            said = json.loads(str(stored["said"]))
+            values = dict(zip(said["keys"], stored["values"], strict=True))
+            return Resampled(values, said["reasons"], said["problem"], stored["curve"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # not there yet, or not whole: it is made again
+
+
+def _write(path: Path, one: Resampled) -> Resampled:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said = json.dumps({"keys": list(one.values), "reasons": one.reasons, "problem": one.problem})
+    with written_whole(path) as temporary:
+        np.savez(temporary, said=said, values=np.stack(list(one.values.values())), curve=one.curve)
+    return one

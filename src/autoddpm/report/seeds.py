@@ -1,0 +1,69 @@
+"""Rows that differ only in their seeds, as one row: means, and the standard deviation over the seeds."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autoddpm.metrics.statistics import seed_spread
+from autoddpm.report.methods import settings_of
+from autoddpm.report.rows import Row
+
+
+def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
+    """Rows of one label and data that differ only in settings called seed, each group as one row at its first's place.
+
+    Its metrics are means, undefined where one member's is; `members` holds the rows themselves. across_weights: rows of
+    different weights, trained for equally many steps, are seeds of one training as well. Rows that have the same seeds
+    and weights are no seeds of each other, and stay apart.
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[_but_seeds(row, across_weights)].append(row)
+    pooled: dict[Path, Row | None] = {}
+    for group in groups.values():
+        if len(group) > 1 and len({seed_of(row) for row in group}) == len(group):
+            pooled |= {row.folder: None for row in group[1:]} | {group[0].folder: _mean(group)}
+    return [row for row in (pooled.get(row.folder, row) for row in rows) if row is not None]
+
+
+def seed_of(row: Row) -> str:
+    """The seed of a row and its weights, in words that tell it from the other members of its group."""
+    seeds = sorted({str(value) for key, value in _settings(row).items() if _is_seed(key)})
+    return f"seed {' '.join(seeds) or '–'}, weights {str(row.provenance.get('weights_hash', '–'))[:8]}"
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    facts = ("data_hash", "weights_hash", "weights_step")
+    return settings_of(row) | {key: row.provenance.get(key) for key in facts}
+
+
+def _is_seed(key: str) -> bool:
+    return key.split(".")[-1] == "seed"
+
+
+def _but_seeds(row: Row, across_weights: bool) -> str:
+    free = {"weights_hash"} if across_weights else set()
+    kept = {key: value for key, value in _settings(row).items() if not _is_seed(key) and key not in free}
+    return repr((row.label, sorted(kept.items(), key=lambda item: item[0])))
+
+
+def _mean(members: Sequence[Row]) -> Row:
+    first = members[0]
+    metrics: dict[str, float | None] = {}
+    undefined, deviation = dict(first.undefined), {}
+    for key in dict.fromkeys(key for row in members for key in row.metrics):
+        defined = [value for row in members if (value := row.metrics.get(key)) is not None]
+        if len(defined) == len(members):
+            spread = seed_spread(defined)
+            metrics[key], deviation[key] = spread.mean, float(spread.deviation)
+        else:
+            lacking = next(row for row in members if row.metrics.get(key) is None)
+            metrics[key], undefined[key] = None, f"{lacking.undefined_because(key)} ({seed_of(lacking)})"
+    settings = {key: value for key, value in first.settings.items() if not _is_seed(key)}
+    provenance = {key: value for key, value in first.provenance.items() if not _is_seed(key)}
+    return replace(
+        first, metrics=metrics, undefined=undefined, settings=settings, provenance=provenance, members=tuple(members),
+        spread=deviation,
+    )  # fmt: skip
