@@ -32,7 +32,9 @@ def data(folder: Path, train: int = 10, test: int = 1, **settings) -> SliceDataM
         for i in range(n):
             image = folder / f"{name}{i:02d}.png"
             if not image.exists():
-                Image.fromarray(np.random.default_rng(i).integers(0, 200, (16, 16), dtype=np.uint8)).save(image)
+                Image.fromarray(np.random.default_rng([ord(name), i]).integers(0, 200, (16, 16), dtype=np.uint8)).save(
+                    image
+                )
             records.append(SliceRecord(f"{name}/{i:02d}", image.stem, split, image))
     settings = {"size": 16, "prepared": folder / "prepared", "batch_size": 2, "eval_batch_size": 1} | settings
     return SliceDataModule({"s": lambda: records}, ["s"], ["s"], ["s"], **settings)

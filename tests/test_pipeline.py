@@ -123,7 +123,7 @@ def test_every_row_has_its_files(pipeline: Pipeline) -> None:
     labels = {}
     for folder in pipeline.rows:
         assert {"metrics.json", "slices.csv", "maps.npz", "config.yaml"} <= {path.name for path in folder.iterdir()}
-        assert not list(folder.glob(".[0-9]*")) + list(folder.glob("parts*")) + list(folder.glob("calibration*"))
+        assert not list(folder.glob(".[0-9]*")) + list(folder.glob("parts*")) + list(folder.glob("calibration-*"))
         row = json.loads((folder / "metrics.json").read_text())
         labels[row["label"]] = row
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -146,7 +146,7 @@ def test_every_row_has_its_files(pipeline: Pipeline) -> None:
 
 def test_the_thresholds_lie_beside_the_checkpoint(pipeline: Pipeline) -> None:
     thresholds = json.loads(pipeline.checkpoint.with_suffix(".thresholds.json").read_text())
-    assert len(thresholds) == 4  # the mask's, and one a row
+    assert len(thresholds) == 1 + 3 * 3  # the mask's, and of three rates a row
 
 
 def test_the_report_has_its_tables_figures_and_page(pipeline: Pipeline) -> None:
