@@ -1,5 +1,6 @@
 """Intervals, paired differences and seeds in a report, and what stands in their place where there are none."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from report_runs import METRICS, SLICES, Page, anoddpm, autoddpm, read_csv, report, row_of, write_row
 from report_runs import no_pictures as no_pictures
+from rich.console import Console
 from scipy import stats
 
 from autoddpm.metrics.histogram import histograms
@@ -259,13 +261,38 @@ def test_a_value_in_too_few_subjects_is_shown_with_a_note_in_the_place_of_the_in
 
 @pytest.mark.usefixtures("no_pictures")
 def test_without_resamples_there_are_values_and_curves_and_no_intervals_nor_differences(copied):
+    before = {table.name for table in report(copied, f"report.resamples={R}").tables}
+    assert before == {"table1", "table1_differences", "table2", "table2_differences", "table3", "protocol"}
+    assert (copied.parent / "report" / "table1_differences.tex").is_file()
     made = report(copied)
     assert {table.name for table in made.tables} == {"table1", "table2", "table3", "protocol"}
     assert all(cell.low is None for table in made.tables for line in table.cells for cell in line)
     assert not any("No interval" in remark for table in made.tables for remark in table.remarks)
+    assert not list((copied.parent / "report").glob("*_differences.*"))
     rows, found = resampled(copied, 0)
     assert found.curve(rows["autoddpm"]).shape[0] == 2
     assert found.curve(rows["autoddpm"]).shape[1] > 5
+
+
+def test_a_row_without_any_metric_that_could_be_resampled_is_no_error(runs):
+    folder = anoddpm(runs, 50)
+    content = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(content | {"metrics": {"calls_per_slice": 5.0}}))
+    for _ in range(2):
+        rows, found = resampled(runs)
+        assert found.interval(rows["anoddpm-t50"], "calls_per_slice") is None
+        assert found.problem(rows["anoddpm-t50"]) == ""
+
+
+def test_progress_is_shown_on_a_terminal_and_not_in_a_file(measured, tmp_path):
+    said = []
+    for is_terminal in (True, False):
+        output = io.StringIO()
+        console = Console(file=output, force_terminal=is_terminal, width=80)
+        resample_rows(read_rows(measured)[0], tmp_path / str(is_terminal), R, 0, console)
+        said.append(output.getvalue())
+    assert f"{R} resamples: AutoDDPM" in said[0]
+    assert said[1] == ""
 
 
 # --- differences

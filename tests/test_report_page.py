@@ -234,8 +234,11 @@ class Opened:
     def settle(self) -> None:
         """Wait until nothing changes any more."""
         seen = None
-        while seen != (seen := self.browser.inner_text() + self.drawn()):
+        for _ in range(40):
+            if seen == (seen := self.browser.inner_text() + self.drawn()):
+                return
             self.page.wait_for_timeout(120)
+        raise AssertionError("the page does not come to rest")
 
     def drawn(self) -> str:
         return self.browser.locator("canvas").first.evaluate("canvas => canvas.toDataURL()")
@@ -260,6 +263,7 @@ def opened(runs: Path) -> Iterator[Opened]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         context = chromium.new_context(viewport={"width": 1280, "height": 1400}, offline=True, color_scheme="light")
+        context.set_default_timeout(10_000)
         opened = Opened(context.new_page())
         opened.page.goto(made.page.resolve().as_uri())
         opened.page.get_by_text("Flagged:").wait_for()

@@ -87,12 +87,14 @@ if (moved === next || moved === previous) {
 }
 if (moved === row || moved === preset) {
   const name = preset.value in presets ? preset.value : Object.keys(presets)[0];
-  threshold.end = Math.max(1, levels.length - 1);
-  if (preset.value !== "own" && name) threshold.value = presets[name];
-  threshold.value = Math.min(threshold.value, levels.length - 1);
+  if (preset.value !== "own" && name) {
+    preset.value = name;
+    threshold.value = presets[name];
+  }
 } else if (moved === threshold && presets[preset.value] !== threshold.value) {
   preset.value = "own";
 }
+threshold.value = Math.min(threshold.value, levels.length - 1);
 label.text = `Threshold: ${levels[threshold.value].toPrecision(3)}`;
 if ([row, sizes, sort].includes(moved) || !slice.options.length) list();
 draw();

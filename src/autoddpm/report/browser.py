@@ -41,6 +41,7 @@ def browser_layout(data: Mapping[str, Any]) -> LayoutDOM:
     picture, parts = _picture(height, width)
     stages, groups = list(data["stages"]), list(data["groups"])
     presets = dict.fromkeys(name for method in data["rows"] for name in method["presets"])
+    last = max(1, *(len(method["levels"]) - 1 for method in data["rows"]))  # a method of fewer levels ends before it
     widgets: dict[str, Any] = {
         "row": Select(
             name="start", title="Method", options=[(str(n), method["title"]) for n, method in enumerate(data["rows"])],
@@ -55,7 +56,7 @@ def browser_layout(data: Mapping[str, Any]) -> LayoutDOM:
         "preset": Select(
             title="Threshold at", options=[*((name, name) for name in presets), OWN], value=next(iter(presets), OWN[0])
         ),
-        "threshold": Slider(title="", start=0, end=1, step=1, value=0, show_value=False),
+        "threshold": Slider(title="", start=0, end=last, step=1, value=0, show_value=False),
     }  # fmt: skip
     texts = {name: Div(text="", render_as_text=True) for name in ("label", "said")}
     callback = CustomJS(

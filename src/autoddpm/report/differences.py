@@ -10,6 +10,7 @@ from autoddpm.report.rows import Row
 from autoddpm.report.table import UNDEFINED, Cell, Column, Table, note_of, scaled, superscript
 
 SIGNIFICANT = 0.05
+DIFFERENCES = "_differences"  # after the name of a table
 
 
 def make_differences(table: Table, reference: Method, resamples: Resamples, number: int) -> Table | None:
@@ -34,7 +35,7 @@ def make_differences(table: Table, reference: Method, resamples: Resamples, numb
         f"p: two-sided, corrected for the {len(family)} comparisons of this table (Holm). Bold: below {SIGNIFICANT}."
     )
     return Table(
-        f"{table.name}_differences", f"{table.title}: differences", caption,
+        f"{table.name}{DIFFERENCES}", f"{table.title}: differences", caption,
         [replace(column, best=None) for column in columns], rows, cells, notes,
         _remarks(references, len(family), number), table.warnings, measured="difference",
     )  # fmt: skip

@@ -167,5 +167,5 @@ def _write(path: Path, one: Resampled) -> Resampled:
     path.parent.mkdir(parents=True, exist_ok=True)
     said = json.dumps({"keys": list(one.values), "reasons": one.reasons, "problem": one.problem})
     with written_whole(path) as temporary:
-        np.savez(temporary, said=said, values=np.stack(list(one.values.values())), curve=one.curve)
+        np.savez(temporary, said=said, values=np.array(list(one.values.values())), curve=one.curve)
     return one

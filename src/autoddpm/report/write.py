@@ -1,14 +1,15 @@
 """Make the report of an experiment: read its rows, check that they may be compared, write tables, figures and page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from autoddpm.atomic import write_bytes
-from autoddpm.report.differences import make_differences
+from autoddpm.report.differences import DIFFERENCES, make_differences
 from autoddpm.report.examples import Example
 from autoddpm.report.formats import to_csv, to_latex, to_markdown
 from autoddpm.report.html import page
@@ -92,9 +93,7 @@ def write_report(
     browser, slices = draw_browser(settings, methods, rows)
 
     folder.mkdir(parents=True, exist_ok=True)
-    for table in tables:
-        for suffix, written in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            write_bytes(folder / f"{table.name}.{suffix}", written(table).encode())
+    _write_tables(tables, folder, settings["tables"])
     write_bytes(folder / "measured.csv", to_measured(rows, resamples).encode())
     for picture in pictures:
         if picture.light is None:  # an older picture would pass for one of these rows
@@ -105,6 +104,16 @@ def write_report(
     html = page(name, settings["note"], tables, [*pictures, browser], remarks, every, slices)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tables, remarks, rows, examples)
+
+
+def _write_tables(tables: Sequence[Table], folder: Path, known: Iterable[str]) -> None:
+    formats = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+    for name in known:
+        for stale, suffix in product((name, f"{name}{DIFFERENCES}"), formats):  # would pass for one of these rows
+            (folder / f"{stale}.{suffix}").unlink(missing_ok=True)
+    for table in tables:
+        for suffix, written in formats.items():
+            write_bytes(folder / f"{table.name}.{suffix}", written(table).encode())
 
 
 def _methods(settings: Mapping[str, Any]) -> dict[str, Method]:
