@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.modules.batch_size import eval_batch_size
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
 from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.evaluation import evaluate
@@ -37,6 +38,7 @@ def main(cfg: DictConfig) -> float | None:
             anomaly_map=instantiate(cfg.anomaly_map),
         )
         trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()), devices=devices)
+        datamodule.eval_batch_size = eval_batch_size(cfg.data.eval_batch_size, trained.ddpm, datamodule.size, trainer)
         metrics, config = instantiate(cfg.metrics), OmegaConf.to_yaml(cfg, resolve=True)
         row = evaluate(
             detector, trained, datamodule, trainer, metrics, folder, cfg.mask_false_positive_rate, cfg.size_groups,

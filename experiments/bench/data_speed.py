@@ -42,16 +42,21 @@ def volumes_a_minute() -> dict[str, float]:
 def loader_slices_a_second(slices: int = 512, batch: int = 16) -> float:
     """From a store at 128 px to batches, in this process, as training reads them."""
     with tempfile.TemporaryDirectory() as folder:
-        rng = np.random.default_rng(0)
-        records = []
-        for number in range(slices):
-            path = Path(folder) / f"{number:04d}.png"
-            Image.fromarray(rng.integers(0, 255, (128, 128), dtype=np.uint8)).save(path)
-            records.append(SliceRecord(f"bench/{number:04d}", str(number), "train", path))
+        records = random_slices(Path(folder), slices, 128)
         data = SliceDataModule({"bench": lambda: records}, ["bench"], [], [], 128, Path(folder) / "store", batch)
         data.setup()
         loader = data.train_dataloader()
         return slices / _seconds(lambda: [None for _ in loader])
+
+
+def random_slices(folder: Path, count: int, size: int) -> list[SliceRecord]:
+    """PNG files of noise, to train on."""
+    rng, records = np.random.default_rng(0), []
+    for number in range(count):
+        path = folder / f"{number:04d}.png"
+        Image.fromarray(rng.integers(0, 255, (size, size), dtype=np.uint8)).save(path)
+        records.append(SliceRecord(f"bench/{number:04d}", str(number), "train", path))
+    return records
 
 
 def h100_needs() -> float:

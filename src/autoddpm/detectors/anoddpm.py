@@ -45,6 +45,11 @@ class AnoDDPM:
         """Whether the perceptual distance has a part in the result."""
         return uses_distance(self.anomaly_map)
 
+    @property
+    def most_calls(self) -> int:
+        """Network calls of a slice."""
+        return count_calls(self.sampler, self.sampler.times(self.t))
+
     @torch.no_grad()
     def __call__(self, batch: Slices) -> Detection:
         noise = NoiseOf.batch(self.ddpm.noise, self.seed, batch.id, batch.image, Stage.RECONSTRUCTION)
@@ -55,7 +60,7 @@ class AnoDDPM:
         if broken:
             raise ValueError(f"{', '.join(broken)}: the reconstruction holds NaN, as the image or the weights must")
         anomaly_map = self.remap(batch.image, reconstruction, {})
-        calls = torch.full((len(batch.image),), count_calls(self.sampler, self.sampler.times(self.t)))
+        calls = torch.full((len(batch.image),), self.most_calls)
         return Detection(anomaly_map, reconstruction, calls)
 
     def remap(self, image: Tensor, reconstruction: Tensor, stages: Mapping[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Draw, Stage
-from autoddpm.diffusion.sampler import Sampler, count_calls
+from autoddpm.diffusion.sampler import Sampler, count_calls, step_noise
 
 
 class AutoDDPM:
@@ -74,6 +74,11 @@ class AutoDDPM:
         without += [] if self.use_uncertainty else ["uncertainty"]
         return f"AutoDDPM (w/o {' and '.join(without)})" if without else "AutoDDPM"
 
+    @property
+    def most_calls(self) -> int:
+        """Network calls of a slice whose mask is not empty."""
+        return self.initial.most_calls + self.resample_steps * count_calls(self.sampler, self.resample_times())
+
     @torch.no_grad()
     def __call__(self, batch: Slices) -> Detection:
         image = batch.image
@@ -82,15 +87,15 @@ class AutoDDPM:
         stitched = torch.where(mask, initial.reconstruction, image)
         reconstruction, calls = stitched, initial.calls
 
-        inside = mask.flatten(1).any(1)  # a slice with an empty mask is done: its reconstruction is the input
-        if self.resample_steps and inside.any():
-            ids = [slice_id for slice_id, is_inside in zip(batch.id, inside.tolist(), strict=True) if is_inside]
+        rows = mask.flatten(1).any(1).nonzero()[:, 0]  # a slice with an empty mask is done: its result is the input
+        if self.resample_steps and len(rows):
+            ids = [batch.id[row] for row in rows.tolist()]
             noise = NoiseOf.batch(self.ddpm.noise, self.seed, ids, image, Stage.RESAMPLING)
-            x0, x_hat = self.ddpm.encode(image[inside]), self.ddpm.encode(initial.reconstruction[inside])
-            x = self.resample(x0, x_hat, mask[inside], noise)
+            x0, x_hat = self.ddpm.encode(image[rows]), self.ddpm.encode(initial.reconstruction[rows])
+            x = self.resample(x0, x_hat, mask[rows], noise)
             reconstruction = image.clone()
-            reconstruction[inside] = torch.where(mask[inside], self.finished(x), image[inside])
-            calls = calls + inside.cpu() * self.resample_steps * count_calls(self.sampler, self.resample_times())
+            reconstruction[rows] = torch.where(mask[rows], self.finished(x), image[rows])
+            calls = calls.index_fill(0, rows.cpu(), self.most_calls)
 
         stages = {
             "initial_map": initial.anomaly_map,
@@ -146,6 +151,6 @@ class AutoDDPM:
                 if repeat:
                     x_t = ddpm.q_step(x_t, s, t, noise(Draw.RENOISE, t, repeat))  # (13)
                 context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat))  # (10)
-                healthy = sampler.step(ddpm, x_t, t, s, noise(Draw.ANCESTRAL, t, repeat))  # (11)
+                healthy = sampler.step(ddpm, x_t, t, s, step_noise(sampler, x_t, noise, t, repeat))  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t

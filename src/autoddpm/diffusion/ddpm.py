@@ -18,6 +18,8 @@ class DDPM(nn.Module):
 
     denoiser: network (x_t, timesteps (B,)) -> estimated noise, (B, 1, H, W); it numbers times 0..T-1.
     data_range: range of the images the denoiser is trained on: [-1, 1], or [0, 1] for the paper's authors' weights.
+    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the machine's own memory whatever
+              the device, for samplers that choose their times by it: they need not wait for the device.
     """
 
     def __init__(
@@ -28,6 +30,8 @@ class DDPM(nn.Module):
         self.low, self.high = (float(value) for value in data_range)
         if not self.low < self.high:
             raise ValueError(f"data_range: the first value must be below the second, got {list(data_range)}")
+        alpha_bar = schedule.alpha_bar.double().cpu()
+        self.half_log_snr = (0.5 * (alpha_bar.log() - (1 - alpha_bar).log())).numpy()
 
     def encode(self, image: Tensor) -> Tensor:
         """[0, 1] to the model's range."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,10 @@ from autoddpm.diffusion.random import Draw
 
 class Sampler(Protocol):
     """A grid of times and the step between two of them."""
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether `step` uses its noise; if not, none is drawn for it."""
 
     def times(self, t: int) -> list[int]:
         """Falling times from t to 0, both included."""
@@ -40,6 +45,8 @@ def strided_times(t: int, stride: int) -> list[int]:
 class Ancestral:
     """The DDPM's own sampler, Eq. (2). Stride 1 is the paper's; a longer one is faster and not the same."""
 
+    adds_noise = True
+
     def __init__(self, stride: int = 1) -> None:
         self.stride = stride
 
@@ -58,6 +65,10 @@ class DDIM:
 
     def __init__(self, stride: int = 1, eta: float = 0.0) -> None:
         self.stride, self.eta = stride, eta
+
+    @property
+    def adds_noise(self) -> bool:
+        return self.eta != 0
 
     def times(self, t: int) -> list[int]:
         return strided_times(t, self.stride)
@@ -82,6 +93,8 @@ class DPMSolver:
     0, is of first order, with one call.
     """
 
+    adds_noise = False
+
     def __init__(self, stride: int = 10) -> None:
         self.stride = stride
 
@@ -92,12 +105,12 @@ class DPMSolver:
         x0 = ddpm.predict_x0(x_t, t, ddpm.predict_eps(x_t, t))
         if self.calls(t, s) == 1:
             return self._move(ddpm, x_t, t, s, x0)
-        half_log_snr = _half_log_snr(ddpm)
+        half_log_snr = ddpm.half_log_snr
         middle = 0.5 * (half_log_snr[t] + half_log_snr[s])
-        r = s + 1 + int((half_log_snr[s + 1 : t] - middle).abs().argmin())
+        r = s + 1 + int(np.abs(half_log_snr[s + 1 : t] - middle).argmin())
         between = self._move(ddpm, x_t, t, r, x0)
         x0_between = ddpm.predict_x0(between, r, ddpm.predict_eps(between, r))
-        share = (half_log_snr[r] - half_log_snr[t]) / (half_log_snr[s] - half_log_snr[t])
+        share = float((half_log_snr[r] - half_log_snr[t]) / (half_log_snr[s] - half_log_snr[t]))
         slope = (x0_between - x0) / (2 * share)
         return self._move(ddpm, x_t, t, s, x0 + slope)
 
@@ -112,10 +125,9 @@ class DPMSolver:
         return ratio * x_t + (alpha_bar_s.sqrt() - ratio * alpha_bar_t.sqrt()) * x0
 
 
-def _half_log_snr(ddpm: DDPM) -> Tensor:
-    """(T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0."""
-    alpha_bar = ddpm.schedule.alpha_bar
-    return 0.5 * (alpha_bar.log() - (1 - alpha_bar).log())
+def step_noise(sampler: Sampler, x_t: Tensor, noise: NoiseOf, t: int, repeat: int = 0) -> Tensor:
+    """The noise of a step from time t: as x_t; a single 0, and nothing is drawn, where the sampler adds none."""
+    return noise(Draw.ANCESTRAL, t, repeat) if sampler.adds_noise else x_t.new_zeros(())
 
 
 @torch.no_grad()
@@ -123,5 +135,5 @@ def reconstruct(ddpm: DDPM, sampler: Sampler, x: Tensor, t: int, noise: NoiseOf)
     """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls: `count_calls`."""
     x_t = ddpm.q_sample(x, t, noise(Draw.FORWARD, t))
     for now, following in pairwise(sampler.times(t)):
-        x_t = sampler.step(ddpm, x_t, now, following, noise(Draw.ANCESTRAL, now))
+        x_t = sampler.step(ddpm, x_t, now, following, step_noise(sampler, x_t, noise, now))
     return x_t

@@ -9,11 +9,14 @@ from lightning import LightningModule
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.modules.batch_size import InParts
 from autoddpm.modules.run_folder import MapFolder
 
 
 class DetectionModule(LightningModule):
     """Tests or predicts with any detector. `test` writes what it says of each batch to `maps`; `predict` returns it.
+
+    A batch that does not fit into memory is detected in parts, see `InParts`.
 
     ddpm: the detector's model, named here so that Lightning moves it to the device. title: shown by the progress bar.
     """
@@ -23,16 +26,17 @@ class DetectionModule(LightningModule):
     ) -> None:
         super().__init__()
         self.detector, self.ddpm, self.maps, self.title = detector, ddpm, maps, title
+        self.in_parts = InParts(detector)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer slices than processes
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         if self.maps is None:
             raise ValueError("DetectionModule: testing needs a MapFolder to write to")
         start = time.perf_counter()
-        detection = self.detector(batch)
+        detection = self.in_parts(batch)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.maps.write(batch, detection, time.perf_counter() - start)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
-        return self.detector(batch)
+        return self.in_parts(batch)

@@ -1,0 +1,79 @@
+"""What only a GPU can show of speed: compiled networks give the same maps, nothing waits, a batch is found."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from lightning import Trainer
+from tiny import Difference, Slices, images, short_ddpm, unet
+
+from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.diffusion.noise import NoiseOf
+from autoddpm.diffusion.random import Stage
+from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, reconstruct
+from autoddpm.modules.acceleration import Acceleration
+from autoddpm.modules.batch_size import MOST, eval_batch_size
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU"),
+]
+IDS = ["a", "b", "c", "d"]
+
+
+@pytest.fixture(autouse=True)
+def exact_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+@pytest.fixture
+def every_wait_is_an_error() -> Iterator[None]:
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+class Module(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ddpm = short_ddpm(unet()).cuda()
+
+
+def gpu_trainer() -> Trainer:
+    return Trainer(accelerator="gpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+@pytest.mark.parametrize("settings", [{"compile": True}, {"cuda_graphs": True}, {"layout": "channels_last"}], ids=str)
+def test_an_accelerated_network_gives_the_same_maps_for_batches_of_any_size(settings):
+    found = {}
+    for name, given in (("plain", {"compile": False, "layout": "contiguous"}), ("fast", settings)):
+        module = Module()
+        Acceleration(**given)._apply(gpu_trainer(), module, training=False, calls=1)
+        detector = AutoDDPM(module.ddpm, Ancestral(2), Difference(), residual, t=8, t_resample=4, mask_threshold=0.3)
+        found[name] = [detector(Slices(images(n, side=32).cuda(), IDS[:n])) for n in (4, 4, 3, 1)]
+    for plain, fast in zip(found["plain"], found["fast"], strict=True):
+        same = (plain.stages["mask"] == fast.stages["mask"]).flatten(1).all(1)
+        assert same.float().mean() >= 0.5  # a pixel at the threshold may fall on either side
+        torch.testing.assert_close(fast.stages["initial_map"], plain.stages["initial_map"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(fast.anomaly_map[same], plain.anomaly_map[same], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(2), DDIM(2), DPMSolver(3)], ids=lambda sampler: type(sampler).__name__)
+def test_the_loops_of_both_stages_never_wait_for_the_gpu(sampler, every_wait_is_an_error):
+    ddpm, image = short_ddpm(unet()).cuda(), images(4).cuda()
+    detector = AutoDDPM(ddpm, sampler, Difference(), residual, t=8, t_resample=4, resample_steps=2)
+    noise = NoiseOf.batch(ddpm.noise, 0, IDS, image, Stage.RECONSTRUCTION)
+    x0, mask = ddpm.encode(image), image > 0.5
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    with torch.no_grad():
+        detector.resample(x0, reconstruct(ddpm, sampler, x0, 8, noise), mask, noise)
+
+
+def test_the_batch_that_is_found_fits_and_is_more_than_a_few():
+    ddpm = short_ddpm(unet())
+    found = eval_batch_size("auto", ddpm, 64, gpu_trainer())
+    assert 16 <= found <= MOST
+    with torch.no_grad():
+        ddpm.predict_eps(torch.zeros(found, 1, 64, 64, device="cuda"), 1)
