@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from autoddpm.atomic import write_json
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
+from autoddpm.modules.provenance import CLEAR_REFS, forget_peak_memory, peak_memory_mb
 from autoddpm.modules.run_folder import MapFolder, check_same_run, slug
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -181,3 +182,15 @@ def test_nan_is_not_written_as_json_and_the_old_file_stays(tmp_path: Path) -> No
         write_json(tmp_path / "metrics.json", {"a": float("nan")})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": 1.5, "b": None}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux can count its peak memory anew")
+def test_the_memory_of_a_row_is_not_that_of_the_row_before() -> None:
+    cpu = torch.device("cpu")
+    forget_peak_memory(cpu)
+    before = peak_memory_mb(cpu)
+    held = np.ones(50_000_000)
+    assert peak_memory_mb(cpu) > before + 300
+    del held
+    forget_peak_memory(cpu)
+    assert peak_memory_mb(cpu) < before + 100

@@ -1,17 +1,16 @@
 """Timing of variants that are compared: in turns, each side in a process of its own."""
 
 import multiprocessing
-import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from autoddpm.modules.provenance import peak_memory_mb
 
 PEAK = ""  # asks a process for its memory
 Variants = Mapping[str, Callable[[], float | None]]
@@ -45,7 +44,7 @@ class Side:
 
     def peak_mb(self) -> float:
         """Most memory that the process has held."""
-        return self.seconds(PEAK) if self._here is None else peak_mb()
+        return self.seconds(PEAK) if self._here is None else _peak_mb()
 
     def close(self) -> None:
         """End the process."""
@@ -66,7 +65,7 @@ def _serve(pipe: Connection, make: Callable[..., Variants], arguments: tuple[Any
     with suppress(EOFError):
         while True:
             name = pipe.recv()
-            pipe.send(peak_mb() if name == PEAK else _timed(variants[name]))
+            pipe.send(_peak_mb() if name == PEAK else _timed(variants[name]))
 
 
 def _timed(variant: Callable[[], float | None]) -> float:
@@ -89,12 +88,5 @@ def in_turns(variants: Mapping[str, tuple[Side, str]], repeats: int) -> dict[str
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_mb() -> float:
-    """Most memory that this process held: of the GPU where there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage's maximum starts with the parent's
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
+def _peak_mb() -> float:
+    return peak_memory_mb(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -20,7 +20,7 @@ from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, m
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.nifti import write_nifti
-from autoddpm.modules.provenance import describe, environment, peak_memory_mb
+from autoddpm.modules.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin
 from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run
@@ -85,6 +85,8 @@ def evaluate(
 
     if nifti and (datamodule.index("test")["geometry"] == "").any():
         raise ValueError("nifti=true: the test slices do not say which volumes they were cut from; see src.prepare")
+    device = trainer.strategy.root_device
+    forget_peak_memory(device)
     thresholds = Thresholds(trained, datamodule, trainer, folder, provenance)
     mask_threshold = getattr(detector, "mask_threshold", None)
     if mask_threshold == "calibrated":
@@ -116,7 +118,10 @@ def evaluate(
         "thresholds": {"mask_threshold": mask_threshold, **calibrated},
         "provenance": provenance
         | environment(trainer)
-        | {"peak_memory_mb": round(peak_memory_mb(trainer)), "reconstructions_of": twin.name if twin else None},
+        | {
+            "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device)),
+            "reconstructions_of": twin.name if twin else None,
+        },
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:

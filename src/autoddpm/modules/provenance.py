@@ -5,12 +5,15 @@ import inspect
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Trainer
+
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
 def describe(thing: Any) -> dict[str, Any]:
@@ -45,11 +48,22 @@ def environment(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def peak_memory_mb(trainer: Trainer) -> float:
+def forget_peak_memory(device: torch.device) -> None:
+    """From here on `peak_memory_mb` is counted anew, where the system allows it: CUDA and Linux do."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_REFS.exists():
+        with suppress(PermissionError):
+            CLEAR_REFS.write_text("5")
+
+
+def peak_memory_mb(device: torch.device) -> float:
     """Most memory that this process held: of the GPU if it used one, else of the machine."""
-    device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if STATUS.exists():
+        (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
