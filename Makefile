@@ -43,7 +43,7 @@ format: $(INSTALLED)  ## put style and format right where that can be done witho
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(INSTALLED)  ## ratios of speed on this machine: runs/bench/bench.json and a table (a minute or two)
+bench: $(INSTALLED)  ## ratios of speed on this machine: runs/bench/bench.json and a table (some minutes)
 	@$(PY) experiments/bench/bench.py
 
 train: $(INSTALLED)  ## python -m src.train ARGS

@@ -95,6 +95,16 @@ def test_a_distance_looks_at_each_slice_alone(kind, ddpm):
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [DenoiserFeatures, RandomLPIPS], ids=lambda kind: kind.__name__)
+def test_a_distance_is_the_same_in_bf16(kind, ddpm):
+    a, b = images(2, side=32), images(2, seed=1, side=32)
+    distance = kind()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = distance(ddpm, a, b)
+    with torch.no_grad():
+        assert torch.equal(found, distance(ddpm, a, b))
+
+
 def test_the_denoisers_features_are_what_its_deepest_encoder_block_gives_at_the_time(ddpm):
     network, seen = ddpm.denoiser, []
     hook = network.down_blocks[-1].attentions[-1].register_forward_hook(lambda _, inputs, output: seen.append(output))

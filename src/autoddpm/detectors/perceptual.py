@@ -5,6 +5,7 @@ A perceptual distance is a callable (ddpm, reconstruction, image) -> (B, 1, H, W
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -52,8 +53,9 @@ class DenoiserFeatures:
         self.t = t
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
-        a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
-        return interpolate((a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear")
+        with _float32(image):
+            a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
+            return interpolate((a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear")
 
     def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
         """Output of the deepest encoder level, (B, C, h, w)."""
@@ -156,4 +158,10 @@ def _distance(network: nn.Module, reconstruction: Tensor, image: Tensor) -> Tens
     if min(image.shape[-2:]) < 32:
         raise ValueError(f"LPIPS needs images of at least 32x32 pixels, got {tuple(image.shape[-2:])}")
     channels: Sequence[int] = (-1, 3, -1, -1)
-    return network(reconstruction.expand(*channels), image.expand(*channels), normalize=True)
+    with _float32(image):
+        return network(reconstruction.expand(*channels), image.expand(*channels), normalize=True)
+
+
+def _float32(image: Tensor) -> AbstractContextManager[None]:
+    """A distance is a difference of features that are nearly equal: bf16 would leave little of it."""
+    return torch.autocast(image.device.type, enabled=False)
