@@ -12,6 +12,7 @@ from autoddpm.modules.batch_size import eval_batch_size
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
 from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.evaluation import evaluate
+from autoddpm.modules.objective import check_objective, value_of
 from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import register_resolvers
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
+        check_objective(cfg.objective, cfg.data.test)
         trained, perceptual = load_checkpoint(cfg.checkpoint), instantiate(cfg.perceptual)
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
@@ -44,11 +46,11 @@ def main(cfg: DictConfig) -> float | None:
             detector, trained, datamodule, trainer, metrics, folder, cfg.mask_false_positive_rate, cfg.size_groups,
             about={"experiment": cfg.name}, config=config, nifti=cfg.nifti,
         )  # fmt: skip
-    keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
-    values = {key: row["metrics"].get(key) for key in keys}
-    text = "  ".join(f"{key} {'undefined' if value is None else f'{100 * value:.2f}'}" for key, value in values.items())
-    log.info("%s: %s  (%s)", row["label"], text, folder)
-    return row["metrics"][cfg.objective] if cfg.objective else None
+        keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
+        values = {key: row["metrics"].get(key) for key in keys}
+        text = "  ".join(f"{k} {'undefined' if value is None else f'{100 * value:.2f}'}" for k, value in values.items())
+        log.info("%s: %s  (%s)", row["label"], text, folder)
+        return value_of(row, cfg.objective) if cfg.objective else None
 
 
 if __name__ == "__main__":

@@ -275,8 +275,8 @@ def test_a_row_that_differs_in_its_map_reads_the_reconstructions_and_has_the_num
             assert reread[key]["thresholds"][name] == pytest.approx(sampled[key]["thresholds"][name], rel=1e-6)
         assert sampled[key]["provenance"]["reconstructions_of"] is None
         assert reread[key]["metrics"]["seconds_per_slice"] > 0
-    assert reread["a"]["provenance"]["reconstructions_of"] == "plain"
-    assert reread["b"]["provenance"]["reconstructions_of"] == "full"
+    assert reread["a"]["provenance"]["reconstructions_of"]["row"] == "plain"
+    assert reread["b"]["provenance"]["reconstructions_of"]["row"] == "full"
 
 
 @pytest.mark.parametrize("changed", [{"t": 20}, {"seed": 1}])
@@ -288,6 +288,24 @@ def test_a_row_of_other_reconstructions_samples_its_own(
     row = laboratory.row("b", AnoDDPM, anomaly_map=product, **changed)
     assert row["provenance"]["reconstructions_of"] is None
     assert sum(map(len, detected)) == 3 + 9
+
+
+@pytest.mark.parametrize("damage", ["no maps", "half of the maps", "empty", "no provenance"])
+def test_a_damaged_row_stops_no_other_and_lends_nothing(
+    damage: str, laboratory: Laboratory, detected: list[list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    laboratory.row("a", AnoDDPM)
+    maps, metrics = laboratory.folder / "a" / "maps.npz", laboratory.folder / "a" / "metrics.json"
+    whole = maps.read_bytes()
+    if damage == "no provenance":
+        metrics.write_text(json.dumps({"metrics": {}}))
+    else:
+        maps.write_bytes({"no maps": b"text", "half of the maps": whole[: len(whole) // 2], "empty": b""}[damage])
+    detected.clear()
+    row = laboratory.row("b", AnoDDPM, anomaly_map=product)
+    assert row["provenance"]["reconstructions_of"] is None
+    assert sum(map(len, detected)) == 3 + 9
+    assert f"{laboratory.folder / 'a'} is damaged" in caplog.text
 
 
 # finished and interrupted rows

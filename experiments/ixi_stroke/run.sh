@@ -6,7 +6,8 @@ cd "$(dirname "$0")/../.."
 checkpoint=runs/ixi/train/default/checkpoints/last.ckpt
 
 python -m src.train +experiment=ixi
-python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=denoiser sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm detector.use_uncertainty=true,false
-python -m src.evaluate +experiment=ixi_stroke checkpoint=$checkpoint perceptual=denoiser sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm detector.resample_steps=0
-python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=denoiser sampler.stride=10 trainer.precision=bf16-mixed detector=anoddpm detector.t=50,100,150,200,250,300
+python -m src.evaluate +experiment=ixi_stroke checkpoint=$checkpoint perceptual=lpips_random sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm
+python -m src.evaluate +experiment=ixi_stroke checkpoint=$checkpoint perceptual=lpips_random sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm detector.use_uncertainty=false
+python -m src.evaluate +experiment=ixi_stroke checkpoint=$checkpoint perceptual=lpips_random sampler.stride=10 trainer.precision=bf16-mixed detector=autoddpm detector.resample_steps=0
+python -m src.evaluate -m +experiment=ixi_stroke checkpoint=$checkpoint perceptual=lpips_random sampler.stride=10 trainer.precision=bf16-mixed detector=anoddpm detector.t=50,100,150,200,250,300
 python -m src.report +experiment=ixi_stroke

@@ -6,6 +6,7 @@ experiment=${EXPERIMENT:-atlas}
 checkpoint=${1:-runs/paper/train/default/checkpoints/last.ckpt}
 shift || true
 
-python -m src.evaluate -m +experiment=$experiment checkpoint=$checkpoint detector=autoddpm detector.use_uncertainty=true,false "$@"
+python -m src.evaluate +experiment=$experiment checkpoint=$checkpoint detector=autoddpm "$@"
+python -m src.evaluate +experiment=$experiment checkpoint=$checkpoint detector=autoddpm detector.use_uncertainty=false "$@"
 python -m src.evaluate +experiment=$experiment checkpoint=$checkpoint detector=autoddpm detector.resample_steps=0 "$@"
 python -m src.report +experiment=$experiment

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from autoddpm.detectors.anoddpm import check_time
+from autoddpm.detectors.anoddpm import AnoDDPM, check_time
 from autoddpm.detectors.anomaly_map import AnomalyMap
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import Perceptual
@@ -69,3 +69,26 @@ class OfficialV0(AutoDDPM):
                 healthy = self.sampler.step(ddpm, x_t, t, s, step_noise(self.sampler, x_t, noise, t, repeat))  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t
+
+
+class OfficialV0AnoDDPM(AnoDDPM):
+    """AnoDDPM as the authors' first code has it: `t` is their time, counted from 0, plus 1. Goes with
+    anomaly_map=clahe_residual, which is theirs.
+    """
+
+    variant = "official_v0"
+
+    def __init__(
+        self,
+        ddpm: DDPM,
+        sampler: Sampler,
+        perceptual: Perceptual,
+        anomaly_map: AnomalyMap,
+        seed: int = 0,
+        t: int = 201,
+    ) -> None:
+        super().__init__(ddpm, sampler, perceptual, anomaly_map, seed, t)
+
+    @property
+    def label(self) -> str:
+        return f"AnoDDPM official_v0 (t={self.t - 1})"

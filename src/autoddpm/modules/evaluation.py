@@ -21,7 +21,7 @@ from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.modules.checkpoint import TrainedDDPM
 from autoddpm.modules.nifti import write_nifti
 from autoddpm.modules.provenance import describe, environment, forget_peak_memory, peak_memory_mb
-from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin
+from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin, made_by
 from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run
 
@@ -74,7 +74,9 @@ def evaluate(
     if finished.is_file():
         row = read_json(finished)
         before, now = row["provenance"] | row["detector"], provenance | describe(detector)
-        for key in sorted(now.keys() - {"mask_threshold"}):  # calibrated, it was replaced by its value
+        if now.get("mask_threshold") == "calibrated":  # it was replaced by its value
+            del now["mask_threshold"]
+        for key in sorted(now):
             if before.get(key) != now[key]:
                 raise ValueError(
                     f"{folder} holds a finished row with {key} {before.get(key)}, now it would be {now[key]}: give the "
@@ -120,7 +122,7 @@ def evaluate(
         | environment(trainer)
         | {
             "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device)),
-            "reconstructions_of": twin.name if twin else None,
+            "reconstructions_of": made_by(twin),
         },
     }
     trainer.strategy.barrier()  # every process has read the parts

@@ -1,8 +1,10 @@
 """Rows that differ in the map only share their reconstructions: sampled once, read by the others."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ import torch
 from autoddpm.atomic import read_json
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
+
+log = logging.getLogger(__name__)
 
 CALIBRATION, MAPS = "calibration.npz", "maps.npz"
 
@@ -59,9 +63,23 @@ def find_twin(folder: Path, record: Mapping[str, Any], detector: Any) -> Path | 
     for other in sorted(folder.parent.iterdir()):
         if other == folder or not all((other / name).is_file() for name in ("metrics.json", MAPS)):
             continue
-        row = read_json(other / "metrics.json")
-        theirs = row["provenance"] | row["detector"]
-        with np.load(other / MAPS) as maps:
-            if all(theirs.get(key) == value for key, value in ours.items()) and "calls" in maps.files:
-                return other
+        try:
+            row = read_json(other / "metrics.json")
+            theirs = row["provenance"] | row["detector"]
+            if all(theirs.get(key) == value for key, value in ours.items()):
+                with np.load(other / MAPS) as maps:
+                    if {"calls", "seconds"} <= {*maps.files} and all(len(maps[name]) for name in maps.files):
+                        return other
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+            log.warning("%s is damaged (%s): nothing is taken from it; delete it to have it made anew", other, error)
     return None
+
+
+def made_by(twin: Path | None) -> dict[str, Any] | None:
+    """What a record says of the row that its reconstructions are of: its name, and the commit, device and versions
+    that sampled them; None where the row sampled its own."""
+    if twin is None:
+        return None
+    provenance = read_json(twin / "metrics.json")["provenance"]
+    first = provenance.get("reconstructions_of")  # who sampled them, not who read them last
+    return first or {"row": twin.name} | {key: provenance.get(key) for key in ("commit", "device", "versions")}
