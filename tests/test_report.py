@@ -1,9 +1,11 @@
 import base64
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,7 @@ from autoddpm.report.figure import noise_paradox, outline, panel_size, png, top_
 from autoddpm.report.formats import to_csv, to_markdown
 from autoddpm.report.html import provenance
 from autoddpm.report.methods import Method, disagreements, set_apart
-from autoddpm.report.rows import UnreadableRunError, read_maps, read_rows
+from autoddpm.report.rows import UnreadableRunError, read_maps, read_row, read_rows
 from autoddpm.report.table import Column, make_table
 from autoddpm.report.terminal import print_table
 
@@ -190,6 +192,63 @@ def test_a_row_of_truncated_maps_is_named_and_the_other_rows_are_drawn(runs):
     assert (runs.parent / "report" / "figure4.png").is_file()
 
 
+def _without(path: Path) -> None:
+    path.unlink()
+
+
+def _with(old: str, new: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(path.read_text().replace(old, new, 1))
+
+
+def _with_nan(path: Path) -> None:
+    with np.load(path) as maps:
+        arrays = dict(maps)
+    arrays["anomaly_map"][0, 0, 0] = np.nan
+    np.savez_compressed(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "said"),
+    [
+        ("slices.csv", _without, "slices.csv is not readable"),
+        ("slices.csv", _with("phantom/001", "phantom/000"), "slices.csv has phantom/000 twice"),
+        ("slices.csv", _with(",45", ",many"), "slices.csv: not every calls is a number"),
+        ("slices.csv", lambda path: path.write_text(""), "slices.csv is not readable"),
+        ("maps.npz", _with_nan, "maps.npz: anomaly_map holds values that are no numbers"),
+    ],
+    ids=["missing", "twice", "text", "empty", "nan"],
+)
+@pytest.mark.parametrize("row", ["autoddpm", "anoddpm-t50"])
+def test_a_damaged_file_of_one_row_is_named_and_the_others_are_shown(runs, file, damage, said, row):
+    autoddpm(runs)
+    anoddpm(runs, 50)
+    anoddpm(runs, 100)
+    damage(runs / row / file)
+    made = report(runs, "report.resamples=10", "report.browser_slices=5")
+    page = Page(made.page.read_text())
+    assert f"{row}/{said}" in page.words
+    assert [other.folder.name for other in made.rows] == ["anoddpm-t100", "anoddpm-t50", "autoddpm"]
+    assert "browser-chart" in made.page.read_text()
+
+
+@pytest.mark.parametrize(("part", "key"), [("thresholds", "healthy_fpr5"), ("metrics", "lesion/max_dice")])
+def test_what_should_be_a_number_and_is_none_makes_a_row_unreadable(runs, part, key):
+    path = autoddpm(runs) / "metrics.json"
+    content = json.loads(path.read_text())
+    content[part][key] = "high"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UnreadableRunError, match=f"{re.escape(str(path))}: {key} is 'high'"):
+        read_row(path.parent)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_row_without_its_noise_level_stands_behind_the_others(runs):
+    for folder, t in (("a", None), ("b", 100), ("c", 50)):
+        write_row(runs, folder, f"AnoDDPM (t={t})", {"name": "AnoDDPM", "t": t} if t else {"name": "AnoDDPM"})
+    table = report(runs).tables[0]
+    assert [row.label for row in table.rows] == ["AnoDDPM (t=50)", "AnoDDPM (t=100)", "AnoDDPM (t=None)"]
+
+
 def test_no_finished_row_is_an_error_that_names_the_folder_and_the_command(runs):
     with pytest.raises(FileNotFoundError, match=r"demo/evaluate.*src\.evaluate \+experiment=demo checkpoint="):
         read_rows(runs)
@@ -211,6 +270,17 @@ def test_rows_of_one_label_are_told_apart_by_the_settings_in_which_they_differ(r
     assert not remarks
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_one_evaluation_under_two_names_is_shown_and_compared_once(runs):
+    first, second = anoddpm(runs, 50, "a"), anoddpm(runs, 50, "b", metrics={"seconds_per_slice": 9.0})
+    autoddpm(runs)
+    made = report(runs)
+    assert [row.title for row in made.tables[0].rows] == ["AutoDDPM", "AnoDDPM (t=50)"]
+    (remark,) = [remark for remark in made.remarks if "Shown once" in remark]
+    assert str(first) in remark
+    assert str(second) in remark
+
+
 def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
     first, second = autoddpm(runs, "a"), autoddpm(runs, "b")
     rows, remarks = set_apart(read_rows(runs)[0])
@@ -221,7 +291,7 @@ def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize("key", ["data_hash", "weights_hash", "perceptual"])
+@pytest.mark.parametrize("key", ["data_hash", "calibrate_hash", "weights_hash", "perceptual", "size_groups"])
 def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
     anoddpm(runs, 50)
     autoddpm(runs, "other", provenance={key: "b" * 64})

@@ -85,6 +85,15 @@ def test_the_paper_s_best_is_that_of_its_whole_table_and_not_of_the_rows_that_we
     assert not any(line[0].paper_best for line in tables(runs)["table1"].cells)
 
 
+def test_the_paper_s_number_is_not_of_a_row_with_another_setting(runs):
+    for seed in (0, 1, 2):
+        autoddpm(runs, f"seed{seed}", provenance={"seed": seed})
+    autoddpm(runs, "wide", config={"mask_false_positive_rate": 0.1})
+    table = tables(runs)["table1"]
+    shown = {row.title: line[0].paper_text for row, line in zip(table.rows, table.cells, strict=True)}
+    assert shown == {"AutoDDPM": "93.41", "AutoDDPM [mask_false_positive_rate=0.1, seed=0]": ""}
+
+
 def test_both_variants_of_the_method_have_the_paper_s_number(runs):
     autoddpm(runs)
     official = {"name": "OfficialV0", "t": 201, "use_uncertainty": True, "resample_steps": 5}

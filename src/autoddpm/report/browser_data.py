@@ -39,7 +39,14 @@ def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | Non
     else:
         return None, remarks
     shown, lost = read_shown(rows, examples, ["reconstruction", "anomaly_map"])
-    entries = [_row(one, chosen) for one in shown]
+    entries = []
+    for one in shown:
+        try:
+            entries.append(_row(one, chosen))
+        except UnreadableRunError as error:
+            remarks.append(f"{one.row.title} is not shown: {error}.")
+    if not entries:
+        return None, [*remarks, *lost]
     left_out = len(slices) - len(chosen)
     if left_out:
         remarks.append(f"{len(chosen)} of {len(slices)} slices: equally many of each size, from well to badly found.")
@@ -60,7 +67,7 @@ def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | Non
             for n, example in enumerate(examples)
         ],
     }
-    return data, [*remarks, *(lost if entries else [])]
+    return data, [*remarks, *lost]
 
 
 def spread_slices(slices: pd.DataFrame, number: int) -> list[str]:

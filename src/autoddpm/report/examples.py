@@ -28,6 +28,10 @@ def pick_examples(row: Row, groups: Sequence[str], by: str, ids: Sequence[str] |
     Raises ValueError where an id is not among the row's slices, UnreadableRunError where a file is not whole.
     """
     slices, stored = read_slices(row), read_ids(row)
+    if absent := {*stored} - {*slices["id"]}:
+        raise UnreadableRunError(
+            f"{row.folder / 'slices.csv'} lacks {len(absent)} of the {len(stored)} slices of maps.npz"
+        )
     slices = slices[slices["id"].isin(stored)].sort_values("id").set_index("id")
     if ids:
         if unknown := [i for i in ids if i not in slices.index]:

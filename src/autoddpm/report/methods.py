@@ -9,7 +9,7 @@ from typing import Any
 
 from autoddpm.report.rows import Row
 
-MUST_AGREE = ("data_hash", "weights_hash", "perceptual")
+MUST_AGREE = ("data_hash", "calibrate_hash", "weights_hash", "perceptual", "size_groups")
 ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance
 
 
@@ -34,7 +34,7 @@ class Method:
     def rows(self, rows: Sequence[Row]) -> list[Row]:
         """The rows of this kind, sorted by `order` and then by title."""
         found = [row for row in rows if all(_holds(row, key, wanted) for key, wanted in self.match.items())]
-        return sorted(found, key=lambda row: (row.detector.get(self.order, 0) if self.order else 0, row.title))
+        return sorted(found, key=lambda row: (*_place(row.detector.get(self.order or "")), row.title))
 
     def missing(self, rows: Sequence[Row]) -> list[str]:
         """What is expected and not among `rows`, in words: ["AnoDDPM (t=50)"]."""
@@ -52,6 +52,27 @@ def _holds(row: Row, key: str, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         return value is not None and bool(wanted.get("min", value) <= value <= wanted.get("max", value))
     return value in wanted if isinstance(wanted, list | tuple) else bool(value == wanted)
+
+
+def _place(value: Any) -> tuple[bool, float]:
+    """Numbers in their order, and what is none behind them."""
+    is_number = isinstance(value, int | float)
+    return not is_number, float(value) if is_number else 0.0
+
+
+def without_copies(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The rows without those that say the same as one before them: equal label, settings and metrics (but for time).
+
+    They are one evaluation under two names, and would be compared with each other. A remark tells of each.
+    """
+    kept: dict[str, Row] = {}
+    remarks = []
+    for row in rows:
+        metrics = {key: value for key, value in row.metrics.items() if key != "seconds_per_slice"}
+        same = kept.setdefault(repr((row.label, sorted(settings_of(row).items(), key=str), metrics)), row)
+        if same is not row:
+            remarks.append(f"Shown once: {row.folder} says the same as {same.folder}.")
+    return list(kept.values()), remarks
 
 
 def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
@@ -110,8 +131,8 @@ def _short(value: Any) -> str:
 
 
 def disagreements(rows: Sequence[Row]) -> list[str]:
-    """What must agree among rows that are compared (data, weights, perceptual distance) and does not, in words, naming
-    the folders. A perceptual distance that is not recorded (null) was not used and agrees with any."""
+    """What must agree among rows that are compared (data, weights, distance, sizes) and does not, in words, naming the
+    folders. A perceptual distance that is not recorded (null) was not used and agrees with any."""
     found = []
     for key in MUST_AGREE:
         folders = defaultdict(list)

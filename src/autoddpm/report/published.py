@@ -10,6 +10,7 @@ from autoddpm.report.rows import Row
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 COLUMNS = ["method", "metric", "value"]
+SAME_METHOD = ("seed=", "weights_hash=")  # differences between rows for which the paper has one number
 DATA, CONFIGURED = "ATLAS v2.0", "atlas"  # of the paper's tables, and as `data.test` calls it
 
 
@@ -24,7 +25,10 @@ class Published:
     values: Mapping[tuple[str, str], str]
 
     def of(self, row: Row, key: str) -> str | None:
-        """The paper's number for the row's method, whichever variant of it the row is; None where it has none."""
+        """The paper's number for the row's method; None where it has none, or the row has another setting than most
+        rows of the method, so that it is another method than the paper's."""
+        if row.variant and any(not part.startswith(SAME_METHOD) for part in row.variant.split(", ")):
+            return None
         variant = row.provenance.get("variant", "paper")
         return self.values.get((row.label.replace(f" {variant}", ""), key))
 

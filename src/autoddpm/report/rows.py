@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 NOT_RECORDED = "not in metrics.json, which another version wrote: delete the run folder and evaluate again"
 NOT_SETTINGS = ("paths", "hydra", "checkpoint", "name", "experiment", "report", "logger")  # where, not what
@@ -112,9 +113,10 @@ def read_row(folder: Path) -> Row:
         raise UnreadableRunError(f"{path} needs a label and the objects {', '.join(parts)}")
     metrics: dict[str, float | None] = {}
     undefined = {key: str(reason) for key, reason in content["undefined"].items()}
-    for key, value in content["metrics"].items():
+    for key, value in (content["metrics"] | content["thresholds"]).items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UnreadableRunError(f"{path}: {key} is {value!r}, not a number or null")
+    for key, value in content["metrics"].items():
         metrics[key] = float(value) if value is not None and math.isfinite(value) else None
         if value is not None and not math.isfinite(value):
             undefined[key] = f"metrics.json holds {value}"
@@ -151,6 +153,11 @@ def read_slices(row: Row) -> pd.DataFrame:
         raise UnreadableRunError(f"{path} is not readable ({error})") from error
     if missing := {"id", "size_group", "lesion_pixels"} - set(slices.columns):
         raise UnreadableRunError(f"{path} has no column {', '.join(sorted(missing))}")
+    if not slices["id"].is_unique:
+        raise UnreadableRunError(f"{path} has {slices['id'][slices['id'].duplicated()].iloc[0]} twice")
+    for column in slices.columns.difference(["id", "subject", "size_group"]):
+        if not is_numeric_dtype(slices[column]):
+            raise UnreadableRunError(f"{path}: not every {column} is a number")
     return slices
 
 
@@ -181,6 +188,8 @@ def read_maps(row: Row, ids: Iterable[str], stages: Iterable[str]) -> dict[str, 
             raise UnreadableRunError(
                 f"{row.folder / 'maps.npz'}: {stage} has shape {arrays[stage].shape}, expected (N, H, W)"
             )
+        if not np.isfinite(arrays[stage]).all():
+            raise UnreadableRunError(f"{row.folder / 'maps.npz'}: {stage} holds values that are no numbers")
     return {stage: arrays[stage][chosen] for stage in stages}
 
 

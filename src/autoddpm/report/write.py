@@ -15,7 +15,7 @@ from autoddpm.report.formats import to_csv, to_latex, to_markdown
 from autoddpm.report.html import page
 from autoddpm.report.intervals import resample_rows
 from autoddpm.report.measured import to_measured
-from autoddpm.report.methods import Method, disagreements, set_apart
+from autoddpm.report.methods import Method, disagreements, set_apart, without_copies
 from autoddpm.report.pictures import choose_examples, draw_browser, draw_pictures
 from autoddpm.report.published import Published, read_published
 from autoddpm.report.rows import Row, read_rows
@@ -67,8 +67,9 @@ def write_report(
     """
     methods = _methods(settings)
     rows, remarks = read_rows(runs)
+    rows, copies = without_copies(rows)
     rows, twins = set_apart(pool_seeds(rows, settings["pool_weights"]))
-    remarks += twins
+    remarks += copies + twins
     definitions = [one for one in _definitions(settings, methods, rows, checkout) if one.is_shown]
     _refuse_mixed(definitions, runs, settings["allow_mixed"])
     figure4 = settings["figures"]["figure4"]
