@@ -1,9 +1,13 @@
 """Each recipe of experiments/ runs from its first command to its report, on a few phantoms, with a tiny network."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT, Verb, call_verb, single_thread
 
@@ -21,12 +25,18 @@ OVERRIDES = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of two steps on phantoms, where the demo's would be."""
     folder = tmp_path_factory.mktemp("recipes")
     with single_thread():
         assert call_verb("train", "+experiment=demo", *OVERRIDES["train"], *paths(folder)) == 0
     return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """The same, with no row yet."""
+    return Path(shutil.copytree(trained, tmp_path / "site"))
 
 
 def paths(folder: Path) -> list[str]:
@@ -41,12 +51,41 @@ def commands(recipe: str) -> list[list[str]]:
     return [[re.sub(r"^([^=\[]+=[^,]+,[^,]+),.*", r"\1", argument) for argument in command] for command in found]
 
 
-@pytest.mark.parametrize("recipe", ["table1_noise_paradox", "table3_uncertainty", "figure5_resampling", "fairness"])
-def test_a_recipe_of_the_paper_ends_with_its_report(recipe: str, folder: Path, verb: Verb) -> None:
+BASELINES = ["AnoDDPM (t=50)", "AnoDDPM (t=100)"]
+ABLATIONS = ["AutoDDPM", "AutoDDPM (w/o uncertainty)", "AutoDDPM (w/o re-sampling)"]
+V0 = ["AutoDDPM official_v0", "AnoDDPM official_v0 (t=50)", "AnoDDPM official_v0 (t=100)"]
+MAPS = ("clahe_residual", "norm95_residual")
+FAIRNESS = [f"{method} [{name}]" for method in (*BASELINES, *ABLATIONS[:2]) for name in ("residual", *MAPS)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "table", "rows"),
+    [
+        ("table1_noise_paradox", "table1", ["AutoDDPM", *BASELINES]),
+        ("table2_unknownness_dilemma", "table2", ["AutoDDPM", *BASELINES]),
+        ("table3_uncertainty", "table3", ABLATIONS),
+        ("figure5_resampling", "table3", ["AutoDDPM"]),
+        ("fairness", "fairness", FAIRNESS),
+        ("official_v0", "table1", V0),
+    ],
+)
+def test_a_recipe_of_the_paper_ends_with_its_table(
+    recipe: str, table: str, rows: list[str], folder: Path, verb: Verb
+) -> None:
     run(commands(recipe), folder, verb)
     report = folder / "runs" / "demo" / "report"
-    assert (report / "index.html").is_file()
-    assert "AutoDDPM" in (report / "table1.csv").read_text()
+    written = pd.read_csv(report / f"{table}.csv")
+    assert sorted(re.sub(r"\[.*anomaly_map=(\w+).*\]", r"[\1]", name) for name in written["Method"]) == sorted(rows)
+    page = (report / "index.html").read_text()
+    assert "Shown once" not in page
+    assert "Shown more than once" not in page
+    assert (report / "figure5.png").is_file() == (recipe != "official_v0")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/*/*.sh")), ids=lambda path: path.parent.name)
+def test_a_recipe_is_a_program_of_bash(path: Path) -> None:
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", path], check=True)
 
 
 def test_the_ablations_end_with_their_report(folder: Path, verb: Verb) -> None:

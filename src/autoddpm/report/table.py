@@ -1,11 +1,11 @@
 """A table: rows of chosen methods, columns of chosen metrics, each number with its interval and the paper's beside."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoddpm.metrics.statistics import Interval
 from autoddpm.report.intervals import Resamples
-from autoddpm.report.methods import Method, disagreements
+from autoddpm.report.methods import Method, disagreements, set_apart
 from autoddpm.report.published import Published, other_data
 from autoddpm.report.rows import Row
 from autoddpm.report.seeds import seed_of
@@ -118,6 +118,7 @@ def make_table(
     """Fill a table with the rows of `methods`, in their order. What is expected and missing becomes a remark."""
     resamples = resamples or Resamples({})
     found, missing = chosen_rows(methods, rows)
+    found, _ = set_apart([replace(row, variant="") for row in found])  # by what differs in this table
     notes: list[str] = []
     by_column = [_cells(column, found, notes, resamples, published) for column in columns]
     cells = [[column[i] for column in by_column] for i in range(len(found))]
