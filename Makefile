@@ -13,7 +13,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean \
-	table1 table2 table3 figure3 figure4 figure5 fairness ablations
+	table1 table2 table3 figure3 figure4 figure5 fairness ablations official_v0
 
 help:  ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9 -]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ evaluate: $(INSTALLED)  ## python -m src.evaluate ARGS
 report: $(INSTALLED)  ## python -m src.report ARGS
 	@$(PY) -m src.report $(ARGS)
 
-table1 table2 table3 figure3 figure4 figure5 fairness ablations: $(INSTALLED)  ## a recipe of experiments/: make table1 ARGS=CHECKPOINT
+table1 table2 table3 figure3 figure4 figure5 fairness ablations official_v0: $(INSTALLED)  ## a recipe of experiments/: make table1 ARGS=CHECKPOINT
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash experiments/$@*/run.sh $(ARGS)
 
 clean:  ## remove caches and build outputs; never runs/, data/ or .venv

@@ -71,7 +71,7 @@ class Acceleration(Callback):
             raise ValueError(
                 "callbacks.acceleration.cuda_graphs=true needs a compiled network: leave compile=false out"
             )
-        self._said: dict[str, Setting] = {}
+        self._said = ""
         self._compiled: torch.nn.Module | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -86,10 +86,10 @@ class Acceleration(Callback):
         network, device = pl_module.ddpm.denoiser, trainer.strategy.root_device.type
         parameters = sum(values.numel() for values in network.parameters())
         chosen = choose(self.asked, Work(device, training, str(trainer.precision), parameters, calls))
-        for name, (value, reason) in chosen.items():
-            if trainer.is_global_zero and self._said.get(name) != value:
-                log.info("%s: %s (%s)", name, str(value).lower(), reason)
-            self._said[name] = value
+        said = "; ".join(f"{name}: {str(value).lower()} ({reason})" for name, (value, reason) in chosen.items())
+        if trainer.is_global_zero and said != self._said:
+            log.info("%s", said)
+        self._said = said
         network.to(memory_format=LAYOUTS[str(chosen["layout"][0])])
         if chosen["keep_memory"][0]:
             keep_freed_memory()
