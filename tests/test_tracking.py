@@ -380,9 +380,13 @@ def test_an_undefined_value_is_left_out_of_a_curve_and_the_level_line_stays(logg
 
 
 def test_baselines_that_differ_in_another_setting_are_lines_of_their_own(logged: SimpleNamespace) -> None:
-    rows = [replace(logged.rows[2], variant="sampler.stride=10"), logged.rows[1]]
-    ssim, _ = curves(SETTINGS, rows)
-    assert {point[2] for point in ssim.points} == {"AnoDDPM", "AnoDDPM [sampler.stride=10]"}
+    row = logged.rows[1]
+    strided = [
+        replace(row, folder=row.folder.parent / str(stride), settings=dict(row.settings) | {"sampler.stride": stride})
+        for stride in (7, 9)
+    ]
+    ssim, _ = curves(SETTINGS, strided)
+    assert {point[2] for point in ssim.points} == {"AnoDDPM [sampler.stride=7]", "AnoDDPM [sampler.stride=9]"}
 
 
 def test_of_two_starts_of_a_training_the_later_holds_where_both_have_a_step(tmp_path: Path) -> None:

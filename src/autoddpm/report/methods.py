@@ -32,8 +32,10 @@ class Method:
     optional: bool = False
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of this kind, sorted by `order` and then by title."""
-        found = [row for row in rows if all(_holds(row, key, wanted) for key, wanted in self.match.items())]
+        """The rows of this kind, named by what differs among them, sorted by `order` and then by title."""
+        found = named_among(
+            [row for row in rows if all(_holds(row, key, wanted) for key, wanted in self.match.items())]
+        )
         return sorted(found, key=lambda row: (*_place(row.detector.get(self.order or "")), row.title))
 
     def missing(self, rows: Sequence[Row]) -> list[str]:
@@ -73,6 +75,11 @@ def without_copies(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         if same is not row:
             remarks.append(f"Shown once: {row.folder} says the same as {same.folder}.")
     return list(kept.values()), remarks
+
+
+def named_among(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the variants that tell them apart, and no more: a setting that all of these share is not named."""
+    return set_apart([replace(row, variant="") for row in rows])[0]
 
 
 def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:

@@ -1,11 +1,11 @@
 """A table: rows of chosen methods, columns of chosen metrics, each number with its interval and the paper's beside."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from autoddpm.metrics.statistics import Interval
 from autoddpm.report.intervals import Resamples
-from autoddpm.report.methods import Method, disagreements, set_apart
+from autoddpm.report.methods import Method, disagreements, named_among
 from autoddpm.report.published import Published, other_data
 from autoddpm.report.rows import Row
 from autoddpm.report.seeds import seed_of
@@ -118,7 +118,6 @@ def make_table(
     """Fill a table with the rows of `methods`, in their order. What is expected and missing becomes a remark."""
     resamples = resamples or Resamples({})
     found, missing = chosen_rows(methods, rows)
-    found, _ = set_apart([replace(row, variant="") for row in found])  # by what differs in this table
     notes: list[str] = []
     by_column = [_cells(column, found, notes, resamples, published) for column in columns]
     cells = [[column[i] for column in by_column] for i in range(len(found))]
@@ -131,13 +130,14 @@ def make_table(
 
 
 def chosen_rows(methods: Iterable[Method], rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows of `methods`, each once, in the order of the methods; and what is expected and not there, in words."""
+    """The rows of `methods`, each once, in their order, named by what differs among them; and what is expected and not
+    there, in words."""
     chosen: dict[str, Row] = {}
     missing: list[str] = []
     for method in methods:
         chosen |= {str(row.folder): row for row in method.rows(rows)}
         missing += method.missing(rows)
-    return list(chosen.values()), missing
+    return named_among(list(chosen.values())), missing
 
 
 def _cells(
