@@ -20,7 +20,8 @@ def make_differences(table: Table, reference: Method, resamples: Resamples, numb
     side (`best`). The p-values are corrected for all of the table's comparisons (Holm, 1979); bold if significant.
     number: of resamples.  None where there is nothing to compare.
     """
-    references = sorted(reference.rows(table.rows), key=lambda row: bool(row.variant))
+    named = {row.folder: row for row in table.rows}
+    references = sorted((named[row.folder] for row in reference.rows(table.rows)), key=lambda row: bool(row.variant))
     columns = [column for column in table.columns if column.best]
     rows = [row for row in table.rows if row not in references[:1]]
     if not (references and rows and columns and number):
