@@ -241,6 +241,14 @@ def test_what_should_be_a_number_and_is_none_makes_a_row_unreadable(runs, part, 
         read_row(path.parent)
 
 
+def test_rows_that_no_setting_sorts_stand_in_the_order_of_the_numbers_in_their_titles(runs):
+    for t in (100, 50, 300):
+        anoddpm(runs, t)
+    autoddpm(runs)
+    found = [row.title for row in Method("every", {}).rows(read_rows(runs)[0])]
+    assert found == ["AnoDDPM (t=50)", "AnoDDPM (t=100)", "AnoDDPM (t=300)", "AutoDDPM"]
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_a_row_without_its_noise_level_stands_behind_the_others(runs):
     for folder, t in (("a", None), ("b", 100), ("c", 50)):

@@ -1,6 +1,7 @@
 """Which rows are meant by a method of conf/report.yaml, what sets two of them apart, and whether they may stand
 side by side."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ class Method:
         found = named_among(
             [row for row in rows if all(_holds(row, key, wanted) for key, wanted in self.match.items())]
         )
-        return sorted(found, key=lambda row: (*_place(row.detector.get(self.order or "")), row.title))
+        return sorted(found, key=lambda row: (*_place(row.detector.get(self.order or "")), _natural(row.title)))
 
     def missing(self, rows: Sequence[Row]) -> list[str]:
         """What is expected and not among `rows`, in words: ["AnoDDPM (t=50)"]."""
@@ -45,6 +46,11 @@ class Method:
             return [] if found or self.optional else [self.title]
         have = {row.detector.get(self.order) for row in found if self.order}
         return [f"{self.title} ({self.order}={value})" for value in self.expected if value not in have]
+
+
+def _natural(title: str) -> list[tuple[int, str]]:
+    """Order of titles in which t=50 comes before t=100."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", title)]
 
 
 def _holds(row: Row, key: str, wanted: Any) -> bool:
