@@ -69,7 +69,7 @@ def test_it_is_said_once(caplog):
     for _ in range(3):
         in_parts(batch_of(8))
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert lines == ["out of memory with 8 slices at once: from here on 4"]
+    assert lines == ["out of memory with 8 slices at once: in this pass from here on 4"]
 
 
 def test_where_all_fits_nothing_is_said_or_copied(caplog):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from omegaconf import OmegaConf
 from PIL import Image
 from scipy.stats import kstest
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 import autoddpm.modules.ddpm_module as ddpm_module
@@ -299,6 +301,13 @@ def test_the_average_warms_up_as_its_formula_says(decay: float, tmp_path: Path) 
     assert float(content["state_dict"]["weight"]) == pytest.approx(average, rel=1e-9)
     assert float(content["current_model_state"]["weight"]) == watch.trained[-1]
     assert average != pytest.approx(watch.trained[-1], rel=1e-3)
+
+
+def test_the_average_follows_the_model_to_its_device():
+    ema = EMA()
+    ema._average_model = AveragedModel(nn.Linear(2, 1))
+    ema.on_fit_start(SimpleNamespace(), SimpleNamespace(device=torch.device("meta")))
+    assert {p.device.type for p in ema._average_model.parameters()} == {"meta"}
 
 
 def test_validation_sees_the_average_and_training_goes_on_with_its_own_weights(tmp_path: Path) -> None:

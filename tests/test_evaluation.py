@@ -58,12 +58,12 @@ class Laboratory:
             train=[], calibrate=["ixi"], test=["ixi_stroke"], size=SIZE, prepared=self.site.folder / "prepared",
             eval_batch_size=batch,
         )  # fmt: skip
-        anomaly_map = settings.pop("anomaly_map", residual)
+        anomaly_map, precision = settings.pop("anomaly_map", residual), settings.pop("precision", "32-true")
         settings = {"t": 30, **({"t_resample": 20, "resample_steps": 2} if detector is AutoDDPM else {})} | settings
         built = detector(trained.ddpm, Ancestral(stride=10), DenoiserFeatures(), anomaly_map, **settings)
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, use_distributed_sampler=False,
+            enable_model_summary=False, use_distributed_sampler=False, precision=precision,
         )  # fmt: skip
         metrics = {"healthy": HealthyReconstruction(), "lesion": LesionLocalization()}
         with single_thread():
@@ -306,6 +306,12 @@ def test_a_damaged_row_stops_no_other_and_lends_nothing(
     assert row["provenance"]["reconstructions_of"] is None
     assert sum(map(len, detected)) == 3 + 9
     assert f"{laboratory.folder / 'a'} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_precision_that_the_maps_cannot_have_is_refused(precision: Any, laboratory: Laboratory) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.precision={precision}: an evaluation takes 32-true"):
+        laboratory.row("row", AnoDDPM, precision=precision)
 
 
 # finished and interrupted rows

@@ -49,7 +49,7 @@ def test_an_accelerated_network_gives_the_same_maps_for_batches_of_any_size(sett
     found = {}
     for name, given in (("plain", {"compile": False, "layout": "contiguous"}), ("fast", settings)):
         module = Module()
-        Acceleration(**given)._apply(gpu_trainer(), module, training=False, calls=1)
+        Acceleration(**given)._apply(gpu_trainer(), module, training=False)
         detector = AutoDDPM(module.ddpm, Ancestral(2), Difference(), residual, t=8, t_resample=4, mask_threshold=0.3)
         found[name] = [detector(Slices(images(n, side=32).cuda(), IDS[:n])) for n in (4, 4, 3, 1)]
     for plain, fast in zip(found["plain"], found["fast"], strict=True):

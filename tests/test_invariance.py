@@ -13,6 +13,7 @@ from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection
+from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -24,6 +25,7 @@ IDS = ["ixi/IXI002", "ixi/IXI012", "phantom/1", "phantom/2", "last"]
 IMAGES = dict(zip(IDS, images(5), strict=True))
 MASKS = dict(zip(IDS, images(5, seed=1) > 0.8, strict=True))
 MASKS["phantom/1"] = torch.zeros(1, 16, 16, dtype=torch.bool)
+KINDS = {kind.__name__: kind for kind in (AnoDDPM, AutoDDPM, OfficialV0, OfficialV0AnoDDPM)}
 ORDERS = {
     "alone": [[slice_id] for slice_id in IDS],
     "all in one batch": [IDS],
@@ -50,10 +52,10 @@ def run(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> dict[
     found = {}
     for ids in ORDERS[order]:
         batch = Slices(torch.stack([IMAGES[i] for i in ids]), ids)
-        if kind == "AnoDDPM":
-            detection = AnoDDPM(ddpm, sampler, Difference(), residual, t=T)(batch)
+        if "AnoDDPM" in kind:
+            detection = KINDS[kind](ddpm, sampler, Difference(), residual, t=T)(batch)
         else:
-            detector = AutoDDPM(ddpm, sampler, Difference(), residual, t=8, t_resample=4, resample_steps=2)
+            detector = KINDS[kind](ddpm, sampler, Difference(), residual, t=8, t_resample=4, resample_steps=2)
             detector.mask = lambda initial_map, ids=ids: torch.stack([MASKS[i] for i in ids])  # type: ignore[method-assign]
             detection = detector(batch)
         for i, slice_id in enumerate(ids):
@@ -76,8 +78,10 @@ def check_same(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order != "alone"])
-@pytest.mark.parametrize("sampler", [Ancestral(2), DDIM(2), DPMSolver(3)], ids=["ancestral", "ddim", "dpm_solver"])
-@pytest.mark.parametrize("kind", ["AnoDDPM", "AutoDDPM"])
+@pytest.mark.parametrize(
+    "sampler", [Ancestral(2), DDIM(2), DDIM(2, eta=1.0), DPMSolver(3)], ids=["ancestral", "ddim", "eta", "dpm_solver"]
+)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_slice_has_the_same_maps_alone_and_in_any_batch(kind, sampler, order):
     check_same(kind, sampler, GAUSSIAN, order)
 

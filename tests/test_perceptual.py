@@ -74,7 +74,11 @@ def test_no_perceptual_distance_is_one():
     assert torch.equal(distance(short_ddpm(Conv()), RECONSTRUCTION, IMAGE), torch.ones_like(IMAGE))
 
 
-@pytest.mark.parametrize("kind", [DenoiserFeatures, RandomLPIPS], ids=lambda kind: kind.__name__)
+def features() -> DenoiserFeatures:
+    return DenoiserFeatures(t=5)
+
+
+@pytest.mark.parametrize("kind", [features, RandomLPIPS], ids=lambda kind: kind.__name__)
 def test_a_distance_is_zero_for_equal_images_symmetric_and_positive_otherwise(kind, ddpm):
     distance = kind()
     assert torch.equal(distance(ddpm, IMAGE, IMAGE.clone()), torch.zeros_like(IMAGE))
@@ -86,7 +90,7 @@ def test_a_distance_is_zero_for_equal_images_symmetric_and_positive_otherwise(ki
     assert not there.requires_grad
 
 
-@pytest.mark.parametrize("kind", [DenoiserFeatures, RandomLPIPS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [features, RandomLPIPS], ids=lambda kind: kind.__name__)
 def test_a_distance_looks_at_each_slice_alone(kind, ddpm):
     distance = kind()
     together = distance(ddpm, RECONSTRUCTION, IMAGE)
@@ -95,7 +99,7 @@ def test_a_distance_looks_at_each_slice_alone(kind, ddpm):
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [DenoiserFeatures, RandomLPIPS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [features, RandomLPIPS], ids=lambda kind: kind.__name__)
 def test_a_distance_is_the_same_in_bf16(kind, ddpm):
     a, b = images(2, side=32), images(2, seed=1, side=32)
     distance = kind()
@@ -137,9 +141,14 @@ def test_the_denoisers_distance_depends_on_the_time_its_features_are_taken_at(dd
     )
 
 
+def test_a_time_beyond_the_schedule_is_refused(ddpm):
+    with pytest.raises(ValueError, match=r"perceptual\.t=5000: .*up to"):
+        DenoiserFeatures(t=5000)(ddpm, images(1), images(1))
+
+
 def test_the_denoisers_distance_refuses_a_network_without_levels_and_names_the_choices():
     with pytest.raises(ValueError, match=r"Conv.*lpips, lpips_random or none"):
-        DenoiserFeatures()(short_ddpm(Conv()), RECONSTRUCTION, IMAGE)
+        features()(short_ddpm(Conv()), RECONSTRUCTION, IMAGE)
 
 
 def test_lpips_without_weights_ends_with_the_place_and_the_choices(tmp_path):

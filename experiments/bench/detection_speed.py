@@ -17,7 +17,7 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.modules.acceleration import ALLOWED, LAYOUTS, Work, choose, keep_freed_memory
+from autoddpm.modules.acceleration import ALLOWED, LAYOUTS, choose, keep_freed_memory
 from autoddpm.modules.checkpoint import build_ddpm
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -90,8 +90,7 @@ def ours(chain: Chain, precision: str) -> Variants:
     """What src.evaluate does at "32-true" or "bf16-mixed", as `auto` accelerates it."""
     exact_float32()
     ddpm = network(chain.model)
-    parameters = sum(values.numel() for values in ddpm.parameters())
-    chosen = choose(dict.fromkeys(ALLOWED, "auto"), Work(device(), False, precision, parameters, calls=0))
+    chosen = choose(dict.fromkeys(ALLOWED, "auto"), device(), training=False)
     if chosen["keep_memory"][0]:
         keep_freed_memory()
     ddpm.to(device(), memory_format=LAYOUTS[str(chosen["layout"][0])])

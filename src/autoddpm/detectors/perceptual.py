@@ -53,6 +53,8 @@ class DenoiserFeatures:
         self.t = t
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        if self.t > ddpm.schedule.T:
+            raise ValueError(f"perceptual.t={self.t}: the model was trained on noise levels up to {ddpm.schedule.T}")
         with _float32(image):
             a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
             return interpolate((a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear")

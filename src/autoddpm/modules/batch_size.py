@@ -52,8 +52,8 @@ def fitting(free: int, needed: float) -> int:
 class InParts:
     """A detector on as many slices at once as memory allows; the result of a batch is the same in parts.
 
-    Where a batch does not fit, it is halved, with a warning, and so is every later one from the start. Raises
-    ValueError where a single slice does not fit.
+    Where a batch does not fit, it is halved, with a warning, and so is every later one of the same pass. Raises ValueError
+    where a single slice does not fit.
     """
 
     def __init__(self, detector: Callable[[Batch], Detection]) -> None:
@@ -70,7 +70,9 @@ class InParts:
                 continue
             garbage_collection_cuda()
             self.most = len(parts[0].id) // 2
-            log.warning("out of memory with %d slices at once: from here on %d", len(parts[0].id), self.most)
+            log.warning(
+                "out of memory with %d slices at once: in this pass from here on %d", len(parts[0].id), self.most
+            )
             parts = [smaller for part in parts for smaller in self._parts(part)]
         return done[0] if len(done) == 1 else _joined(done)
 

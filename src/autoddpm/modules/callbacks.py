@@ -33,6 +33,10 @@ class EMA(WeightAveraging):
 
         super().__init__(use_buffers=False, multi_avg_fn=average)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._average_model is not None:  # copied before the module was moved: each step would copy it to the CPU
+            self._average_model.to(pl_module.device)
+
 
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one."""

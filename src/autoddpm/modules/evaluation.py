@@ -26,6 +26,7 @@ from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run
 
 log = logging.getLogger(__name__)
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def evaluate(
@@ -51,6 +52,8 @@ def evaluate(
     size_groups: see `size_group`. about: further entries of the provenance. config: the composed configuration, YAML.
     nifti: also write the maps as volumes, nifti/*.nii.gz.
     """
+    if str(trainer.precision) not in PRECISIONS:
+        raise ValueError(f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
     uses_perceptual = getattr(detector, "uses_perceptual", True)
     provenance = {
