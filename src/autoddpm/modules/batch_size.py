@@ -52,8 +52,8 @@ def fitting(free: int, needed: float) -> int:
 class InParts:
     """A detector on as many slices at once as memory allows; the result of a batch is the same in parts.
 
-    Where a batch does not fit, it is halved, with a warning, and so is every later one of the same pass. Raises ValueError
-    where a single slice does not fit.
+    Where a batch does not fit, it is halved, with a warning, and so is every later one of the same pass. Raises
+    ValueError where a single slice does not fit.
     """
 
     def __init__(self, detector: Callable[[Batch], Detection]) -> None:
