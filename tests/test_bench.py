@@ -97,7 +97,11 @@ def test_with_the_true_noise_the_baseline_s_chain_returns_the_image():
 @pytest.mark.slow
 def test_make_bench_writes_every_ratio_with_the_machine_and_the_versions(tmp_path, monkeypatch, capsys):
     import bench
+    import detection_speed
+    import training_speed
 
+    for module in (detection_speed, training_speed):  # it would stay with this process
+        monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(sys, "argv", ["bench.py", "--quick", "--folder", str(tmp_path)])
     bench.main()
     shown = capsys.readouterr().out.replace("\n", "")

@@ -320,8 +320,8 @@ def test_an_undefined_value_is_a_dash_with_its_note_in_latex(runs):
 
 
 def test_csv_and_markdown_have_interval_spread_and_p_where_a_table_has_them(runs):
-    anoddpm(runs, 50)
-    anoddpm(runs, 100)
+    anoddpm(runs, 50, value=0.05)
+    anoddpm(runs, 100, value=0.025)
     plain = table_of(runs, DICE)
     [first], [second] = plain.cells
     cells = [[replace(first, low=1.0, high=4.5, spread=0.25, p_value=0.0161)], [second]]
