@@ -92,7 +92,9 @@ def test_the_ablations_end_with_their_report(folder: Path, verb: Verb) -> None:
     run([command for command in commands("ablations", 1) if "lpips" not in " ".join(command)], folder, verb)
     rows = list((folder / "runs" / "ablations" / "evaluate").glob("*/metrics.json"))
     assert len(rows) == 11  # one of each sweep, but LPIPS
-    assert (folder / "runs" / "ablations" / "report" / "index.html").is_file()
+    report = folder / "runs" / "ablations" / "report"
+    assert "Unreadable" not in (report / "index.html").read_text()
+    assert pd.read_csv(report / "measured.csv").iloc[:, 0].nunique() == len(rows)
 
 
 def test_the_recipes_that_share_rows_have_the_same_commands() -> None:

@@ -120,7 +120,7 @@ def evaluate(
         "detector": describe(detector),
         "metrics": {key: None if isinstance(value, str) else value for key, value in values.items()},
         "undefined": {key: value for key, value in values.items() if isinstance(value, str)},
-        "thresholds": {"mask_threshold": mask_threshold, **calibrated},
+        "thresholds": {"mask_threshold": None if mask_threshold == "percentile" else mask_threshold, **calibrated},
         "provenance": provenance
         | environment(trainer)
         | {
