@@ -150,7 +150,10 @@ def test_a_lesion_slice_to_train_or_calibrate_on_is_refused(tmp_path, role, spli
 
 
 def test_one_pixel_of_lesion_is_still_healthy(tmp_path):
-    module_of(tmp_path, train=["s"], s=slices(tmp_path, "a", "train", 3, lesion_pixels=1))()
+    records = slices(tmp_path, "a", "train", 3, lesion_pixels=1)
+    module = SliceDataModule({"s": lambda: records}, ["s"], [], [], 16, tmp_path / "prepared")
+    module.prepare_data()
+    assert list(module.index("train")["lesion_pixels"]) == [1, 1, 1]
 
 
 def test_a_subject_in_two_splits_of_a_source_is_refused(tmp_path):

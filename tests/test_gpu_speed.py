@@ -52,11 +52,14 @@ def test_an_accelerated_network_gives_the_same_maps_for_batches_of_any_size(sett
         Acceleration(**given)._apply(gpu_trainer(), module, training=False)
         detector = AutoDDPM(module.ddpm, Ancestral(2), Difference(), residual, t=8, t_resample=4, mask_threshold=0.3)
         found[name] = [detector(Slices(images(n, side=32).cuda(), IDS[:n])) for n in (4, 4, 3, 1)]
+    flipped, pixels = 0, 0
     for plain, fast in zip(found["plain"], found["fast"], strict=True):
-        same = (plain.stages["mask"] == fast.stages["mask"]).flatten(1).all(1)
-        assert same.float().mean() >= 0.5  # a pixel at the threshold may fall on either side
+        differs = plain.stages["mask"] != fast.stages["mask"]
+        flipped, pixels = flipped + int(differs.sum()), pixels + differs.numel()
+        same = ~differs.flatten(1).any(1)
         torch.testing.assert_close(fast.stages["initial_map"], plain.stages["initial_map"], atol=1e-4, rtol=0)
         torch.testing.assert_close(fast.anomaly_map[same], plain.anomaly_map[same], atol=1e-4, rtol=0)
+    assert flipped <= 1e-3 * pixels  # one pixel at the threshold, dilated: 9 of 12,288
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(2), DDIM(2), DPMSolver(3)], ids=lambda sampler: type(sampler).__name__)
@@ -68,7 +71,9 @@ def test_the_loops_of_both_stages_never_wait_for_the_gpu(sampler, every_wait_is_
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     with torch.no_grad():
-        detector.resample(x0, reconstruct(ddpm, sampler, x0, 8, noise), mask, noise)
+        found = detector.resample(x0, reconstruct(ddpm, sampler, x0, 8, noise), mask, noise)
+    torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(found).all()
 
 
 def test_the_batch_that_is_found_fits_and_is_more_than_a_few():

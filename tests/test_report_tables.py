@@ -16,6 +16,7 @@ from autoddpm.report.formats import latex, to_csv, to_latex, to_markdown
 from autoddpm.report.methods import Method, set_apart
 from autoddpm.report.published import read_published
 from autoddpm.report.rows import read_rows
+from autoddpm.report.seeds import pool_seeds
 from autoddpm.report.table import Column, make_table
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -193,6 +194,14 @@ def test_a_setting_that_a_row_does_not_have_tells_it_from_those_that_do(runs):
     for n, config in enumerate([{"x": 1}, {"x": 1}, {}]):
         write_row(runs, f"{n}", "AutoDDPM", AUTODDPM, config={"y": n, **config})
     assert [row.variant for row in set_apart(read_rows(runs)[0])[0]] == ["y=0", "y=1", "x=None, y=2"]
+
+
+def test_a_mean_over_seeds_is_not_named_by_the_seeds_that_it_has_not(runs):
+    for n, (seed, stride) in enumerate([(0, 10), (1, 10), (0, 5), (0, 2), (0, 1)]):
+        config = {"seed": seed, "sampler": {"stride": stride}}
+        write_row(runs, f"{n}", "AutoDDPM", AUTODDPM, config=config)
+    rows, _ = set_apart(pool_seeds(read_rows(runs)[0]))
+    assert [row.title for row in rows] == [f"AutoDDPM [sampler.stride={stride}]" for stride in (10, 5, 2, 1)]
 
 
 def test_a_table_that_is_null_is_left_out(runs):

@@ -425,9 +425,10 @@ def test_a_table_of_differences_has_its_p_values_and_gives_no_interval_to_a_row(
 
 
 def test_what_a_row_is_made_of_can_be_written_as_json(logged: SimpleNamespace) -> None:
-    json.dumps([row_config(row) for row in logged.rows], allow_nan=False)
-    json.dumps([row_summary(row, []) for row in logged.rows], allow_nan=False)
-    json.dumps([list(line) for line in in_long_form(table_of(logged.rows[:2], logged.cells))[1]], allow_nan=False)
+    configs, summaries = [row_config(row) for row in logged.rows], [row_summary(row, []) for row in logged.rows]
+    lines = [list(line) for line in in_long_form(table_of(logged.rows[:2], logged.cells))[1]]
+    for made in (configs, summaries, lines):
+        assert json.loads(json.dumps(made, allow_nan=False)) == made
 
 
 def test_the_workspace_shows_what_is_logged(logged: SimpleNamespace) -> None:

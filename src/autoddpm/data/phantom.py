@@ -149,9 +149,8 @@ def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes
             with ProcessPoolExecutor(processes, context, _start_worker) as pool:
                 try:
                     rows = list(track(pool.map(draw, tasks, chunksize=4), title, total=len(tasks)))
-                except BaseException:
+                finally:  # after Ctrl-C, too, those that are not begun are left
                     pool.shutdown(cancel_futures=True)
-                    raise
         index = pd.DataFrame(rows)
         index.to_csv(temporary / "index.csv", index=False)
         montage(temporary, index).save(temporary / "montage.png")

@@ -150,7 +150,7 @@ class AutoDDPM:
             for repeat in range(self.resample_steps):
                 if repeat:
                     x_t = ddpm.q_step(x_t, s, t, noise(Draw.RENOISE, t, repeat))  # (13)
-                context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat))  # (10)
-                healthy = sampler.step(ddpm, x_t, t, s, step_noise(sampler, x_t, noise, t, repeat))  # (11)
+                context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat)) if s else x0  # (10)
+                healthy = sampler.step(ddpm, x_t, t, s, step_noise(sampler, x_t, noise, t, s, repeat))  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t

@@ -66,7 +66,7 @@ class OfficialV0(AutoDDPM):
                 if repeat:
                     x_t = ddpm.q_step(x_t, s - 1, t - 1, noise(Draw.RENOISE, t, repeat))  # (13), betas[t-1] from 0
                 context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat))  # (10)
-                healthy = self.sampler.step(ddpm, x_t, t, s, step_noise(self.sampler, x_t, noise, t, repeat))  # (11)
+                healthy = self.sampler.step(ddpm, x_t, t, s, step_noise(self.sampler, x_t, noise, t, s, repeat))  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t
 

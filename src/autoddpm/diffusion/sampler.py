@@ -125,9 +125,9 @@ class DPMSolver:
         return ratio * x_t + (alpha_bar_s.sqrt() - ratio * alpha_bar_t.sqrt()) * x0
 
 
-def step_noise(sampler: Sampler, x_t: Tensor, noise: NoiseOf, t: int, repeat: int = 0) -> Tensor:
-    """The noise of a step from time t: as x_t; a single 0, and nothing is drawn, where the sampler adds none."""
-    return noise(Draw.ANCESTRAL, t, repeat) if sampler.adds_noise else x_t.new_zeros(())
+def step_noise(sampler: Sampler, x_t: Tensor, noise: NoiseOf, t: int, s: int, repeat: int = 0) -> Tensor:
+    """The noise of a step from t to s, as x_t; a single 0, and nothing drawn, where the sampler or s = 0 has none."""
+    return noise(Draw.ANCESTRAL, t, repeat) if sampler.adds_noise and s else x_t.new_zeros(())
 
 
 @torch.no_grad()
@@ -135,5 +135,5 @@ def reconstruct(ddpm: DDPM, sampler: Sampler, x: Tensor, t: int, noise: NoiseOf)
     """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls: `count_calls`."""
     x_t = ddpm.q_sample(x, t, noise(Draw.FORWARD, t))
     for now, following in pairwise(sampler.times(t)):
-        x_t = sampler.step(ddpm, x_t, now, following, step_noise(sampler, x_t, noise, now))
+        x_t = sampler.step(ddpm, x_t, now, following, step_noise(sampler, x_t, noise, now, following))
     return x_t

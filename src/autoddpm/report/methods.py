@@ -105,7 +105,7 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         known = [settings_of(row) for row in group]
         differing = [key for key in sorted(set().union(*known)) if len({repr(k.get(key)) for k in known}) > 1]
         usual = {key: _usual([k.get(key) for k in known]) for key in differing}
-        variants = [", ".join(_named(k, usual)) for k in known]
+        variants = [", ".join(_named(row, k, usual)) for row, k in zip(group, known, strict=True)]
         for row, variant in zip(group, variants, strict=True):
             same = [other for other, v in zip(group, variants, strict=True) if v == variant]
             if len(same) > 1:
@@ -119,8 +119,14 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     return [named.get(row.folder, row) for row in rows], remarks
 
 
-def _named(settings: Mapping[str, Any], usual: Mapping[str, str]) -> list[str]:
+def is_seed(key: str) -> bool:
+    """Whether a setting is a seed: in a row that is the mean of several it is not set."""
+    return key.split(".")[-1] == "seed"
+
+
+def _named(row: Row, settings: Mapping[str, Any], usual: Mapping[str, str]) -> list[str]:
     named = [key for key in usual if repr(settings.get(key)) != usual[key] and (key in settings or usual[key])]
+    named = [key for key in named if not (row.members and is_seed(key))]
     return [f"{key}={_short(settings.get(key))}" for key in named]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoddpm.metrics.statistics import seed_spread
-from autoddpm.report.methods import settings_of
+from autoddpm.report.methods import is_seed, settings_of
 from autoddpm.report.rows import Row
 
 
@@ -30,7 +30,7 @@ def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
 
 def seed_of(row: Row) -> str:
     """The seed of a row and its weights, in words that tell it from the other members of its group."""
-    seeds = sorted({str(value) for key, value in _settings(row).items() if _is_seed(key)})
+    seeds = sorted({str(value) for key, value in _settings(row).items() if is_seed(key)})
     return f"seed {' '.join(seeds) or '–'}, weights {str(row.provenance.get('weights_hash', '–'))[:8]}"
 
 
@@ -39,13 +39,9 @@ def _settings(row: Row) -> dict[str, Any]:
     return settings_of(row) | {key: row.provenance.get(key) for key in facts}
 
 
-def _is_seed(key: str) -> bool:
-    return key.split(".")[-1] == "seed"
-
-
 def _but_seeds(row: Row, across_weights: bool) -> str:
     free = {"weights_hash"} if across_weights else set()
-    kept = {key: value for key, value in _settings(row).items() if not _is_seed(key) and key not in free}
+    kept = {key: value for key, value in _settings(row).items() if not is_seed(key) and key not in free}
     return repr((row.label, sorted(kept.items(), key=lambda item: item[0])))
 
 
@@ -61,8 +57,8 @@ def _mean(members: Sequence[Row]) -> Row:
         else:
             lacking = next(row for row in members if row.metrics.get(key) is None)
             metrics[key], undefined[key] = None, f"{lacking.undefined_because(key)} ({seed_of(lacking)})"
-    settings = {key: value for key, value in first.settings.items() if not _is_seed(key)}
-    provenance = {key: value for key, value in first.provenance.items() if not _is_seed(key)}
+    settings = {key: value for key, value in first.settings.items() if not is_seed(key)}
+    provenance = {key: value for key, value in first.provenance.items() if not is_seed(key)}
     return replace(
         first, metrics=metrics, undefined=undefined, settings=settings, provenance=provenance, members=tuple(members),
         spread=deviation,
