@@ -138,7 +138,7 @@ def test_metrics_json_holds_every_key_and_says_how_it_was_made(done: Laboratory)
     assert provenance["weights_hash"] == load_checkpoint(done.checkpoint).weights_hash
     assert provenance["sampler"] == {"name": "Ancestral", "stride": 10}
     assert (provenance["perceptual"], provenance["precision"], provenance["size"]) == ("denoiser", "32-true", SIZE)
-    assert provenance.keys() >= {"data_hash", "commit", "seed", "device", "versions", "date", "weights_step"}
+    assert provenance.keys() >= {"data_hash", "commit", "seed", "device", "versions", "date", "weights_step", "noise"}
 
 
 def test_maps_npz_holds_every_stage_of_every_slice(done: Laboratory) -> None:

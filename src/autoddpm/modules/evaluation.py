@@ -60,6 +60,7 @@ def evaluate(
         "data_hash": datamodule.hash("test"),
         "weights_hash": trained.weights_hash,
         "weights_step": trained.step,
+        "noise": describe(trained.ddpm.noise),
         "seed": detector.seed,
         "size": datamodule.size,
         "size_groups": size_groups,

@@ -14,7 +14,8 @@ class Simplex:
     """Smooth noise: `octaves` fields of simplex noise, each of half the wave length and `persistence` the amplitude.
 
     frequency: wave length of the first octave in pixels. As AnoDDPM's, the sum is not normalised to unit variance,
-    and the plane is cut from a 3-D field at height t. Computed on the CPU, field by field (some milliseconds each).
+    and the plane is cut from a 3-D field at height t. Computed on the CPU, field by field (some
+    milliseconds each), whatever the device, which waits for it.
     """
 
     def __init__(self, octaves: int = 6, persistence: float = 0.8, frequency: float = 64) -> None:
