@@ -115,7 +115,22 @@ def test_a_share_of_the_times_is_in_focus_and_the_others_are_anywhere(model: dic
     assert counts[102:].max() - counts[102:].min() <= 1
 
 
-@pytest.mark.parametrize("settings", [{"t_focus_share": 1.0}, {"t_focus_share": -0.1}, {"intensity": 1.5}])
+def test_min_snr_counts_each_sample_s_loss_by_its_noise_level(model):
+    module = DDPMModule(model, data={}, min_snr=5.0)
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    alpha_bar = torch.cumprod(1 - beta, 0)
+    snr = alpha_bar / (1 - alpha_bar)
+    t = torch.tensor([1, 50, 100, 300, 1000])
+    expected = torch.minimum(snr, torch.tensor(5.0)) / snr
+    torch.testing.assert_close(module.weight(t).double(), expected[t - 1], rtol=1e-3, atol=0)
+    assert expected[0] < 0.01
+    assert expected[299] == 1
+    assert DDPMModule(model, data={}).weight(t).tolist() == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"t_focus_share": 1.0}, {"t_focus_share": -0.1}, {"intensity": 1.5}, {"min_snr": 0}]
+)
 def test_a_share_or_a_strength_that_cannot_be_is_refused(model: dict[str, Any], settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         DDPMModule(model, data={}, **settings)

@@ -27,6 +27,8 @@ class DDPMModule(LightningModule):
     augmentation: random affine and flip of each training slice.  intensity: strength of `augment_intensity`, 0 to 1.
     t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. Detection never visits
         t above 300 (the paper's: 0, all of 1..T).
+    min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) / SNR, SNR being
+        alpha_bar / (1 - alpha_bar) at its t. None: all count 1 (the paper's).
     seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of (seed, slice id, bin).
     """
 
@@ -41,14 +43,17 @@ class DDPMModule(LightningModule):
         intensity: float = 0.0,
         t_focus: int = 330,
         t_focus_share: float = 0.0,
+        min_snr: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         if not 0 <= t_focus_share < 1 or not 0 <= intensity <= 1:
             raise ValueError(f"module: t_focus_share={t_focus_share}: in [0, 1); intensity={intensity}: in [0, 1]")
+        if min_snr is not None and not min_snr > 0:
+            raise ValueError(f"module.min_snr={min_snr}: must be above 0, or null")
         self.seed, self.augmentation, self.intensity = seed, augmentation, intensity
-        self.t_focus, self.t_focus_share = t_focus, t_focus_share
+        self.t_focus, self.t_focus_share, self.min_snr = t_focus, t_focus_share, min_snr
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -68,7 +73,7 @@ class DDPMModule(LightningModule):
             )
         t = self.training_time(uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0])
         eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
-        loss = self.ddpm.loss(self.ddpm.encode(image), t, eps).mean()
+        loss = (self.weight(t) * self.ddpm.loss(self.ddpm.encode(image), t, eps)).mean()
         self.log("train/loss", loss, batch_size=len(image), prog_bar=True)
         return loss
 
@@ -77,6 +82,12 @@ class DDPMModule(LightningModule):
         share, T = self.t_focus_share, self.ddpm.schedule.T  # noqa: N806
         anywhere = (u - share) / (1 - share) * T
         return 1 + (torch.where(u < share, u / share * min(self.t_focus, T), anywhere) if share else u * T).long()
+
+    def weight(self, t: Tensor) -> Tensor:
+        """(B,) times to what each sample's loss counts in training."""
+        alpha_bar = self.ddpm.schedule.alpha_bar[t]
+        snr = alpha_bar / (1 - alpha_bar)
+        return torch.ones_like(snr) if self.min_snr is None else snr.clamp(max=self.min_snr) / snr
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         keys = slice_keys(self.seed, batch.id, batch.image.device)
