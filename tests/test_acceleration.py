@@ -108,17 +108,14 @@ def test_what_a_device_cannot_do_is_refused(monkeypatch):
 class Module(LightningModule):
     """What a module shows of itself."""
 
-    def __init__(self, detector: Any = None, denoiser: nn.Module | None = None) -> None:
+    def __init__(self, denoiser: nn.Module | None = None) -> None:
         super().__init__()
-        self.ddpm, self.detector = short_ddpm(denoiser or unet()), detector
+        self.ddpm = short_ddpm(denoiser or unet())
 
 
-def applied(callback: Acceleration, batches: int = 3, most_calls: int = 7, denoiser: nn.Module | None = None) -> Module:
-    module = Module(SimpleNamespace(most_calls=most_calls), denoiser)
-    trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device("cpu")), precision="32-true", is_global_zero=True,
-        num_test_batches=[batches], max_steps=5,
-    )  # fmt: skip
+def applied(callback: Acceleration, denoiser: nn.Module | None = None) -> Module:
+    module = Module(denoiser)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), is_global_zero=True)
     callback.on_test_start(trainer, module)
     return module
 

@@ -122,12 +122,15 @@ def test_what_fits_is_a_share_of_the_free_memory_between_one_and_a_limit():
     assert fitting(10**12, 1) == fitting(10**12, 0) == MOST
 
 
-def test_a_gpu_s_batch_is_measured_by_one_small_forward(monkeypatch):
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_gpu_s_batch_is_measured_by_one_small_forward(is_full, monkeypatch):
     asked = []
 
     class Measured(Conv):
         def forward(self, x, timesteps):
             asked.append(tuple(x.shape))
+            if is_full:
+                raise torch.OutOfMemoryError(CUDA_ERROR)
             return super().forward(x, timesteps)
 
     memory = {"memory_allocated": 1000, "max_memory_allocated": 1000 + 4 * 50}
@@ -142,7 +145,7 @@ def test_a_gpu_s_batch_is_measured_by_one_small_forward(monkeypatch):
     gpu = SimpleNamespace(
         strategy=SimpleNamespace(root_device=torch.device("cuda", 0)), precision_plugin=here.precision_plugin
     )
-    assert batch_size.eval_batch_size("auto", ddpm, 16, gpu) == int(100 * USED_SHARE)
+    assert batch_size.eval_batch_size("auto", ddpm, 16, gpu) == (1 if is_full else int(100 * USED_SHARE))
     assert asked == [(4, 1, 16, 16)]
 
 

@@ -29,7 +29,7 @@ VARIANTS = partial(
 
 
 @pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_side_gives_the_seconds_of_its_variants_and_its_most_memory(here):
+def test_a_side_gives_the_seconds_of_its_variants_and_in_its_own_process_its_most_memory(here):
     from turns import Side, in_turns
 
     side = Side(VARIANTS, here=here)

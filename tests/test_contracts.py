@@ -116,10 +116,11 @@ def test_a_noise_gives_every_slice_its_own(name: str) -> None:
 
 @pytest.mark.parametrize("name", choices("sampler"))
 def test_a_sampler_goes_from_t_to_0_in_falling_times(name: str) -> None:
-    times = instantiate(compose_config("evaluate", f"sampler={name}").sampler).times(200)
+    sampler = compose_config("evaluate", f"sampler={name}").sampler
+    times = instantiate(sampler).times(200)
     assert (times[0], times[-1]) == (200, 0)
     assert times == sorted(set(times), reverse=True)
-    assert name == "dpm_solver" or times == list(range(200, -1, -1))
+    assert len(times) == -(-200 // sampler.stride) + 1
 
 
 @pytest.mark.parametrize("name", choices("perceptual"))

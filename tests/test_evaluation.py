@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -290,14 +291,23 @@ def test_a_row_of_other_reconstructions_samples_its_own(
     assert sum(map(len, detected)) == 3 + 9
 
 
-@pytest.mark.parametrize("damage", ["no maps", "half of the maps", "empty", "no provenance"])
+@pytest.mark.parametrize(
+    "damage", ["no maps", "half of the maps", "empty", "a byte", "no calibration", "no provenance"]
+)
 def test_a_damaged_row_stops_no_other_and_lends_nothing(
     damage: str, laboratory: Laboratory, detected: list[list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     laboratory.row("a", AnoDDPM)
     maps, metrics = laboratory.folder / "a" / "maps.npz", laboratory.folder / "a" / "metrics.json"
     whole = maps.read_bytes()
-    if damage == "no provenance":
+    if damage == "a byte":  # the first of the compressed data: a kind of block that there is not
+        start = 30 + int.from_bytes(whole[26:28], "little") + int.from_bytes(whole[28:30], "little")
+        maps.write_bytes(whole[:start] + b"\x07" + whole[start + 1 :])
+        with pytest.raises(zlib.error), np.load(maps) as arrays:
+            [arrays[name] for name in arrays.files]
+    elif damage == "no calibration":
+        (laboratory.folder / "a" / "calibration.npz").write_bytes(b"text")
+    elif damage == "no provenance":
         metrics.write_text(json.dumps({"metrics": {}}))
     else:
         maps.write_bytes({"no maps": b"text", "half of the maps": whole[: len(whole) // 2], "empty": b""}[damage])

@@ -231,6 +231,25 @@ def test_a_damaged_file_of_one_row_is_named_and_the_others_are_shown(runs, file,
     assert "browser-chart" in made.page.read_text()
 
 
+@pytest.mark.parametrize("name", settings()["figures"])
+def test_a_figure_that_is_null_is_left_out(runs, name):
+    autoddpm(runs)
+    anoddpm(runs, 50)
+    others = [f"report.figures.{other}=null" for other in settings()["figures"] if other not in (name, "browser")]
+    made = report(runs, "report.resamples=10", f"report.figures.{name}=null", *others)
+    titles = {key: text["title"] for key, text in settings()["figures"].items()}
+    page = Page(made.page.read_text()).words
+    assert titles[name] not in page
+    assert (titles["browser"] in page) == (name != "browser")
+
+
+def test_no_browser_is_drawn_where_none_is_wanted(runs):
+    autoddpm(runs)
+    made = report(runs, "report.resamples=10", "report.browser_slices=0")
+    assert "browser-chart" not in made.page.read_text()
+    assert "Not drawn" not in Page(made.page.read_text()).words.split("Precision and recall")[-1]
+
+
 @pytest.mark.parametrize(("part", "key"), [("thresholds", "healthy_fpr5"), ("metrics", "lesion/max_dice")])
 def test_what_should_be_a_number_and_is_none_makes_a_row_unreadable(runs, part, key):
     path = autoddpm(runs) / "metrics.json"

@@ -20,11 +20,11 @@ from autoddpm.metrics.statistics import Difference, Interval, holm
 from autoddpm.report import intervals
 from autoddpm.report.differences import make_differences
 from autoddpm.report.intervals import Resampled, Resamples, resample_rows
-from autoddpm.report.methods import Method, set_apart
+from autoddpm.report.methods import Method, disagreements, set_apart
 from autoddpm.report.resampling import precision_recall
 from autoddpm.report.rows import Row, read_rows
 from autoddpm.report.scored import read_scored
-from autoddpm.report.seeds import pool_seeds
+from autoddpm.report.seeds import pool_seeds, seed_of
 from autoddpm.report.table import Column, make_table
 
 R = 100
@@ -390,9 +390,8 @@ def test_the_interval_over_seeds_is_that_of_their_mean_in_each_resample(runs):
     seeds(runs, (0, 1))
     [row] = pool_seeds(read_rows(runs)[0])
     values = {run.folder: np.random.default_rng(n).random(R + 1) for n, run in enumerate(row.members)}
-    for n, run in enumerate(row.members):
+    for run in row.members:
         values[run.folder][0] = run.metrics["lesion/auprc"]
-        assert n < 2
     found = Resamples({folder: Resampled({"lesion/auprc": one}) for folder, one in values.items()})
     bounds = found.interval(row, "lesion/auprc")
     mean = np.mean([one[1:] for one in values.values()], axis=0)
@@ -446,9 +445,27 @@ def test_trainings_of_several_seeds_are_pooled_where_asked_for_and_refused_where
     assert (mean["value"], mean["sd"], mean["seeds"]) == ("0.1", "0.1", "3")
     assert [line["value"] for line in single] == ["0", "0.1", "0.2"]
     assert single[2]["method"] == "AnoDDPM (t=50) (seed 0, weights cccccccc)"
+    assert mean["weights_hash"] == f"{'a' * 64} + {'b' * 64} + {'c' * 64}"
+    assert single[2]["weights_hash"] == "c" * 64
     words = Page((runs.parent / "report" / "index.html").read_text()).words
     assert "± 10.00" in words
     assert "of-c" in words
+
+
+def test_a_mean_of_several_trainings_is_not_of_the_weights_of_one(runs):
+    for n, weights in enumerate("ab"):
+        anoddpm(runs, 50, f"of-{n}", provenance={"weights_hash": weights * 64})
+    anoddpm(runs, 100, provenance={"weights_hash": "a" * 64})
+    single, mean = pool_seeds(read_rows(runs)[0], across_weights=True)
+    assert mean.members
+    assert any("weights_hash differs" in words for words in disagreements([mean, single]))
+
+
+def test_seeds_of_two_kinds_are_told_apart(runs):
+    for n, (seed, other) in enumerate([(0, 1), (1, 0)]):
+        anoddpm(runs, 50, f"{n}", config={"seed": seed, "perceptual": {"seed": other}}, provenance={"seed": seed})
+    [row] = pool_seeds(read_rows(runs)[0])
+    assert [seed_of(one) for one in row.members] == ["seed 0, weights aaaaaaaa", "seed 1, weights aaaaaaaa"]
 
 
 @pytest.mark.usefixtures("no_pictures")

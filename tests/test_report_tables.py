@@ -179,6 +179,15 @@ def test_fairness_has_every_row_and_is_shown_where_the_maps_differ(runs):
     assert [row.label for row in shown["table1"].rows] == ["AutoDDPM", "AnoDDPM (t=50)"]
 
 
+def test_the_paper_s_number_stands_beside_each_training_and_seed(runs):
+    for seed, weights in enumerate("ab"):
+        facts = {"seed": seed, "weights_hash": weights * 64}
+        autoddpm(runs, weights, provenance=facts, config={"seed": seed, "data": {"seed": seed}})
+    table = tables(runs, "report.allow_mixed=true")["table1"]
+    assert [line[0].paper_text for line in table.cells] == ["93.41", "93.41"]
+    assert all("data.seed=" in row.variant for row in table.rows)
+
+
 def test_a_row_that_is_as_most_others_are_has_no_variant(runs):
     for n, (stride, steps) in enumerate([(10, 5), (1, 5), (10, 2)]):
         config = {"sampler": {"stride": stride}, "detector": {"resample_steps": steps}}

@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import metrics_speed
 import torch
 import training_speed
 from data_speed import h100_needs, loader_slices_a_second, volumes_a_minute
-from detection_speed import Chain, ours, plain, plain_calls
+from detection_speed import Chain, our_calls, ours, plain, plain_calls, samplers
 from rich.console import Console
 from rich.table import Table
 from turns import Side, in_turns
@@ -28,7 +29,6 @@ from turns import Side, in_turns
 from autoddpm.atomic import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPER_CALLS, PLAIN_PAPER_CALLS, STRIDED_PAPER_CALLS = 450, 451, 45  # of a slice at t=200, 50 x 5; stride 10
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def measure(plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
         },
         {"metrics": partial(metrics_speed.metrics, *plan.metrics)},
     ]
-    left_out = {("paper's network", "detect strided"), ("paper's network", "distance")}
+    left_out = {("paper's network", name) for name in ("detect stride 10", "detect fast", "distance")}
     for group in groups:
         with ExitStack() as stack:
             sides = {
@@ -140,35 +140,27 @@ def measure(plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
 
 def ratios(plan: Plan, seconds: dict[str, float]) -> Iterator[Entry]:
     """What is compared, from the seconds of each variant."""
-    small, paper = plan.small, plan.paper
-    calls = small.t + small.t_resample * small.passes
+    small, paper, compared = plan.small, plan.paper, samplers()
     for label, chain, side, goal in (
         ("small", small, "fp32", "<= 1.10"),
         ("paper's", paper, "paper's network", "<= 1.05"),
     ):
         best = min(seconds[f"{side}: forward, {size}"] / size for size in chain.batches)
-        made = chain.t + chain.t_resample * chain.passes
-        loop = seconds[f"{side}: detect"] / chain.batch / made
+        loop = seconds[f"{side}: detect exact"] / chain.batch / our_calls(compared["exact"], chain)
         yield Entry(f"exact detection / its calls alone, {label} network, fp32", loop / best, "", goal)
-    a_slice = {
-        "plain": PLAIN_PAPER_CALLS * seconds["plain: detect"] / small.plain_slices / plain_calls(small)
-        + 2 * seconds["plain: distance"] / small.plain_slices
-    }
-    for side in ("fp32", "bf16"):
-        distance = seconds[f"{side}: distance"] / small.batch
-        a_slice[side] = PAPER_CALLS * seconds[f"{side}: detect"] / small.batch / calls + distance
-        strided = -(-small.t // 10) + -(-small.t_resample // 10) * small.passes
-        a_slice[f"{side}, stride 10"] = (
-            STRIDED_PAPER_CALLS * seconds[f"{side}: detect strided"] / small.batch / strided + distance
-        )
-    goals = {"fp32": ">= 5", "bf16": ">= 5"} if torch.cuda.is_available() else {"fp32": ">= 1.2", "bf16": ">= 1.5"}
-    goals |= {"fp32, stride 10": "", "bf16, stride 10": ""}
-    for name, goal in goals.items():
-        exact = "" if "stride" in name else "exact, "
-        yield Entry(f"plain baseline / ours, {exact}{name}", a_slice["plain"] / a_slice[name], "", goal)
-    for name, value in a_slice.items():
-        made = PLAIN_PAPER_CALLS if name == "plain" else STRIDED_PAPER_CALLS if "stride" in name else PAPER_CALLS
-        yield Entry(f"slices a minute, {name} ({made} calls)", 60 / value, "")
+    a_call = seconds["plain: detect"] / small.plain_slices / plain_calls(small)
+    plain_slice = plain_calls() * a_call + 2 * seconds["plain: distance"] / small.plain_slices
+    yield Entry(f"slices a minute, plain ({plain_calls()} calls)", 60 / plain_slice, "")
+    goals = {"exact, fp32": ">= 1.2", "exact, bf16": ">= 1.5"}
+    if torch.cuda.is_available():
+        goals = dict.fromkeys(goals, ">= 5")
+    goals |= {"fast, fp32": ">= 10", "fast, bf16": ">= 10"}
+    for (name, sampler), side in product(compared.items(), ("fp32", "bf16")):
+        a_call = seconds[f"{side}: detect {name}"] / small.batch / our_calls(sampler, small)
+        a_slice = our_calls(sampler) * a_call + seconds[f"{side}: distance"] / small.batch
+        what = f"{name}, {side}"
+        yield Entry(f"plain baseline / ours, {what}", plain_slice / a_slice, "", goals.get(what))
+        yield Entry(f"slices a minute, {what} ({our_calls(sampler)} calls)", 60 / a_slice, "")
     largest = max(small.batches)
     for side in ("fp32", "bf16"):
         ratio = seconds[f"{side}: forward contiguous"] / seconds[f"{side}: forward, {largest}"]

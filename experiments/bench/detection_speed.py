@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from baseline import PlainAutoDDPM
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 from turns import Variants
@@ -16,7 +17,9 @@ from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.diffusion.noise.gaussian import Gaussian
+from autoddpm.diffusion.sampler import Ancestral, Sampler
+from autoddpm.diffusion.schedule import LinearSchedule
 from autoddpm.modules.acceleration import ALLOWED, LAYOUTS, choose, keep_freed_memory
 from autoddpm.modules.checkpoint import build_ddpm
 
@@ -82,8 +85,25 @@ def plain(chain: Chain) -> Variants:
     }
 
 
-def plain_calls(chain: Chain) -> int:
-    return PlainAutoDDPM(torch.nn.Linear(1, 1), None, chain.t, chain.t_resample, chain.passes).calls
+def plain_calls(chain: Chain | None = None) -> int:
+    """Network calls of a slice by the baseline; as published without a chain."""
+    length = {} if chain is None else {"t": chain.t, "t_resample": chain.t_resample, "passes": chain.passes}
+    return PlainAutoDDPM(torch.nn.Linear(1, 1), None, **length).calls
+
+
+def our_calls(sampler: Sampler, chain: Chain | None = None) -> int:
+    """Network calls of a slice with a mask; at the paper's settings without a chain."""
+    ddpm = DDPM(torch.nn.Identity(), LinearSchedule(), Gaussian())
+    if chain is None:
+        return AutoDDPM(ddpm, sampler, NoPerceptual(), residual).most_calls
+    return detector(ddpm, chain, sampler).most_calls
+
+
+def samplers() -> dict[str, Sampler]:
+    """What is compared: the paper's, every tenth time, and conf/sampler/fast.yaml."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        fast = instantiate(compose("evaluate", ["sampler=fast"]).sampler)
+    return {"exact": Ancestral(), "stride 10": Ancestral(10), "fast": fast}
 
 
 def ours(chain: Chain, precision: str) -> Variants:
@@ -98,18 +118,20 @@ def ours(chain: Chain, precision: str) -> Variants:
     batch = Slices(images(chain.batch, chain.size), tuple(f"bench/{i}" for i in range(chain.batch)))
     distance = RandomLPIPS()
     return {
-        "detect": detection(detector(ddpm, chain), batch, precision),
-        "detect strided": detection(detector(ddpm, chain, stride=10), batch, precision),
+        **{
+            f"detect {name}": detection(detector(ddpm, chain, sampler), batch, precision)
+            for name, sampler in samplers().items()
+        },
         "distance": within(precision, lambda: distance(ddpm, 1 - batch.image, batch.image)),
         **{f"forward, {size}": forward(ddpm, images(size, chain.size), precision) for size in chain.batches},
         "forward contiguous": forward(contiguous, images(max(chain.batches), chain.size), precision),
     }
 
 
-def detector(ddpm: DDPM, chain: Chain, stride: int = 1) -> AutoDDPM:
+def detector(ddpm: DDPM, chain: Chain, sampler: Sampler) -> AutoDDPM:
     """Every slice has a mask, so that none leaves the loop: what is measured is the loop."""
     return AutoDDPM(
-        ddpm, Ancestral(stride), NoPerceptual(), residual, 0, chain.t, chain.t_resample, chain.passes,
+        ddpm, sampler, NoPerceptual(), residual, 0, chain.t, chain.t_resample, chain.passes,
         mask_threshold=-1.0,
     )  # fmt: skip
 

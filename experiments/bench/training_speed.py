@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from turns import Variants
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.modules.acceleration import Acceleration, keep_freed_memory
+from autoddpm.modules.acceleration import Acceleration, can_keep_freed_memory, keep_freed_memory
 from autoddpm.modules.callbacks import EMA
 from autoddpm.modules.ddpm_module import DDPMModule
 from autoddpm.modules.progress import TimeLeft, quiet_lightning
@@ -37,7 +37,8 @@ class StepTimes(Callback):
 
 def bare(model: str, size: int, batch: int, steps: int) -> Variants:
     """One fixed batch, noise and times from the global stream, no average, no log, no data."""
-    keep_freed_memory()
+    if can_keep_freed_memory():
+        keep_freed_memory()
     return {
         "step bf16": lambda: _bare_step(model, size, batch, steps, torch.bfloat16),
         "step fp32": lambda: _bare_step(model, size, batch, steps, torch.float32),

@@ -28,8 +28,7 @@ trial 450 model.denoiser.network.channels=[64,96,128]
 trial 240 trainer.precision=32-true
 
 for checkpoint in runs/trials/train/*/checkpoints/last.ckpt; do
-    to="+experiment=ixi_tuning name=trials sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random"
-    python -m src.evaluate $to checkpoint="'$checkpoint'" detector=autoddpm
-    python -m src.evaluate -m $to checkpoint="'$checkpoint'" detector=anoddpm detector.t=200,300
+    python -m src.evaluate +experiment=ixi_tuning name=trials sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=autoddpm
+    python -m src.evaluate -m +experiment=ixi_tuning name=trials sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=anoddpm detector.t=200,300
 done
 python experiments/release/trials.py runs/trials

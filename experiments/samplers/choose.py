@@ -2,41 +2,40 @@
 
     python experiments/samplers/choose.py runs/samplers_demo/evaluate [runs/samplers_ixi_stroke/evaluate ...]
 
-Writes `quality.csv` beside each folder and prints the cheapest setting whose 95 % lower bounds are above -5 % of the
-Dice and -0.5 points of SSIM in every folder.
+Writes `quality.csv` and `quality.md`, with 95 % intervals, beside each folder; prints the cheapest setting whose lower
+bounds of the paired change are above -5 % of the Dice and -0.5 points of SSIM in every folder.
 """
 
-import csv
 import sys
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from autoddpm.atomic import written_whole
-from autoddpm.metrics.histogram import histograms, resampled_localization
-from autoddpm.metrics.statistics import interval, resampled_mean, subject_weights
-from autoddpm.report.rows import Row, read_maps, read_rows, read_slices
+from autoddpm.atomic import write_text, written_whole
+from autoddpm.metrics.statistics import interval
+from autoddpm.report.intervals import Resamples, resample_rows
+from autoddpm.report.methods import disagreements
+from autoddpm.report.rows import Row, read_rows
 
 RESAMPLES, SEED = 2000, 0
 LEAST_DICE, LEAST_SSIM = -0.05, -0.005  # relative; absolute
-COLUMNS = ("setting", "calls", "ssim", "auprc", "dice", "dice_low", "dice_high", "ssim_low", "ssim_high", "passes")
+METRICS = {"ssim": "SSIM", "auprc": "AUPRC", "dice": "max Dice"}
+KEYS = {"ssim": "healthy/ssim", "auprc": "lesion/auprc", "dice": "lesion/max_dice"}
+CHANGES = {"dice_change": "Dice against exact, relative", "ssim_change": "SSIM against exact"}
+MADE_BY = ("data_hash", "weights_hash", "weights_step", "commit", "precision", "perceptual", "device")
 
 
-def resampled(row: Row) -> dict[str, np.ndarray]:
+def samples(resamples: Resamples, row: Row) -> dict[str, np.ndarray]:
     """Dice, AUPRC and SSIM of the row itself (first) and of each resample, by subject."""
-    slices = read_slices(row)
-    ids = slices["id"].tolist()
-    maps = read_maps(row, ids, ["anomaly_map", "lesion"])
-    ill = (slices["size_group"] != "healthy").to_numpy()
-    weights = np.concatenate(
-        [np.ones((1, len(ids))), subject_weights(slices["subject"].tolist(), ill, RESAMPLES, SEED)]
-    )
-    counts = histograms(maps["anomaly_map"][ill], maps["lesion"][ill].astype(bool))
-    auprc, dice = resampled_localization(counts, weights[:, ill])
-    return {"auprc": auprc, "dice": dice, "ssim": resampled_mean(slices["ssim"].to_numpy()[~ill], weights[:, ~ill])}
+    found = resamples.by_folder[row.folder]
+    if lacking := [key for key in KEYS.values() if key not in found.values]:
+        sys.exit(f"{row.folder}: {found.problem or '; '.join(found.reasons.get(key, key) for key in lacking)}")
+    return {name: found.values[key] for name, key in KEYS.items()}
 
 
 def setting(row: Row) -> str:
@@ -45,45 +44,54 @@ def setting(row: Row) -> str:
 
 
 def quality(folder: Path) -> pd.DataFrame:
-    """One line a row, from many calls to few."""
-    rows, _ = read_rows(folder)
+    """One line a row, from many calls to few: each metric and its change with `_low` and `_high`."""
+    rows, remarks = read_rows(folder)
+    precisions = {row.provenance.get("precision") for row in rows}
+    disagreeing = disagreements(rows) + remarks + ([f"precision differs: {precisions}"] if len(precisions) > 1 else [])
+    if disagreeing:
+        sys.exit(f"{folder}: {'; '.join(disagreeing)}")
     rows.sort(key=lambda row: -(row.metrics["calls_per_slice"] or 0))
-    exact, lines = resampled(rows[0]), []
+    resamples = resample_rows(rows, folder.parent / "resamples", RESAMPLES, SEED, Console(stderr=True))
+    exact, lines = samples(resamples, rows[0]), []
     for row in rows:
-        ours = resampled(row)
-        dice = interval((ours["dice"] / exact["dice"] - 1)[1:])
-        ssim = interval((ours["ssim"] - exact["ssim"])[1:])
-        passes = row is rows[0] or (dice.low > LEAST_DICE and ssim.low > LEAST_SSIM)
-        calls = row.metrics["calls_per_slice"] or 0
-        values = [calls, ours["ssim"][0], ours["auprc"][0], ours["dice"][0], *dice[:2], *ssim[:2]]
-        lines.append([setting(row), *(round(float(value), 6) for value in values), passes])
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+        ours = samples(resamples, row)
+        ours |= {"dice_change": ours["dice"] / exact["dice"] - 1, "ssim_change": ours["ssim"] - exact["ssim"]}
+        line: dict[str, object] = {"setting": setting(row), "calls": row.metrics["calls_per_slice"]}
+        for name in (*METRICS, *CHANGES):
+            bounds = interval(ours[name][1:])
+            numbers = {name: ours[name][0], f"{name}_low": bounds.low, f"{name}_high": bounds.high}
+            line |= {key: round(float(value), 6) for key, value in numbers.items()}
+        holds = line["dice_change_low"] > LEAST_DICE and line["ssim_change_low"] > LEAST_SSIM
+        lines.append(line | {"passes": row is rows[0] or holds} | {key: row.provenance.get(key) for key in MADE_BY})
+    return pd.DataFrame(lines)
+
+
+def shown(line: Mapping[Hashable, Any]) -> list[str]:
+    """A line of the table, in percent."""
+    cells = [line["setting"] + (" *" if line["passes"] else ""), f"{line['calls']:.1f}"]
+    for name in METRICS:
+        value, low, high = (100 * line[key] for key in (name, f"{name}_low", f"{name}_high"))
+        cells.append(f"{value:.1f} [{low:.1f}, {high:.1f}]")
+    low, high = (100 * line[f"dice_change_{end}"] for end in ("low", "high"))
+    cells.append(f"{low:+.1f} to {high:+.1f} %")
+    low, high = (100 * line[f"ssim_change_{end}"] for end in ("low", "high"))
+    return [*cells, f"{low:+.2f} to {high:+.2f}"]
 
 
 def main(folders: list[Path]) -> None:
-    console, passing, calls = Console(width=140), [], {}
+    console, passing, calls = Console(width=160), [], {}
+    headings = ["sampler", "calls", *METRICS.values(), *CHANGES.values()]
     for folder in folders:
         table = quality(folder)
         with written_whole(folder.parent / "quality.csv") as path:
-            table.to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
-        shown = Table(
-            "sampler",
-            "calls",
-            "SSIM",
-            "AUPRC",
-            "Dice",
-            "Dice against exact, relative",
-            "SSIM against exact",
-            title=str(folder),
-        )
-        for line in table.to_dict("records"):
-            shown.add_row(
-                line["setting"] + (" *" if line["passes"] else ""), f"{line['calls']:.1f}", f"{100 * line['ssim']:.2f}",
-                f"{100 * line['auprc']:.2f}", f"{100 * line['dice']:.2f}",
-                f"{100 * line['dice_low']:+.1f} to {100 * line['dice_high']:+.1f} %",
-                f"{100 * line['ssim_low']:+.2f} to {100 * line['ssim_high']:+.2f}",
-            )  # fmt: skip
-        console.print(shown)
+            table.to_csv(path, index=False)
+        lines = [shown(line) for line in table.to_dict("records")]
+        written = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
+        write_text(folder.parent / "quality.md", "".join(f"| {' | '.join(line)} |\n" for line in written))
+        drawn = Table(*headings, title=str(folder))
+        for line in lines:
+            drawn.add_row(*line)
+        console.print(drawn)
         passing.append(set(table.loc[table["passes"], "setting"]))
         calls |= dict(zip(table["setting"], table["calls"], strict=True))
     both = set.intersection(*passing)

@@ -94,7 +94,8 @@ def choose(asked: Mapping[str, Setting], device: str, training: bool) -> dict[st
     chosen = {"layout": _layout(device, training), "compile": _compile(device)}
     if asked["cuda_graphs"] is True:
         chosen["compile"] = (True, "CUDA graphs need it")
-    chosen |= {"keep_memory": _keep_memory(device), "cuda_graphs": (False, NOT_MEASURED)}
+    graphs = NOT_MEASURED if device == "cuda" else "needs a CUDA device"
+    chosen |= {"keep_memory": _keep_memory(device), "cuda_graphs": (False, graphs)}
     return chosen | {name: (value, "as asked") for name, value in asked.items() if value != "auto"}
 
 

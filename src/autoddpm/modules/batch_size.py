@@ -23,7 +23,8 @@ USED_SHARE = 0.6  # of the free memory: the perceptual distance and the noise ne
 def eval_batch_size(asked: int | str, ddpm: DDPM, size: int, trainer: Trainer) -> int:
     """Slices at once: as asked, or for "auto" as many as the device's free memory takes; on a CPU 16.
 
-    size: pixels a side. On a CUDA device one forward pass of four slices is measured, at the trainer's precision.
+    size: pixels a side. On a CUDA device one forward pass of four slices is measured, at the trainer's precision; 1
+    where not even these fit.
     """
     if asked != "auto":
         if type(asked) is not int or asked < 1:
@@ -35,8 +36,12 @@ def eval_batch_size(asked: int | str, ddpm: DDPM, size: int, trainer: Trainer) -
     ddpm.to(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    with torch.no_grad(), trainer.precision_plugin.forward_context():
-        ddpm.predict_eps(torch.zeros(TRIAL, 1, size, size, device=device), 1)
+    try:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            ddpm.predict_eps(torch.zeros(TRIAL, 1, size, size, device=device), 1)
+    except torch.OutOfMemoryError:
+        log.warning("data.eval_batch_size: 1 (%d slices do not fit into the memory that is free)", TRIAL)
+        return 1
     needed = (torch.cuda.max_memory_allocated(device) - before) / TRIAL
     torch.cuda.empty_cache()
     found = fitting(torch.cuda.mem_get_info(device)[0], needed)

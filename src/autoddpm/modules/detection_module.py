@@ -14,7 +14,7 @@ from autoddpm.modules.run_folder import MapFolder
 
 
 class DetectionModule(LightningModule):
-    """Tests or predicts with any detector. `test` writes what it says of each batch to `maps`; `predict` returns it.
+    """Tests with any detector: writes what it says of each batch to `maps`.
 
     A batch that does not fit into memory is detected in parts, see `InParts`.
 
@@ -22,7 +22,7 @@ class DetectionModule(LightningModule):
     """
 
     def __init__(
-        self, detector: Callable[[Batch], Detection], ddpm: DDPM, maps: MapFolder | None = None, title: str = "test"
+        self, detector: Callable[[Batch], Detection], ddpm: DDPM, maps: MapFolder, title: str = "test"
     ) -> None:
         super().__init__()
         self.detector, self.ddpm, self.maps, self.title = detector, ddpm, maps, title
@@ -30,13 +30,8 @@ class DetectionModule(LightningModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer slices than processes
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        if self.maps is None:
-            raise ValueError("DetectionModule: testing needs a MapFolder to write to")
         start = time.perf_counter()
         detection = self.in_parts(batch)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.maps.write(batch, detection, time.perf_counter() - start)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
-        return self.in_parts(batch)

@@ -1,6 +1,7 @@
 """Rows that differ in the map only share their reconstructions: sampled once, read by the others."""
 
 import logging
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,11 @@ def find_twin(folder: Path, record: Mapping[str, Any], detector: Any) -> Path | 
             row = read_json(other / "metrics.json")
             theirs = row["provenance"] | row["detector"]
             if all(theirs.get(key) == value for key, value in ours.items()):
-                with np.load(other / MAPS) as maps:
-                    if {"calls", "seconds"} <= {*maps.files} and all(len(maps[name]) for name in maps.files):
-                        return other
-        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+                for name in (MAPS, CALIBRATION):
+                    if (other / name).is_file():
+                        Remapped(detector, other / name)  # reads it whole
+                return other
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
             log.warning("%s is damaged (%s): nothing is taken from it; delete it to have it made anew", other, error)
     return None
 

@@ -26,30 +26,32 @@ INITIAL_STAGES = ("initial_reconstruction", "stitched", "reconstruction", "mask"
 def draw_pictures(
     settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
 ) -> list[Picture]:
-    """Curves, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml.
+    """Curves, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml; none that is null.
 
     Raises ValueError where `slices` names a slice that is not there.
     """
+    draw: dict[str, Callable[[Mapping[str, Any]], Picture]] = {
+        "noise_paradox": lambda text: _curve("noise_paradox", text, methods, rows, resamples),
+        "dice_by_size": lambda text: _curve("dice_by_size", text, methods, rows, resamples),
+        "precision_recall": lambda text: _precision_recall(text, methods, rows, resamples),
+        "figure4": lambda text: _figure4(text, methods, rows, settings),
+        "figure5": lambda text: _figure5(text, methods, rows, settings),
+    }
     figures = settings["figures"]
-    paradox, sizes, figure4, figure5 = (figures[key] for key in ("noise_paradox", "dice_by_size", "figure4", "figure5"))
-    return [
-        _curve("noise_paradox", paradox, methods[paradox["baselines"]], methods[paradox["method"]], rows, resamples),
-        _curve("dice_by_size", sizes, methods[sizes["baselines"]], methods[sizes["method"]], rows, resamples),
-        _precision_recall(figures["precision_recall"], methods, rows, resamples),
-        _figure4(figure4, methods[figure4["baselines"]], methods[figure4["method"]], rows, settings),
-        _figure5(figure5, methods[figure5["method"]], rows, settings),
-    ]
+    return [picture(figures[name]) for name, picture in draw.items() if figures[name] is not None]
 
 
 def draw_browser(
     settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row]
-) -> tuple[Picture, dict[str, Any] | None]:
-    """The slice browser, and the slices it shows, which the page holds as JSON; None where it shows none."""
+) -> tuple[list[Picture], dict[str, Any] | None]:
+    """The slice browser, and the slices it shows, which the page holds as JSON; none where it is not wanted."""
     text = settings["figures"]["browser"]
+    if text is None or not settings["browser_slices"]:
+        return [], None
     chosen, _ = chosen_rows([methods[key] for key in text["rows"]], rows)
     data, remarks = browser_data([_first_seed(row) for row in chosen], settings["browser_slices"])
     charts = [chart("browser-chart", browser_layout(data), is_themed=False)] if data else []
-    return _picture("browser", text, None, "", remarks, charts), data
+    return [_picture("browser", text, None, "", remarks, charts)], data
 
 
 def _first_seed(row: Row) -> Row:
@@ -82,8 +84,9 @@ def _precision_recall(
 
 
 def _curve(
-    name: str, text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row], resamples: Resamples
+    name: str, text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
 ) -> Picture:
+    baselines, method = methods[text["baselines"]], methods[text["method"]]
     columns = [Column(**column) for column in text["columns"]]
     order = baselines.order or ""
     levels, ours = [row for row in baselines.rows(rows) if order in row.detector], method.rows(rows)
@@ -102,8 +105,9 @@ def _curve(
 
 
 def _figure4(
-    text: Mapping[str, Any], baselines: Method, method: Method, rows: Sequence[Row], settings: Mapping[str, Any]
+    text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], settings: Mapping[str, Any]
 ) -> Picture:
+    baselines, method = methods[text["baselines"]], methods[text["method"]]
     levels, ours = baselines.rows(rows), method.rows(rows)
     examples, said, remarks = choose_examples([*ours, *reversed(levels)], settings)
     if not examples:
@@ -116,7 +120,10 @@ def _figure4(
     )
 
 
-def _figure5(text: Mapping[str, Any], method: Method, rows: Sequence[Row], settings: Mapping[str, Any]) -> Picture:
+def _figure5(
+    text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], settings: Mapping[str, Any]
+) -> Picture:
+    method = methods[text["method"]]
     ours = method.rows(rows)
     examples, said, remarks = choose_examples(ours, settings)
     shown, lost = read_shown(ours, examples, INITIAL_STAGES) if examples else ([], [])

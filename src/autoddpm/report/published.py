@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoddpm.report.methods import is_seed
 from autoddpm.report.rows import Row
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 COLUMNS = ["method", "metric", "value"]
-SAME_METHOD = ("seed=", "weights_hash=")  # differences between rows for which the paper has one number
 DATA, CONFIGURED = "ATLAS v2.0", "atlas"  # of the paper's tables, and as `data.test` calls it
 
 
@@ -27,7 +27,8 @@ class Published:
     def of(self, row: Row, key: str) -> str | None:
         """The paper's number for the row's method; None where it has none, or the row has another setting than most
         rows of the method, so that it is another method than the paper's."""
-        if row.variant and any(not part.startswith(SAME_METHOD) for part in row.variant.split(", ")):
+        differing = [part.split("=")[0] for part in row.variant.split(", ")] if row.variant else []
+        if any(not is_seed(key) and key != "weights_hash" for key in differing):
             return None
         variant = row.provenance.get("variant", "paper")
         return self.values.get((row.label.replace(f" {variant}", ""), key))

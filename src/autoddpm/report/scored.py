@@ -50,7 +50,5 @@ def read_scored(row: Row) -> Scored:
         raise UnreadableRunError(f"{row.folder / 'slices.csv'} does not say the subject of every slice")
     if slices["size_group"].isna().any():
         raise UnreadableRunError(f"{row.folder / 'slices.csv'} does not say the size group of every slice")
-    if not np.isfinite(stages["anomaly_map"]).all():
-        raise UnreadableRunError(f"{row.folder / 'maps.npz'}: anomaly_map holds NaN or infinity")
     group = slices["size_group"].to_numpy(dtype=str)
     return Scored(stages["anomaly_map"], (stages["lesion"] > 0) & (group != HEALTHY)[:, None, None], group, slices)

@@ -23,15 +23,20 @@ def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
         groups[_but_seeds(row, across_weights)].append(row)
     pooled: dict[Path, Row | None] = {}
     for group in groups.values():
-        if len(group) > 1 and len({seed_of(row) for row in group}) == len(group):
+        if len(group) > 1 and len({_seeds(row) for row in group}) == len(group):
             pooled |= {row.folder: None for row in group[1:]} | {group[0].folder: _mean(group)}
     return [row for row in (pooled.get(row.folder, row) for row in rows) if row is not None]
 
 
 def seed_of(row: Row) -> str:
     """The seed of a row and its weights, in words that tell it from the other members of its group."""
-    seeds = sorted({str(value) for key, value in _settings(row).items() if is_seed(key)})
-    return f"seed {' '.join(seeds) or '–'}, weights {str(row.provenance.get('weights_hash', '–'))[:8]}"
+    return f"seed {row.provenance.get('seed', '–')}, weights {str(row.provenance.get('weights_hash', '–'))[:8]}"
+
+
+def _seeds(row: Row) -> str:
+    """Every seed of a row, and its weights."""
+    seeds = sorted((key, str(value)) for key, value in _settings(row).items() if is_seed(key))
+    return repr((seeds, row.provenance.get("weights_hash")))
 
 
 def _settings(row: Row) -> dict[str, Any]:
@@ -58,8 +63,14 @@ def _mean(members: Sequence[Row]) -> Row:
             lacking = next(row for row in members if row.metrics.get(key) is None)
             metrics[key], undefined[key] = None, f"{lacking.undefined_because(key)} ({seed_of(lacking)})"
     settings = {key: value for key, value in first.settings.items() if not is_seed(key)}
-    provenance = {key: value for key, value in first.provenance.items() if not is_seed(key)}
+    provenance = {key: _of_all(members, key) for key in first.provenance if not is_seed(key)}
     return replace(
         first, metrics=metrics, undefined=undefined, settings=settings, provenance=provenance, members=tuple(members),
         spread=deviation,
     )  # fmt: skip
+
+
+def _of_all(members: Sequence[Row], key: str) -> Any:
+    """What the members' records say, joined with + where they differ: a mean is of all of them."""
+    values = [row.provenance.get(key) for row in members]
+    return values[0] if all(value == values[0] for value in values) else " + ".join(sorted({*map(str, values)}))

@@ -72,8 +72,9 @@ def write_report(
     remarks += copies + twins
     definitions = [one for one in _definitions(settings, methods, rows, checkout) if one.is_shown]
     _refuse_mixed(definitions, runs, settings["allow_mixed"])
-    figure4 = settings["figures"]["figure4"]
-    shown = [*methods[figure4["method"]].rows(rows), *reversed(methods[figure4["baselines"]].rows(rows))]
+    shown: list[Row] = []
+    if figure4 := settings["figures"]["figure4"]:
+        shown = [*methods[figure4["method"]].rows(rows), *reversed(methods[figure4["baselines"]].rows(rows))]
     examples, _, _ = choose_examples(shown, settings)
     in_tables = {row.folder: row for one in definitions for row in one.rows}
     others = {row.folder: row for row in rows if row.folder not in in_tables}
@@ -102,7 +103,7 @@ def write_report(
         else:
             write_bytes(folder / f"{picture.name}.png", picture.light)
     every = [*in_tables.values(), *others.values()]
-    html = page(name, settings["note"], tables, [*pictures, browser], remarks, every, slices)
+    html = page(name, settings["note"], tables, [*pictures, *browser], remarks, every, slices)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tables, remarks, rows, examples)
 
