@@ -92,24 +92,27 @@ class MapFolder:
 
     def done(self) -> set[str]:
         """The ids of the slices that are there."""
-        return {str(slice_id) for part in self._parts() for slice_id in part["id"]}
+        return {str(slice_id) for path in self._parts() for slice_id in _read(path)["id"]}
 
     def merged(self) -> dict[str, np.ndarray]:
         """All parts in one, in the order of the slices' ids, each slice once."""
         parts = self._parts()
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        _, order = np.unique(joined["id"], return_index=True)
-        return {name: values[order] for name, values in joined.items()}
+        _, order = np.unique(np.concatenate([_read(path, "id")["id"] for path in parts]), return_index=True)
+        return {  # one kind of array after the other: none is in memory twice but the one at work
+            name: np.concatenate([_read(path, name)[name] for path in parts])[order] for name in _read(parts[0])
+        }
 
-    def _parts(self) -> list[dict[str, np.ndarray]]:
-        parts = []
-        for path in sorted(self.folder.glob("[!.]*.npz")):
-            try:
-                with np.load(path) as part:
-                    parts.append(dict(part))
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise ValueError(f"{path}: damaged ({error}); delete it, and its slices are computed again") from error
-        return parts
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("[!.]*.npz"))
+
+
+def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The named arrays of a part; all without a name."""
+    try:
+        with np.load(path) as part:
+            return {name: part[name] for name in names or part.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and its slices are computed again") from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
