@@ -1,6 +1,7 @@
 # Two commands set everything up by themselves: `make demo` and `make test`.
 #
 #   PYTHON=python3.12   the Python that .venv is made with (3.11 to 3.13; to change it later, delete .venv)
+#   WORKERS=            one test after the other, with the debugger's prompt
 #   ARGS="..."          passed on: make train ARGS="+experiment=ixi paths.ixi=DIR", make test ARGS="-k simplex"
 
 VENV := .venv
@@ -10,6 +11,7 @@ UNFINISHED := $(VENV)/unfinished
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 ARGS ?=
+WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean \
@@ -26,10 +28,10 @@ demo: $(INSTALLED)  ## phantoms, training, detection and report, start to end; a
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash experiments/demo/run.sh
 
 test: $(INSTALLED)  ## the whole suite, without what needs a GPU
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(WORKERS) $(ARGS)
 
 test-fast: $(INSTALLED)  ## the suite without the tests that train or sample
-	@$(PY) -m pytest -m "not gpu and not slow" $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(WORKERS) -m "not gpu and not slow" $(ARGS)
 
 test-gpu: $(INSTALLED)  ## only the tests that need a GPU
 	@$(PY) -m pytest -m gpu $(ARGS)
