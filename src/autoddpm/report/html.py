@@ -51,7 +51,11 @@ class Provenance:
 
 def provenance(rows: Sequence[Row]) -> Provenance:
     """What made the numbers: data, weights, code, machine, thresholds and network calls of each row."""
-    titled = [(f"{row.title} ({seed_of(run)})" if row.members else row.title, run) for row in rows for run in row.runs]
+    titled = [
+        (f"{row.title} ({seed_of(run, row.members)})" if row.members else row.title, run)
+        for row in rows
+        for run in row.runs
+    ]
     recorded = [_facts(run) for _, run in titled]
     keys = list(dict.fromkeys(key for facts in recorded for key in facts))
     shared = {key: recorded[0][key] for key in keys if len({facts.get(key) for facts in recorded}) == 1}

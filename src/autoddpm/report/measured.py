@@ -44,7 +44,7 @@ def to_measured(rows: Sequence[Row], resamples: Resamples) -> str:
 def _lines(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     lines = []
     for row in rows:
-        lines += [(row.title, row), *((f"{row.title} ({seed_of(one)})", one) for one in row.members)]
+        lines += [(row.title, row), *((f"{row.title} ({seed_of(one, row.members)})", one) for one in row.members)]
     return lines
 
 

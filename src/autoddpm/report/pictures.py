@@ -56,7 +56,7 @@ def draw_browser(
 
 def _first_seed(row: Row) -> Row:
     first = row.runs[0]
-    seed = seed_of(first) if row.members else ""
+    seed = seed_of(first, row.members) if row.members else ""
     return replace(first, variant=", ".join(filter(None, [row.variant, seed])))
 
 

@@ -28,9 +28,13 @@ def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
     return [row for row in (pooled.get(row.folder, row) for row in rows) if row is not None]
 
 
-def seed_of(row: Row) -> str:
-    """The seed of a row and its weights, in words that tell it from the other members of its group."""
-    return f"seed {row.provenance.get('seed', '–')}, weights {str(row.provenance.get('weights_hash', '–'))[:8]}"
+def seed_of(row: Row, among: Sequence[Row] = ()) -> str:
+    """The seed of a row and its weights, and each other seed in which the rows `among` differ, in words."""
+    seeds = [{key: value for key, value in _settings(one).items() if is_seed(key)} for one in (row, *among)]
+    own, main = seeds[0], row.provenance.get("seed", "–")
+    others = [key for key in own if own[key] != main and len({repr(one.get(key)) for one in seeds}) > 1]
+    words = [f"seed {main}", *(f"{key} {own[key]}" for key in others)]
+    return ", ".join([*words, f"weights {str(row.provenance.get('weights_hash', '–'))[:8]}"])
 
 
 def _seeds(row: Row) -> str:
@@ -61,7 +65,7 @@ def _mean(members: Sequence[Row]) -> Row:
             metrics[key], deviation[key] = spread.mean, float(spread.deviation)
         else:
             lacking = next(row for row in members if row.metrics.get(key) is None)
-            metrics[key], undefined[key] = None, f"{lacking.undefined_because(key)} ({seed_of(lacking)})"
+            metrics[key], undefined[key] = None, f"{lacking.undefined_because(key)} ({seed_of(lacking, members)})"
     settings = {key: value for key, value in first.settings.items() if not is_seed(key)}
     provenance = {key: _of_all(members, key) for key in first.provenance if not is_seed(key)}
     return replace(

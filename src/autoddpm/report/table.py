@@ -190,7 +190,11 @@ def _remarks(table: Table, missing: Sequence[str], resamples: Resamples) -> list
     remarks = [f"Not evaluated yet: {', '.join(missing)}."] if missing else []
     if any(table.with_paper) and table.paper != "paper":
         remarks += [words for words in [other_data(table.rows)] if words]
-    seeds = [f"{row.title}: {'; '.join(seed_of(one) for one in row.members)}" for row in table.rows if row.members]
+    seeds = [
+        f"{row.title}: {'; '.join(seed_of(one, row.members) for one in row.members)}"
+        for row in table.rows
+        if row.members
+    ]
     if seeds:
         remarks.append(f"Means over seeds ± their standard deviation. {'. '.join(seeds)}.")
     problems = {row.title: problem for row in table.rows if (problem := resamples.problem(row))}

@@ -78,7 +78,7 @@ def log_report(
     charts = curves(settings, rows)
     with _refusal(), _environment(WANDB_ERROR_REPORTING="false"):  # else offline runs report to W&B's makers
         for one, row in runs:
-            title = f"{row.title}, {seed_of(one)}" if row.members else row.title
+            title = f"{row.title}, {seed_of(one, row.members)}" if row.members else row.title
             tags = [table.name for table in tables if row.folder in {shown.folder for shown in table.rows}]
             with _run(mode, folder, name, f"evaluate {one.folder.name}", title, row_config(one), tags) as run:
                 run.summary.update(row_summary(one, tables))
