@@ -28,7 +28,7 @@ trial 450 model.denoiser.network.channels=[64,96,128]
 trial 240 trainer.precision=32-true
 
 for checkpoint in runs/trials/train/*/checkpoints/last.ckpt; do
-    python -m src.evaluate +experiment=ixi_tuning name=trials sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=autoddpm
-    python -m src.evaluate -m +experiment=ixi_tuning name=trials sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=anoddpm detector.t=200,300
+    python -m src.evaluate +experiment=ixi_tuning name=trials sampler.stride=25 trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=autoddpm
+    python -m src.evaluate -m +experiment=ixi_tuning name=trials sampler.stride=25 trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=anoddpm detector.t=200,300
 done
 python experiments/release/trials.py runs/trials
