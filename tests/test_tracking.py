@@ -113,6 +113,8 @@ def parse(data: bytes) -> Iterator[Record]:
             at += 32768 - at % 32768
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):  # not written to its end yet
+            return
         whole, at = whole + data[at + 7 : at + 7 + length], at + 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
             yield Record.FromString(whole)
