@@ -4,7 +4,7 @@
 
 loss: last validation loss, mean over t = 1..300. SSIM: of reconstructions from t (stride 25), of the slices as they are
 and as from other scanners (gamma and a smooth field at full strength, fixed for each subject). Dice: of the rows of
-+experiment=ixi_tuning in the same folder, of AnoDDPM's the best.
++experiment=ixi_tuning in the same folder.
 """
 
 import json
