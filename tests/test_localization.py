@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import average_precision_score
 from tiny import one_thread as one_thread
 
+from autoddpm.metrics import histogram
 from autoddpm.metrics.localization import (
     GROUPS,
     LesionLocalization,
@@ -63,9 +64,11 @@ def test_the_grid_goes_from_zero_to_one_and_flags_what_is_above():
 
 
 @every_score
-def test_counts_are_those_of_each_distinct_score_from_high_to_low(scores):
+@pytest.mark.parametrize("at_once", [7, 2**22])
+def test_counts_are_those_of_each_distinct_lesion_score_from_high_to_low(scores, at_once, monkeypatch):
+    monkeypatch.setattr(histogram, "SORTED_AT_ONCE", at_once)
     counts = threshold_counts(scores, LESION)
-    assert counts.threshold.tolist() == sorted(set(scores.tolist()), reverse=True)
+    assert counts.threshold.tolist() == sorted(set(scores[LESION].tolist()), reverse=True)
     assert counts.positives == LESION.sum()
     for threshold, hits, flagged in zip(counts.threshold, counts.hits, counts.flagged, strict=True):
         assert flagged == (scores >= threshold).sum()
@@ -89,6 +92,8 @@ def test_a_map_with_nan_or_infinity_has_no_metric(bad):
     scores = np.append(SCORES["ties"][1:], bad)
     with pytest.raises(ValueError, match="NaN or infinity"):
         threshold_counts(scores, LESION)
+    with pytest.raises(ValueError, match="no lesion pixel"):
+        threshold_counts(SCORES["ties"], np.zeros_like(LESION))
     with pytest.raises(ValueError, match="NaN or infinity"):
         healthy_threshold(scores, 0.05)
 

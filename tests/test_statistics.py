@@ -8,6 +8,7 @@ import reference
 from scipy import ndimage, stats
 from sklearn.metrics import roc_auc_score
 
+from autoddpm.metrics import statistics
 from autoddpm.metrics.histogram import (
     FLAGGED_STEP,
     RECALL_BINS,
@@ -387,7 +388,9 @@ def regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
     return found
 
 
-def test_lesions_and_false_positives_are_counted_as_by_flooding_each_slice():
+@pytest.mark.parametrize("at_once", [3, 256])
+def test_lesions_and_false_positives_are_counted_as_by_flooding_each_slice(at_once, monkeypatch):
+    monkeypatch.setattr(statistics, "SLICES_AT_ONCE", at_once)
     rng = np.random.default_rng(13)
     lesion = ndimage.gaussian_filter(rng.random((4, 20, 20)), (0, 1.5, 1.5)) > 0.57
     maps = ndimage.gaussian_filter(rng.random((4, 20, 20)), (0, 1, 1)).astype(np.float32) + 0.1 * lesion

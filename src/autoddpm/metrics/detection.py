@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from autoddpm.metrics.localization import HEALTHY, auprc, dice, max_dice, threshold_counts
+from autoddpm.metrics.localization import HEALTHY, auprc, dice_above, max_dice, threshold_counts
 from autoddpm.metrics.statistics import (
     detections,
     pixel_counts,
@@ -67,7 +67,7 @@ class LesionDetection(Metric):
         values = (
             auprc(pooled),
             max_dice(pooled)[0],
-            dice(maps > threshold, lesions),
+            float(dice_above(maps, lesions, np.array([threshold]))[0]),
             auroc,
             *(float(slice_dice(pixel_counts(flagged, lesions[ill])).mean()) for flagged in best),
             *(float(resampled_sensitivity(found, once, number)[0]) for number in FALSE_POSITIVES),

@@ -1,11 +1,12 @@
 """Cumulative histograms of each slice's scores: they make the pooled AUPRC and Dice of a resample cheap."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 FLAGGED_STEP = 1e-3  # within a bin the flagged pixels grow by at most this share of themselves
 RECALL_BINS = 2000  # and the recall by at most one part in these
+SORTED_AT_ONCE = 2**22  # scores: what is held in memory besides the maps themselves
 RESAMPLES_AT_ONCE = 100  # what a product holds in memory: resamples x bins x 8 bytes
 
 
@@ -44,15 +45,15 @@ def histograms(maps: np.ndarray, lesion: np.ndarray) -> Histograms:
     if not len(scores):
         raise ValueError("no lesion pixel in these slices: AUPRC and Dice are undefined")
     hits = np.cumsum(pixels[::-1])
-    flagged_bin = np.floor(np.log(_at_least(scores, maps)) / np.log1p(FLAGGED_STEP))
+    flagged_bin = np.floor(np.log(flagged_pixels(maps, scores)[::-1]) / np.log1p(FLAGGED_STEP))
     recall_bin = hits * RECALL_BINS // hits[-1]
     lowest = np.append((np.diff(flagged_bin) != 0) | (np.diff(recall_bin) != 0), True)
-    kept = scores[lowest[::-1]]
+    kept = scores[lowest[::-1]][::-1]
     counts = np.min_scalar_type(maps[0].size)
     return Histograms(
-        kept[::-1],
-        np.stack([_at_least(kept, one[where]).astype(counts) for one, where in zip(maps, lesion, strict=True)]),
-        np.stack([_at_least(kept, one).astype(counts) for one in maps]),
+        kept,
+        np.stack([flagged_pixels(one[where], kept).astype(counts) for one, where in zip(maps, lesion, strict=True)]),
+        np.stack([flagged_pixels(one, kept).astype(counts) for one in maps]),
     )
 
 
@@ -62,9 +63,11 @@ def refuse_non_finite(values: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} holds NaN or infinity: no statistic is defined on it")
 
 
-def _at_least(thresholds: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """How many scores are at least each threshold. The thresholds ascend; their counts come from the last to first."""
-    return scores.size - np.searchsorted(np.sort(scores, axis=None), thresholds, side="left")[::-1]
+def flagged_pixels(scores: np.ndarray, thresholds: np.ndarray, side: Literal["left", "right"] = "left") -> np.ndarray:
+    """How many scores are at least (side "left") or above ("right") each threshold, a part of the scores at a time."""
+    parts = np.array_split(np.ravel(scores), max(1, scores.size // SORTED_AT_ONCE))
+    thresholds = thresholds.astype(scores.dtype)
+    return sum((part.size - np.searchsorted(np.sort(part), thresholds, side) for part in parts), np.zeros(1, int))
 
 
 def resampled_localization(counts: Histograms, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

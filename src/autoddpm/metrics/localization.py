@@ -9,15 +9,20 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from autoddpm.metrics.histogram import flagged_pixels, refuse_non_finite
+
 #: Share of healthy validation pixels that each calibrated threshold may flag.
 HEALTHY_FPRS = {"healthy_fpr1": 0.01, "healthy_fpr2": 0.02, "healthy_fpr5": 0.05}
 GROUPS = ("healthy", "small", "medium", "large")
 HEALTHY = 0  # index of a slice's group in GROUPS
 LARGEST_OF_GROUP = (1, 71, 570)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
+GRID = np.arange(101) / 100  # thresholds of the authors' code
 
 
 class Counts(NamedTuple):
-    """For each distinct score, from high to low, what flagging all pixels with at least that score would give.
+    """For each distinct score of lesion pixels, from high to low, what flagging all pixels of at least it would give.
+
+    Between two of them only healthy pixels are added: neither AUPRC nor the highest Dice needs to look there.
 
     threshold: the score.  hits: flagged lesion pixels.  flagged: flagged pixels.  positives: all lesion pixels.
     """
@@ -29,15 +34,13 @@ class Counts(NamedTuple):
 
 
 def threshold_counts(scores: np.ndarray, lesion: np.ndarray) -> Counts:
-    """Counts at every distinct value of `scores`, exactly. Both of any shape, the same; raises on non-finite scores."""
-    scores, lesion = np.ravel(scores), np.ravel(lesion).astype(bool)
-    if not np.isfinite(scores).all():
-        raise ValueError("an anomaly map holds NaN or infinity: no metric is defined on it")
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    last = np.flatnonzero(np.append(np.diff(ordered) != 0, True))  # where each run of equal scores ends
-    hits = np.cumsum(lesion[order], dtype=np.int64)[last]
-    return Counts(ordered[last], hits, last + 1, int(lesion.sum()))
+    """Exact counts. scores, lesion: of one shape, any. Raises ValueError on non-finite scores and without a lesion."""
+    refuse_non_finite(scores, "an anomaly map")
+    thresholds, pixels = np.unique(scores[lesion.astype(bool)], return_counts=True)
+    if not len(thresholds):
+        raise ValueError("no lesion pixel in these slices: AUPRC and Dice are undefined")
+    hits = np.cumsum(pixels[::-1])
+    return Counts(thresholds[::-1], hits, flagged_pixels(scores, thresholds)[::-1], int(hits[-1]))
 
 
 def auprc(counts: Counts) -> float:
@@ -53,9 +56,15 @@ def max_dice(counts: Counts) -> tuple[float, float]:
     return float(dice[best]), float(counts.threshold[best])
 
 
+def dice_above(scores: np.ndarray, lesion: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Dice of the pixels whose score is above each threshold. scores, lesion: of one shape; lesion: bool."""
+    hits = flagged_pixels(scores[lesion], thresholds, "right")
+    return 2 * hits / (flagged_pixels(scores, thresholds, "right") + np.count_nonzero(lesion))
+
+
 def grid_dice(scores: np.ndarray, lesion: np.ndarray) -> float:
     """The highest Dice over the thresholds 0, 0.01, ..., 1 (flag scores above), as in the authors' code."""
-    return max(dice(scores > step / 100, lesion) for step in range(101))
+    return float(dice_above(scores, lesion, GRID).max())
 
 
 def dice(flagged: np.ndarray, lesion: np.ndarray) -> float:
@@ -123,8 +132,7 @@ class LesionLocalization(Metric):
         maps, lesions, group = (
             dim_zero_cat(state).cpu().numpy() for state in (self.anomaly_map, self.lesion, self.group)
         )
-        if not np.isfinite(maps).all():
-            raise ValueError("an anomaly map holds NaN or infinity: no metric is defined on it")
+        refuse_non_finite(maps, "an anomaly map")
         thresholds = dict(zip(HEALTHY_FPRS, self.thresholds.tolist(), strict=True))
         values = _scores(maps, lesions, group != HEALTHY, thresholds, "", "the test set")
         for index, name in enumerate(GROUPS[1:], start=1):
@@ -151,6 +159,6 @@ def _scores(
     scores, lesion = maps[chosen], lesions[chosen].astype(bool)
     counts = threshold_counts(scores, lesion)
     highest, best_threshold = max_dice(counts)
-    calibrated = [dice(scores > threshold, lesion) for threshold in thresholds.values()]
+    calibrated = dice_above(scores, lesion, np.array([*thresholds.values()])).tolist()
     values = (auprc(counts), highest, grid_dice(scores, lesion), best_threshold, *calibrated)
     return dict(zip(keys, values, strict=True))

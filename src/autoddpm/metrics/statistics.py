@@ -19,6 +19,7 @@ MOST_UNDEFINED = 0.1
 TOP_SHARE = 0.01  # of a slice's pixels, whose mean is the slice's score
 THRESHOLDS = 200  # of lesion-wise sensitivity, which flag from the first to the second of these shares of all pixels
 FLAGGED_SHARES = (1e-6, 0.2)
+SLICES_AT_ONCE = 256  # whose regions are numbered at once
 MOST_FALSE_POSITIVES = 5  # a slice, that its sensitivity can be asked for
 IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
 IN_PLANE[1] = True  # a pixel's eight neighbours in its own slice
@@ -83,9 +84,8 @@ def resampled_dice(counts: PixelCounts, weights: np.ndarray) -> np.ndarray:
 def slice_scores(maps: np.ndarray) -> np.ndarray:
     """(N,) anomaly of each slice as a whole: the mean of the highest TOP_SHARE of its pixels, rounded up to a pixel."""
     refuse_non_finite(maps, "an anomaly map")
-    flat = maps.reshape(len(maps), -1)
-    top = int(np.ceil(TOP_SHARE * flat.shape[1]))
-    return np.partition(flat, -top, axis=1)[:, -top:].mean(axis=1, dtype=np.float64)
+    top = int(np.ceil(TOP_SHARE * maps[0].size))
+    return np.array([np.partition(one, -top, axis=None)[-top:].mean(dtype=np.float64) for one in maps])
 
 
 def resampled_auroc(scores: np.ndarray, is_lesion: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -127,23 +127,29 @@ def detections(maps: np.ndarray, lesion: np.ndarray) -> Detections:
     ranks = np.ceil(np.geomspace(*FLAGGED_SHARES, THRESHOLDS) * len(ordered)).astype(int)
     thresholds = np.unique(ordered[-ranks])[::-1]
     thresholds = thresholds[thresholds > ordered[0]]
-    lesion_pixels = np.flatnonzero(lesion)
     columns: list[np.ndarray] = []
+    parts = [slice(first, first + SLICES_AT_ONCE) for first in range(0, len(maps), SLICES_AT_ONCE)]
     for threshold in thresholds:
-        regions, number = ndimage.label(maps >= threshold, IN_PLANE)
-        alone = np.ones(number + 1, dtype=bool)
-        alone[regions.ravel()[lesion_pixels]] = False
-        columns.append(np.bincount(_slice_of_components(regions, number)[alone[1:]], minlength=len(maps)))
+        columns.append(np.concatenate([_false_positives(maps[part] >= threshold, lesion[part]) for part in parts]))
         if np.median(columns[-1]) > 4 * MOST_FALSE_POSITIVES:
             break
     false_positives = np.reshape(columns, (-1, len(maps))).T
     thresholds = thresholds[: len(columns)]
     numbered, lesions = ndimage.label(lesion, IN_PLANE)
     place = _slice_of_components(numbered, lesions)
-    highest = np.reshape(ndimage.maximum(maps, numbered, np.arange(1, lesions + 1)), (-1, 1))
+    highest = np.full((lesions, 1), -np.inf, dtype=maps.dtype)
+    np.maximum.at(highest[:, 0], numbered[lesion] - 1, maps[lesion])
     found = np.zeros(false_positives.shape, dtype=int)
     np.add.at(found, place, highest >= thresholds)
     return Detections(thresholds, np.bincount(place, minlength=len(maps)), found, false_positives)
+
+
+def _false_positives(flagged: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """Regions of each slice that touch no lesion."""
+    regions, number = ndimage.label(flagged, IN_PLANE)
+    alone = np.ones(number + 1, dtype=bool)
+    alone[regions[lesion]] = False
+    return np.bincount(_slice_of_components(regions, number)[alone[1:]], minlength=len(flagged))
 
 
 def _slice_of_components(numbered: np.ndarray, components: int) -> np.ndarray:
