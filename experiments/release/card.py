@@ -1,0 +1,63 @@
+"""What the model card shows of released weights: pictures beside the file, and tables as markdown on the screen.
+
+    python experiments/release/card.py weights/ixi-small.safetensors runs/ixi_release/train/default
+
+NAME_reconstructions.png: validation subjects (top) and their reconstructions from t = 100, 200, 300.  NAME_samples.png:
+slices made from noise alone.  Printed: the validation loss by noise level along the training, and the file's sha256.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+from trials import validation_slices
+
+from autoddpm.atomic import written_whole
+from autoddpm.diffusion.noise import NoiseOf
+from autoddpm.diffusion.random import Stage
+from autoddpm.diffusion.sampler import Ancestral, reconstruct
+from autoddpm.modules.acceleration import keep_freed_memory
+from autoddpm.modules.checkpoint import load_checkpoint
+
+COLUMNS, TIMES, STRIDE = 8, (100, 200, 300), 5
+
+
+def picture(rows: list[Tensor], path: Path) -> None:
+    """rows: (B, 1, H, W) in [0, 1] each."""
+    pixels = torch.cat([torch.cat(list(row[:, 0]), dim=1) for row in rows])
+    with written_whole(path) as temporary:
+        Image.fromarray((pixels.numpy() * 255).round().astype(np.uint8)).save(temporary)
+
+
+def losses(run: Path) -> pd.DataFrame:
+    """Validation losses, a line for each validation, a column for each range of t."""
+    logged = pd.concat([pd.read_csv(file) for file in sorted(run.glob("csv/*/metrics.csv"))]).dropna(subset="val/loss")
+    shown = logged.drop_duplicates("step", keep="last").sort_values("step").filter(regex="^step$|^val/loss")
+    shown["step"] += 1
+    return shown.rename(columns=lambda name: name.replace("val/loss_t", "t = ").replace("val/loss", "all"))
+
+
+def main(weights: Path, run: Path) -> None:
+    keep_freed_memory()
+    trained, slices = load_checkpoint(weights), validation_slices()
+    ddpm, image = trained.ddpm, slices.image[:COLUMNS]
+    noise = NoiseOf.batch(ddpm.noise, 0, slices.id[:COLUMNS], image, Stage.RECONSTRUCTION)
+    starts = [(ddpm.encode(image), t) for t in TIMES] + [(torch.zeros_like(image), ddpm.schedule.T)]
+    made = [ddpm.decode(reconstruct(ddpm, Ancestral(STRIDE), x, t, noise)) for x, t in track(starts, "reconstructing")]
+    picture([image, *made[:-1]], weights.with_name(f"{weights.stem}_reconstructions.png"))
+    picture([*made[-1].split(COLUMNS // 2)], weights.with_name(f"{weights.stem}_samples.png"))
+    table = losses(run)
+    print("|", " | ".join(table.columns), "|\n|", " | ".join(["---:"] * len(table.columns)), "|")
+    for values in table.itertuples(index=False):
+        print("|", " | ".join(f"{value:.4f}" if name else f"{value:.0f}" for name, value in enumerate(values)), "|")
+    print(f"\n{trained.step} steps; sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
