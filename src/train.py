@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.modules.batch_size import out_of_memory, smaller_steps
 from autoddpm.modules.checkpoint import check_size, check_targets
 from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.progress import quiet_lightning
@@ -38,6 +39,7 @@ def main(cfg: DictConfig) -> None:
         module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
         check_size(module.ddpm, datamodule.size)
         settings |= {"batch_size": datamodule.batch_size, "max_steps": cfg.trainer.max_steps}
+        settings |= {"accumulate_grad_batches": cfg.trainer.accumulate_grad_batches}
         check_same_run(folder, {"model": model, "data": data["hash"], **settings})
     parameters = sum(p.numel() for p in module.ddpm.parameters())
     log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",
@@ -48,7 +50,8 @@ def main(cfg: DictConfig) -> None:
     last, plugins = folder / "checkpoints" / "last.ckpt", [instantiate(cfg.checkpoint_io)]
     if last.is_file():
         log.info("continuing from %s", last)
-    with claimed_device(cfg.trainer) as devices:
+    advice = smaller_steps(datamodule.batch_size, cfg.trainer.accumulate_grad_batches)
+    with refusal("train"), out_of_memory(advice), claimed_device(cfg.trainer) as devices:
         trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices)
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
     log.info("checkpoint=%s", last)

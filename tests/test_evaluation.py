@@ -488,7 +488,7 @@ def test_two_processes_give_the_numbers_of_one_even_with_fewer_slices_than_proce
     verb: Verb, checkpoint: Path, tmp_path: Path
 ) -> None:
     site = make_site(tmp_path, val=1)
-    rows = {}
+    rows, kept = {}, {}
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
@@ -510,6 +510,12 @@ def test_two_processes_give_the_numbers_of_one_even_with_fewer_slices_than_proce
         rows[processes] = json.loads((run / "metrics.json").read_text())
         assert not list(run.glob("parts*"))
         with np.load(run / "maps.npz") as maps:
+            kept[processes] = dict(maps)
             assert len(maps["id"]) == 9
+    assert kept[1]["id"].tolist() == kept[2]["id"].tolist()
+    same = (kept[1]["mask"] == kept[2]["mask"]).all((1, 2))
+    assert np.mean(kept[1]["mask"] != kept[2]["mask"]) < 1e-4
+    for name in ("anomaly_map", "reconstruction"):
+        np.testing.assert_allclose(kept[2][name][same], kept[1][name][same], atol=1e-4)
     assert numbers(rows[2]) == pytest.approx(numbers(rows[1]), abs=1e-6)
     assert rows[2]["thresholds"] == pytest.approx(rows[1]["thresholds"], rel=1e-4)

@@ -11,6 +11,7 @@ import torch
 from conftest import compose_config
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 from torch import Tensor
 
 from autoddpm.modules.checkpoint import load_checkpoint
@@ -73,6 +74,23 @@ def test_the_imported_network_estimates_what_the_authors_did(weights: dict[str, 
         expected = network()(x, torch.full((3,), t - 1))
         assert expected.std() > 0.1
         assert (ddpm.predict_eps(x, t) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_weights_alone_as_safetensors_are_taken_and_not_overwritten(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    plain = tmp_path / "best.safetensors"
+    save_file(weights, plain)
+    before = plain.read_bytes()
+    with pytest.raises(ValueError, match=r"best\.safetensors: would be overwritten; .* --output"):
+        import_weights(plain, network=SMALL)
+    assert plain.read_bytes() == before
+    written = import_weights(plain, tmp_path / "ours.safetensors", SMALL)
+    of_torch = import_weights(save(weights, tmp_path / "torch.pt"), network=SMALL)
+    assert load_checkpoint(written).weights_hash == load_checkpoint(of_torch).weights_hash
+    with pytest.raises(ValueError, match=r"ours\.safetensors: a weights file of autoddpm already"):
+        import_weights(written, tmp_path / "again.safetensors", SMALL)
+    plain.write_bytes(before[:-100])
+    with pytest.raises(ValueError, match=r"best\.safetensors: not a safetensors file, or truncated"):
+        import_weights(plain, tmp_path / "again.safetensors", SMALL)
 
 
 def test_the_names_are_those_that_monai_knows_as_old(weights: dict[str, Tensor]) -> None:

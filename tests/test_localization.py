@@ -53,6 +53,7 @@ def test_max_dice_is_the_best_of_all_thresholds_and_its_threshold_gives_it(score
 @every_score
 def test_grid_dice_is_the_best_of_the_hundred_and_one_thresholds(scores):
     assert grid_dice(scores, LESION) == pytest.approx(reference.grid_dice(scores, LESION), abs=1e-12)
+    assert grid_dice(scores, LESION.astype(np.uint8)) == grid_dice(scores, LESION)
     assert grid_dice(scores, LESION) <= max_dice(threshold_counts(scores, LESION))[0] + 1e-12
 
 

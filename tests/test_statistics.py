@@ -408,6 +408,14 @@ def test_lesions_and_false_positives_are_counted_as_by_flooding_each_slice(at_on
             assert counts.false_positives[i, column] == sum(not any(one & t for t in truth) for one in flagged)
 
 
+def test_lesions_of_whole_numbers_count_as_those_of_booleans():
+    rng = np.random.default_rng(16)
+    maps = ndimage.gaussian_filter(rng.random((3, 20, 20)), (0, 1, 1)).astype(np.float32)
+    lesion = ndimage.gaussian_filter(rng.random((3, 20, 20)), (0, 1.5, 1.5)) > 0.57
+    for found, expected in zip(detections(maps, lesion.astype(np.uint8)), detections(maps, lesion), strict=True):
+        assert np.array_equal(found, expected)
+
+
 def test_pixels_that_touch_at_a_corner_are_one_region_and_slices_never_share_one():
     maps, lesion = np.zeros((2, 10, 10), dtype=np.float32), np.zeros((2, 10, 10), dtype=bool)
     maps[0, 2, 2] = maps[0, 3, 3] = maps[1, 3, 3] = maps[1, 3, 5] = 1

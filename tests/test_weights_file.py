@@ -345,6 +345,17 @@ def test_a_model_whose_network_takes_other_images_is_refused(trained: TrainedDDP
     assert "has in_channels 3; slices of one channel need 1" in refused(path)
 
 
+def test_a_model_whose_inner_network_takes_other_images_is_refused(trained: TrainedDDPM, path: Path) -> None:
+    network = trained.model["denoiser"] | {"in_channels": 3, "out_channels": 4}
+    denoiser = {"_target_": "autoddpm.diffusion.unshuffle.Unshuffled", "network": network}
+    model = trained.model | {"denoiser": denoiser}
+    write_weights(replace(trained, ddpm=build_ddpm(model), model=model), path)
+    assert "has in_channels 3; slices of one channel need 4" in refused(path)
+    network["in_channels"] = 4
+    write_weights(replace(trained, ddpm=build_ddpm(model), model=model), path)
+    assert load_checkpoint(path).model == model
+
+
 def test_a_model_that_cannot_be_built_or_has_other_weights_is_refused(trained: TrainedDDPM, path: Path) -> None:
     for change, words in ({"colour": "red"}, "cannot be built"), ({"channels": [16, 16]}, "size mismatch"):
         model = trained.model | {"denoiser": trained.model["denoiser"] | change}

@@ -24,6 +24,7 @@ from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
 from autoddpm.modules.acceleration import keep_freed_memory
 from autoddpm.modules.checkpoint import load_checkpoint
+from autoddpm.modules.weights_file import weights_files
 
 COLUMNS, TIMES, STRIDE = 8, (100, 200, 300), 5
 
@@ -45,18 +46,19 @@ def losses(run: Path) -> pd.DataFrame:
 
 def main(weights: Path, run: Path) -> None:
     keep_freed_memory()
-    trained, slices = load_checkpoint(weights), validation_slices()
+    trained, slices, table = load_checkpoint(weights), validation_slices(), losses(run)
     ddpm, image = trained.ddpm, slices.image[:COLUMNS]
     noise = NoiseOf.batch(ddpm.noise, 0, slices.id[:COLUMNS], image, Stage.RECONSTRUCTION)
     starts = [(ddpm.encode(image), t) for t in TIMES] + [(torch.zeros_like(image), ddpm.schedule.T)]
     made = [ddpm.decode(reconstruct(ddpm, Ancestral(STRIDE), x, t, noise)) for x, t in track(starts, "reconstructing")]
     picture([image, *made[:-1]], weights.with_name(f"{weights.stem}_reconstructions.png"))
     picture([*made[-1].split(COLUMNS // 2)], weights.with_name(f"{weights.stem}_samples.png"))
-    table = losses(run)
     print("|", " | ".join(table.columns), "|\n|", " | ".join(["---:"] * len(table.columns)), "|")
     for values in table.itertuples(index=False):
         print("|", " | ".join(f"{value:.4f}" if name else f"{value:.0f}" for name, value in enumerate(values)), "|")
-    print(f"\n{trained.step} steps; sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()}")
+    print(f"\n{trained.step} steps")
+    for file in weights_files(weights):
+        print(f"sha256 of {file.name}: {hashlib.sha256(file.read_bytes()).hexdigest()}")
 
 
 if __name__ == "__main__":

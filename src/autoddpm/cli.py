@@ -45,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "import-weights",
         help="convert a checkpoint of the paper's authors",
-        description="Convert a checkpoint that the paper's authors' code wrote (a .pt file with `model_weights`) to a "
-        "weights file. No code in the file is run, and every weight must find its place.",
+        description="Convert a checkpoint that the paper's authors' code wrote (a .pt file with `model_weights`, or "
+        "these alone as .safetensors) to a weights file. No code in the file is run, and every weight must find its "
+        "place.",
     )
     command.add_argument("file", metavar="FILE", type=Path, help="the authors' checkpoint")
     command.add_argument("--output", metavar="FILE.safetensors", type=Path, help="default: FILE with this suffix")

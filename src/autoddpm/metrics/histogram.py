@@ -65,7 +65,7 @@ def refuse_non_finite(values: np.ndarray, name: str) -> None:
 
 def flagged_pixels(scores: np.ndarray, thresholds: np.ndarray, side: Literal["left", "right"] = "left") -> np.ndarray:
     """How many scores are at least (side "left") or above ("right") each threshold, a part of the scores at a time."""
-    parts = np.array_split(np.ravel(scores), max(1, scores.size // SORTED_AT_ONCE))
+    parts = np.array_split(np.ravel(scores), max(1, -(-scores.size // SORTED_AT_ONCE)))
     thresholds = thresholds.astype(scores.dtype)
     return sum((part.size - np.searchsorted(np.sort(part), thresholds, side) for part in parts), np.zeros(1, int))
 

@@ -57,7 +57,8 @@ def max_dice(counts: Counts) -> tuple[float, float]:
 
 
 def dice_above(scores: np.ndarray, lesion: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Dice of the pixels whose score is above each threshold. scores, lesion: of one shape; lesion: bool."""
+    """Dice of the pixels whose score is above each threshold. scores, lesion: of one shape; NaN without a lesion."""
+    lesion = lesion.astype(bool)
     hits = flagged_pixels(scores[lesion], thresholds, "right")
     return 2 * hits / (flagged_pixels(scores, thresholds, "right") + np.count_nonzero(lesion))
 

@@ -123,10 +123,10 @@ def detections(maps: np.ndarray, lesion: np.ndarray) -> Detections:
     down to the first at which half of the slices have more than four times MOST_FALSE_POSITIVES false positives.
     """
     refuse_non_finite(maps, "an anomaly map")
-    ordered = np.sort(maps, axis=None)
-    ranks = np.ceil(np.geomspace(*FLAGGED_SHARES, THRESHOLDS) * len(ordered)).astype(int)
-    thresholds = np.unique(ordered[-ranks])[::-1]
-    thresholds = thresholds[thresholds > ordered[0]]
+    lesion = lesion.astype(bool)
+    ranks = np.ceil(np.geomspace(*FLAGGED_SHARES, THRESHOLDS) * maps.size).astype(int)
+    thresholds = np.unique(np.partition(maps, np.unique(-ranks), axis=None)[-ranks])[::-1]
+    thresholds = thresholds[thresholds > maps.min()]
     columns: list[np.ndarray] = []
     parts = [slice(first, first + SLICES_AT_ONCE) for first in range(0, len(maps), SLICES_AT_ONCE)]
     for threshold in thresholds:

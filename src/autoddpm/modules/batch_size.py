@@ -1,7 +1,8 @@
 """As many slices at once as fit into memory."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ def eval_batch_size(asked: int | str, ddpm: DDPM, size: int, trainer: Trainer) -
     device = trainer.strategy.root_device
     if device.type != "cuda":
         return ON_CPU
-    ddpm.to(device)
+    with out_of_memory("the network itself does not fit; free some memory, or use a smaller one or another device"):
+        ddpm.to(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     try:
@@ -52,6 +54,28 @@ def eval_batch_size(asked: int | str, ddpm: DDPM, size: int, trainer: Trainer) -
 def fitting(free: int, needed: float) -> int:
     """How many slices of `needed` bytes go into USED_SHARE of `free` bytes: at least 1, at most MOST."""
     return min(MOST, max(1, int(USED_SHARE * free / max(needed, 1))))
+
+
+@contextmanager
+def out_of_memory(advice: str) -> Iterator[None]:
+    """Raise ValueError with the advice where what is done inside runs out of memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise ValueError(f"out of memory ({str(error).splitlines()[0]}): {advice}") from error
+
+
+def smaller_steps(batch_size: int, accumulated: int) -> str:
+    """What to do where a training step does not fit into memory."""
+    halved = f"data.batch_size={batch_size // 2} trainer.accumulate_grad_batches={2 * accumulated}"
+    same = f"{halved} takes the same steps in half of it; or " if batch_size > 1 else ""
+    return same + "use trainer.precision=bf16-mixed, or model=small"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or is_oom_error(error)
 
 
 class InParts:
@@ -86,7 +110,7 @@ class InParts:
         try:
             return self.detector(batch)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and not is_oom_error(error):
+            if not _is_out_of_memory(error):
                 raise
             if len(batch.id) == 1:
                 raise ValueError(

@@ -18,7 +18,6 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.modules.weights_file import read_about, read_weights, released_names, weights_files
 
 TRUSTED = ("autoddpm.diffusion.", "monai.networks.nets.")
-IMAGES = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}  # what a network may be given and give
 
 
 def build_ddpm(model: Mapping[str, Any]) -> DDPM:
@@ -97,8 +96,11 @@ def trained_ddpm(model: Mapping[str, Any], weights: Mapping[str, Tensor], path: 
         ddpm = build_ddpm(model)
     except InstantiationException as error:
         raise ValueError(f"{path}: its network cannot be built: {' '.join(str(error).split())[:300]}") from error
-    for name, value in IMAGES.items():
-        if (found := model["denoiser"].get(name, value)) != value:
+    network, channels = model["denoiser"], 1
+    if "network" in network:  # Unshuffled
+        network, channels = network["network"], network.get("factor", 2) ** 2
+    for name, value in {"spatial_dims": 2, "in_channels": channels, "out_channels": channels}.items():
+        if (found := network.get(name, value)) != value:
             raise ValueError(f"{path}: its network has {name} {found}; slices of one channel need {value}")
     try:
         ddpm.load_state_dict(weights)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoddpm.modules.checkpoint import TrainedDDPM, build_ddpm, trained_ddpm
-from autoddpm.modules.weights_file import SUFFIX, write_weights
+from autoddpm.modules.weights_file import SUFFIX, open_safetensors, write_weights
 
 PAPER_NETWORK: Mapping[str, Any] = {
     "_target_": "monai.networks.nets.DiffusionModelUNet",
@@ -38,7 +38,8 @@ def import_weights(
 ) -> Path:
     """Convert a checkpoint of the authors' code (`model_weights`, trained on [0, 1]) and return the file written.
 
-    output: a .safetensors file; by default beside `path`, with its stem.  network: configuration of the denoiser, by
+    path: a torch file, or their weights alone as .safetensors.  output: a .safetensors file; by default beside `path`,
+    with its stem.  network: configuration of the denoiser, by
     default the paper's; head channels and groups cannot be read off the weights, so another one must be given whole.
     The file is read with `weights_only`: code in it is not run. Left out by design are the output projections of the
     attentions, which their network never calls, and LPIPS. Raises FileNotFoundError, or ValueError that names the file
@@ -57,7 +58,10 @@ def import_weights(
         },
         "denoiser": dict(network or PAPER_NETWORK),
     }
+    output = Path(output or path.with_suffix(SUFFIX))
     content = _read(path)
+    if output.resolve() == path.resolve():
+        raise ValueError(f"{path}: would be overwritten; name another file to write: --output FILE{SUFFIX}")
     weights = _renamed(content["model_weights"], build_ddpm(model).denoiser, path)
     ddpm = trained_ddpm(model, weights, path)
     with path.open("rb") as file:
@@ -67,14 +71,19 @@ def import_weights(
         record["epoch"] = content["epoch"]
     data: dict[str, Any] = {"hash": None, "size": SIZE, "train_subjects": []}
     trained = TrainedDDPM(ddpm, model, data, 0, path, sha256[:16], record)
-    (written,) = write_weights(trained, output or path.with_suffix(SUFFIX))
+    (written,) = write_weights(trained, output)
     return written
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a torch file that holds `model_weights`."""
+    """The content of a torch file that holds `model_weights`; of a safetensors file as if it were these."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix == SUFFIX:
+        with open_safetensors(path) as opened:
+            if "autoddpm" in (opened.metadata() or {}):
+                raise ValueError(f"{path}: a weights file of autoddpm already; use it as it is: checkpoint={path}")
+            return {"model_weights": {name: opened.get_tensor(name) for name in opened.keys()}}  # noqa: SIM118
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

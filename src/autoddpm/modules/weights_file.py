@@ -108,7 +108,7 @@ def read_weights(path: str | Path) -> StoredWeights:
     about = read_about(path)
     state: dict[str, Tensor] = {}
     for file in files:
-        with _opened(file) as opened:
+        with open_safetensors(file) as opened:
             state |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
     if _sha256(about["model"], state) != about["weights_sha256"]:
         raise ValueError(f"{files[0]}: its weights are not those that were written: damaged, or shards of two writings")
@@ -120,7 +120,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
     """The metadata of a weights file (see this module), without reading its tensors. Raises as `read_weights`."""
     texts = {}
     for file in weights_files(path):
-        with _opened(file) as opened:
+        with open_safetensors(file) as opened:
             texts[file] = (opened.metadata() or {}).get("autoddpm")
     first = next(iter(texts), None)
     if first is None:
@@ -228,7 +228,8 @@ def _shards(stem: Path) -> list[Path]:
     return sorted(file for file in found if SHARD.search(file.stem))
 
 
-def _opened(file: Path) -> Any:
+def open_safetensors(file: Path) -> Any:
+    """For reading. Raises ValueError where it is none, or truncated."""
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
