@@ -38,13 +38,12 @@ def main(cfg: DictConfig) -> None:
         check_targets(model, "model")  # what a checkpoint could not be loaded with again
         module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
         check_size(module.ddpm, datamodule.size)
-        settings |= {"batch_size": datamodule.batch_size, "max_steps": cfg.trainer.max_steps}
-        settings |= {"accumulate_grad_batches": cfg.trainer.accumulate_grad_batches}
+        kept = {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
+        settings |= {"batch_size": datamodule.batch_size, **kept}
         check_same_run(folder, {"model": model, "data": data["hash"], **settings})
     parameters = sum(p.numel() for p in module.ddpm.parameters())
     log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",
              len(datamodule.index("train")), len(datamodule.index("calibrate")), parameters / 1e6, folder)  # fmt: skip
-
     callbacks = list(instantiate(cfg.callbacks).values())
     loggers = list(instantiate(cfg.logger).values()) if cfg.logger else False
     last, plugins = folder / "checkpoints" / "last.ckpt", [instantiate(cfg.checkpoint_io)]
