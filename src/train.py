@@ -38,9 +38,8 @@ def main(cfg: DictConfig) -> None:
         check_targets(model, "model")  # what a checkpoint could not be loaded with again
         module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
         check_size(module.ddpm, datamodule.size)
-        kept = {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
-        settings |= {"batch_size": datamodule.batch_size, **kept}
-        check_same_run(folder, {"model": model, "data": data["hash"], **settings})
+        settings |= {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
+        check_same_run(folder, {"model": model, "data": data["hash"], "batch_size": datamodule.batch_size, **settings})
     parameters = sum(p.numel() for p in module.ddpm.parameters())
     log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",
              len(datamodule.index("train")), len(datamodule.index("calibrate")), parameters / 1e6, folder)  # fmt: skip
