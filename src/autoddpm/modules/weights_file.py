@@ -102,8 +102,7 @@ def read_weights(path: str | Path) -> StoredWeights:
 
     Raises FileNotFoundError, or ValueError that names the file where it is truncated, damaged or of another program.
     """
-    files = weights_files(path)
-    if not files:
+    if not (files := weights_files(path)):
         raise FileNotFoundError(f"{path}: no such weights file")
     about = read_about(path)
     state: dict[str, Tensor] = {}
