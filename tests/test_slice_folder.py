@@ -116,7 +116,7 @@ def test_fractions_that_leave_no_half_subject_use_every_subject(tmp_path):
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def refuses(match: str, *arguments, error: type[Exception] = ValueError, **options) -> None:
+def assert_refused(match: str, *arguments, error: type[Exception] = ValueError, **options) -> None:
     with pytest.raises(error, match=match):
         slice_folder(*arguments, **options)
 
@@ -125,40 +125,44 @@ def test_missing_and_empty_folders_and_lists_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     images = files(tmp_path / "i", "a.png")
     missing = {"error": FileNotFoundError}
-    refuses(r"gone: there is no such folder; correct `images`", tmp_path / "gone", **missing)
-    refuses(r"gone: there is no such folder; correct `lesions`", images, tmp_path / "gone", **missing)
-    refuses(r"empty: holds no file of \.png", tmp_path / "empty", **missing)
-    refuses(r"gone\.csv: there is no such file", tmp_path / "gone.csv", **missing)
-    refuses(r"gone\.csv: there is no such file", images, index=tmp_path / "gone.csv", **missing)
-    refuses(r"none\.csv: lists no image", table(tmp_path / "none.csv", "path"), **missing)
+    assert_refused(r"gone: there is no such folder; correct `images`", tmp_path / "gone", **missing)
+    assert_refused(r"gone: there is no such folder; correct `lesions`", images, tmp_path / "gone", **missing)
+    assert_refused(r"empty: holds no file of \.png", tmp_path / "empty", **missing)
+    assert_refused(r"gone\.csv: there is no such file", tmp_path / "gone.csv", **missing)
+    assert_refused(r"gone\.csv: there is no such file", images, index=tmp_path / "gone.csv", **missing)
+    assert_refused(r"none\.csv: lists no image", table(tmp_path / "none.csv", "path"), **missing)
 
 
 def test_files_that_are_no_slices_are_refused_and_not_skipped(tmp_path):
-    refuses(r"files that are no slice: .*b\.jpg", files(tmp_path, "a.png", "b.jpg"))
+    assert_refused(r"files that are no slice: .*b\.jpg", files(tmp_path, "a.png", "b.jpg"))
 
 
 def test_a_mask_without_an_image_is_refused(tmp_path):
     images, lesions = files(tmp_path / "i", "a.png"), files(tmp_path / "l", *(f"{i}.png" for i in range(7)))
-    refuses(r"masks without an image: .*0\.png.* and 2 more; add the image", images, lesions)
-    refuses(r"masks without an image: .*b_mask\.png", files(tmp_path / "j", "a.png", "b_mask.png"))
-    refuses(r"a mask among the images", files(tmp_path / "k", "a.png", "a_mask.png"), lesions)
+    assert_refused(r"masks without an image: .*0\.png.* and 2 more; add the image", images, lesions)
+    assert_refused(r"masks without an image: .*b_mask\.png", files(tmp_path / "j", "a.png", "b_mask.png"))
+    assert_refused(r"a mask among the images", files(tmp_path / "k", "a.png", "a_mask.png"), lesions)
 
 
 def test_listed_files_that_are_absent_are_refused(tmp_path):
     images = files(tmp_path / "i", "a.png")
     rows = [f"{i}.png" for i in range(6)]
     absent = r"lists files that are absent: .*0\.png.* and 1 more"
-    refuses(absent, images, index=table(tmp_path / "x.csv", "file", *rows), error=FileNotFoundError)
-    refuses(absent, table(tmp_path / "y.csv", *rows), error=FileNotFoundError)
+    assert_refused(absent, images, index=table(tmp_path / "x.csv", "file", *rows), error=FileNotFoundError)
+    assert_refused(absent, table(tmp_path / "y.csv", *rows), error=FileNotFoundError)
 
 
 def test_doubled_slices_are_refused(tmp_path):
-    refuses(r"a\.png and .*a\.npy have the same id 'a'", files(tmp_path / "i", "a.png", "a.npy"))
+    assert_refused(r"a\.png and .*a\.npy have the same id 'a'", files(tmp_path / "i", "a.png", "a.npy"))
     images = files(tmp_path / "j", "a.png")
-    refuses(r"x\.csv: lists files twice: a\.png", images, index=table(tmp_path / "x.csv", "file", "a.png", "a.png"))
-    refuses(r"y\.csv: lists files twice: j/a\.png", table(tmp_path / "y.csv", "j/a.png", "j/a.png"))
+    assert_refused(
+        r"x\.csv: lists files twice: a\.png", images, index=table(tmp_path / "x.csv", "file", "a.png", "a.png")
+    )
+    assert_refused(r"y\.csv: lists files twice: j/a\.png", table(tmp_path / "y.csv", "j/a.png", "j/a.png"))
     files(tmp_path, "1/a.png", "2/a.png", "l/a.png")
-    refuses(r"same name, so masks cannot be told", table(tmp_path / "z.csv", "1/a.png", "2/a.png"), tmp_path / "l")
+    assert_refused(
+        r"same name, so masks cannot be told", table(tmp_path / "z.csv", "1/a.png", "2/a.png"), tmp_path / "l"
+    )
 
 
 def test_bad_columns_are_refused(tmp_path):
@@ -167,25 +171,25 @@ def test_bad_columns_are_refused(tmp_path):
     def index(*lines: str) -> Path:
         return table(tmp_path / "x.csv", *lines)
 
-    refuses(
+    assert_refused(
         r"x\.csv: has no column `file`; its columns are name, split", images, index=index("name,split", "a.png,test")
     )
-    refuses(
+    assert_refused(
         r"x\.csv: unknown split 'valid'; a split is one of train, val, test",
         images,
         index=index("file,split", "a.png,valid"),
     )
-    refuses(r"x\.csv: rows without a subject: b\.png", images, index=index("file,subject", "a.png,1", "b.png,"))
-    refuses(r"x\.csv: unknown kind 'sick'", images, index=index("file,kind", "a.png,sick"))
-    refuses(r"lesion slices without a mask: .*a\.png", images, index=index("file,kind", "a.png,lesion"))
-    refuses(r"x\.csv: is no csv table", images, index=index("file,kind", "a.png,healthy", "a,b,c,d"))
+    assert_refused(r"x\.csv: rows without a subject: b\.png", images, index=index("file,subject", "a.png,1", "b.png,"))
+    assert_refused(r"x\.csv: unknown kind 'sick'", images, index=index("file,kind", "a.png,sick"))
+    assert_refused(r"lesion slices without a mask: .*a\.png", images, index=index("file,kind", "a.png,lesion"))
+    assert_refused(r"x\.csv: is no csv table", images, index=index("file,kind", "a.png,healthy", "a,b,c,d"))
 
 
 def test_bad_splits_are_refused(tmp_path):
     images = files(tmp_path, "a.png")
-    refuses(r"unknown split 'tset'; a split is one of", images, split="tset")
-    refuses(r"unknown split 'dev'; fractions are given for", images, split={"train": 0.5, "dev": 0.5})
-    refuses(r"do not add up to 1", images, split={"train": 0.5, "test": 0.4})
+    assert_refused(r"unknown split 'tset'; a split is one of", images, split="tset")
+    assert_refused(r"unknown split 'dev'; fractions are given for", images, split={"train": 0.5, "dev": 0.5})
+    assert_refused(r"do not add up to 1", images, split={"train": 0.5, "test": 0.4})
 
 
 # --- IXI -------------------------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ def import_weights(
     """Convert a checkpoint of the authors' code (`model_weights`, trained on [0, 1]) and return the file written.
 
     path: a torch file, or their weights alone as .safetensors.  output: a .safetensors file; by default beside `path`,
-    with its stem.  network: configuration of the denoiser, by
-    default the paper's; head channels and groups cannot be read off the weights, so another one must be given whole.
+    with its stem.  network: configuration of the denoiser, by default the paper's; head channels and groups cannot be
+    read off the weights, so another one must be given whole.
     The file is read with `weights_only`: code in it is not run. Left out by design are the output projections of the
     attentions, which their network never calls, and LPIPS. Raises FileNotFoundError, or ValueError that names the file
     and the keys where any other key is left over or missing, or a weight is no finite tensor of the network's shape.
