@@ -5,8 +5,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 from report_runs import ROOT
+
+from autoddpm.modules.checkpoint import build_ddpm
+
+TRIALS = [
+    line.partition("#")[0].split()[1:]
+    for line in (ROOT / "experiments" / "release" / "trials.sh").read_text().splitlines()
+    if line.startswith("trial ")
+]
 
 
 @pytest.fixture
@@ -61,3 +71,17 @@ def test_a_shift_of_the_validation_slices_is_the_same_each_time_and_none_without
     shifted = shifts[" shifted"](image, u)
     assert torch.equal(shifted, shifts[" shifted"](image, u))
     assert (shifted - image).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=" ".join)
+def test_a_trial_is_a_network_that_may_be_released(trial):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        model = compose("train", ["+experiment=ixi_release", *trial[1:]]).model
+    ddpm = build_ddpm(OmegaConf.to_container(model, resolve=True))
+    assert sum(values.numel() for values in ddpm.parameters()) <= 4_500_000
+    with torch.no_grad():
+        assert ddpm.predict_eps(torch.zeros(1, 1, 64, 64), 1).shape == (1, 1, 64, 64)
+
+
+def test_no_trial_is_there_twice():
+    assert len({" ".join(trial) for trial in TRIALS}) == len(TRIALS) >= 20

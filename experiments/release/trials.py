@@ -1,10 +1,10 @@
 """How trainings of a folder compare, on IXI's validation subjects: losses, healthy reconstructions, phantom lesions.
 
-    python experiments/release/trials.py runs/trials   # after trials.sh; prints a table, writes runs/trials/trials.csv
+    python experiments/release/trials.py runs/trials   # as trials.sh does: prints a table, writes trials.csv there
 
 loss: last validation loss, mean over t = 1..300. SSIM: of reconstructions from t (stride 25), of the slices as they are
 and as from other scanners (gamma and a smooth field at full strength, fixed for each subject). Dice: of the rows of
-+experiment=ixi_tuning in the same folder.
++experiment=ixi_tuning in the same folder, where there are any.
 """
 
 import json
