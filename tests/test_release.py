@@ -49,6 +49,14 @@ def test_a_trial_is_judged_by_its_last_validation_where_detection_happens(script
     assert script("trials").detection_loss(run) == pytest.approx(expected)
 
 
+def test_a_trial_s_minutes_are_of_training_alone(script, tmp_path):
+    lines = ["05:00:00,5 470 training slices", "05:04:30,1 - checkpoint=x", "09:00:00,0 470 training slices"]
+    lines += ["09:00:00,2 - continuing from x", "09:00:06,0 - checkpoint=x"]
+    stamped = [f"[2026-11-23 {line[:10]}][__main__][INFO] - {line[11:].removeprefix('- ')}" for line in lines]
+    (tmp_path / "train.log").write_text("\n".join(stamped))
+    assert script("trials").minutes(tmp_path) == pytest.approx(4.6)
+
+
 def test_the_card_shows_each_validation_once_as_it_was_measured_last(script, run):
     shown = script("card").losses(run)
     assert list(shown.columns)[:3] == ["step", "all", "t = 0001-0050"]

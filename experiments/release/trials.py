@@ -2,14 +2,15 @@
 
     python experiments/release/trials.py runs/trials   # as trials.sh does: prints a table, writes trials.csv there
 
-loss: last validation loss, mean over t = 1..300. SSIM: of reconstructions from t (stride 25), of the slices as they are
-and as from other scanners (gamma and a smooth field at full strength, fixed for each subject). Dice: of the rows of
-+experiment=ixi_tuning in the same folder, where there are any.
+minutes: of training, by its log. loss: last validation loss, mean over t = 1..300. SSIM: of reconstructions from t
+(stride 25), of the slices as they are and as from other scanners (gamma and a smooth field at full strength, fixed for
+each subject). Dice: of the rows of +experiment=ixi_tuning in the same folder, where there are any.
 """
 
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,17 @@ def detection_loss(run: Path) -> float:
     return float(sum(width * last[f"val/loss_t{name}"] for name, width in BINS.items()) / sum(BINS.values()))
 
 
+def minutes(run: Path) -> float:
+    """What the training took, by its log: from each start to the checkpoint it ended with."""
+    total, start = timedelta(), None
+    for line in (run / "train.log").read_text().splitlines():
+        if "training slices" in line:
+            start = datetime.fromisoformat(line[1:20])
+        elif "- checkpoint=" in line and start:
+            total, start = total + datetime.fromisoformat(line[1:20]) - start, None
+    return total / timedelta(minutes=1)
+
+
 def validation_slices() -> Batch:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         data = instantiate(compose("train", ["+experiment=ixi"]).data, _convert_="all")
@@ -80,7 +92,8 @@ def main(folder: Path) -> None:
     for run in track(sorted(path.parents[1] for path in folder.glob("train/*/checkpoints/last.ckpt")), "trials"):
         trained = load_checkpoint(run / "checkpoints" / "last.ckpt")
         parameters = sum(p.numel() for p in trained.ddpm.parameters()) / 1e6
-        line = {"training": run.name, "M parameters": parameters, "steps": trained.step, "loss": detection_loss(run)}
+        line = {"training": run.name, "M parameters": parameters, "steps": trained.step}
+        line |= {"minutes": minutes(run), "loss": detection_loss(run)}
         for (name, shift), t in ((pair, t) for pair in SHIFTS.items() for t in TIMES):
             line[f"SSIM t={t}{name}"] = 100 * reconstruction_ssim(trained.ddpm, slices, t, shift)
         for detector in ("AutoDDPM", "AnoDDPM"):

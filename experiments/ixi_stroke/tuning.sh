@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# What is chosen for ixi_stroke, on IXI's validation subjects with phantom lesions: the perceptual distance, and t.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python -m src.evaluate -m +experiment=ixi_tuning checkpoint=ixi-small sampler=fast trainer.precision=bf16-mixed detector=autoddpm perceptual=lpips_random,denoiser,none
+python -m src.evaluate -m +experiment=ixi_tuning checkpoint=ixi-small sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random detector=autoddpm detector.t=250,300,400,500
+python -m src.evaluate -m +experiment=ixi_tuning checkpoint=ixi-small sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random detector=autoddpm detector.t=300,400 mask_false_positive_rate=0.02
+python -m src.evaluate +experiment=ixi_tuning checkpoint=ixi-small sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random detector=autoddpm detector.t=300 detector.t_resample=100
+python -m src.evaluate -m +experiment=ixi_tuning checkpoint=ixi-small sampler=fast trainer.precision=bf16-mixed perceptual=lpips_random detector=anoddpm detector.t=300,400,500
+python -m src.report +experiment=ixi_tuning report.allow_mixed=true  # the table is experiments/ixi_stroke/tuning.csv
