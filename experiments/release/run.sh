@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# The released weights, from the slices to the card: about two hours of training on two CPU cores, an hour and a half of
-# tables, then the same training with another seed. What is finished is kept: the same command again goes on.
+# The released weights, from the slices to the card: about two hours of training on two CPU cores, an hour of tables, then
+# the same training with another seed. What is finished is kept, the file in weights/ too (to make it anew, move it
+# away): the same command again goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 weights=weights/ixi-small.safetensors
 
 python -m src.train +experiment=ixi_release
-autoddpm export-weights runs/ixi_release/train/default/checkpoints/last.ckpt $weights --half
-bash experiments/ixi_stroke/tuning.sh
-rm weights/ixi-small.thresholds.*  # those are of half of the validation subjects
-bash experiments/ixi_stroke/run.sh  # calibrates: thresholds are kept beside the weights
+[ -f $weights ] || autoddpm export-weights runs/ixi_release/train/default/checkpoints/last.ckpt $weights --half
+bash experiments/ixi_stroke/run.sh  # calibrates: thresholds are kept beside the weights (tuning.sh, there, chose its settings)
 python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_fp32 checkpoint=ixi-small perceptual=lpips_random sampler=fast detector=autoddpm  # thresholds in fp32
 autoddpm export-weights $weights $weights --half  # the thresholds are in the file now
-rm weights/ixi-small.thresholds.*
+rm -f weights/ixi-small.thresholds.*
 python experiments/release/card.py $weights runs/ixi_release/train/default
 
 python -m src.train +experiment=ixi_release seed=1
