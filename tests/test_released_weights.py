@@ -58,26 +58,52 @@ def test_the_card_has_the_file_s_checksum_hash_and_steps(released):
     assert f"{released.step:,} steps" in CARD
 
 
-def test_the_card_s_pictures_and_links_are_there():
-    targets = re.findall(r"\]\(([^)#]+)\)", CARD)
-    assert len([target for target in targets if target.endswith(".png")]) == 2
-    assert not [target for target in targets if "://" not in target and not (ROOT / "weights" / target).exists()]
+def test_the_card_has_its_two_pictures():
+    assert len(re.findall(r"\]\([^)#]+\.png\)", CARD)) == 2
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-@pytest.mark.parametrize(("detector", "anomaly_map"), [("AnoDDPM", "product"), ("AutoDDPM", "residual")])
-def test_both_thresholds_are_in_the_file(released, detector, anomaly_map, precision):
+@pytest.mark.parametrize(
+    "path",
+    [*ROOT.glob("*.md"), *ROOT.glob("weights/*.md"), *ROOT.glob("experiments/**/*.md")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_what_a_document_links_to_is_there(path):
+    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text())
+    assert not [target for target in targets if "://" not in target and not (path.parent / target).exists()]
+
+
+@pytest.mark.parametrize(
+    ("detector", "t", "anomaly_map", "precision"),
+    [
+        ("AnoDDPM", 200, "product", "bf16-mixed"),
+        ("AnoDDPM", 200, "product", "32-true"),
+        ("AutoDDPM", 200, "residual", "bf16-mixed"),
+        ("AutoDDPM", 200, "residual", "32-true"),
+        ("AnoDDPM", 500, "product", "bf16-mixed"),
+        ("AutoDDPM", 500, "residual", "bf16-mixed"),
+        *(("AnoDDPM", t, "residual", "bf16-mixed") for t in (50, 100, 150, 200, 250, 300, 400, 500)),
+    ],
+)
+def test_the_thresholds_are_in_the_file(released, detector, t, anomaly_map, precision):
     """The mask's (of the first map, which is AnoDDPM's) and the final map's: nobody has to calibrate them again."""
     wanted = {"weights_hash": released.weights_hash, "precision": precision, "false_positive_rate": 0.05}
+    wanted["sampler"] = {"name": "Ancestral", "stride": 5}
+    if (detector, anomaly_map) != ("AnoDDPM", "residual"):  # which asks no perceptual distance
+        wanted["perceptual"] = {"name": "RandomLPIPS", "seed": 0}
     found = [
         entry["threshold"]
         for entry in released.thresholds
         if wanted.items() <= entry["conditions"].items()
-        and (entry["conditions"]["detector"]["name"], entry["conditions"]["detector"]["t"]) == (detector, 200)
+        and (entry["conditions"]["detector"]["name"], entry["conditions"]["detector"]["t"]) == (detector, t)
         and entry["conditions"]["anomaly_map"]["name"] == anomaly_map
     ]
     assert found
     assert all(0 < threshold < 1 for threshold in found)
+
+
+def test_all_thresholds_are_of_the_same_slices(released):
+    """Not of the half of them that ixi_tuning calibrates on."""
+    assert len({entry["conditions"]["data_hash"] for entry in released.thresholds}) == 1
 
 
 @needs_ixi

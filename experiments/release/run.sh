@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The released weights, from the slices to the card: about two hours of training on two CPU cores, an hour of tables, then
-# the same training with another seed. What is finished is kept, the file in weights/ too (to make it anew, move it
-# away): the same command again goes on.
+# the same training with another seed. What is finished is kept, the file in weights/ too: the same command again goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 weights=weights/ixi-small.safetensors
 
+if [ -f $weights ]; then echo "$weights is kept as it is: move it away first to make it anew"; fi
 python -m src.train +experiment=ixi_release
 [ -f $weights ] || autoddpm export-weights runs/ixi_release/train/default/checkpoints/last.ckpt $weights --half
 bash experiments/ixi_stroke/run.sh  # calibrates: thresholds are kept beside the weights (tuning.sh, there, chose its settings)
@@ -18,4 +18,4 @@ python -m src.train +experiment=ixi_release seed=1
 python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=runs/ixi_release/train/seed-1/checkpoints/last.ckpt perceptual=lpips_random sampler=fast trainer.precision=bf16-mixed detector=autoddpm
 python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=runs/ixi_release/train/seed-1/checkpoints/last.ckpt perceptual=lpips_random sampler=fast trainer.precision=bf16-mixed detector=autoddpm detector.t=500
 python -m src.evaluate -m +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=runs/ixi_release/train/seed-1/checkpoints/last.ckpt perceptual=lpips_random sampler=fast trainer.precision=bf16-mixed detector=anoddpm detector.t=50,100,150,200,250,300,400,500
-python -m src.report +experiment=ixi_stroke name=ixi_stroke_seed1
+python -m src.report +experiment=ixi_stroke name=ixi_stroke_seed1 report.resamples=6000  # its measured.csv is experiments/ixi_stroke/seed1.csv

@@ -2,9 +2,10 @@
 
     python experiments/release/trials.py runs/trials   # as trials.sh does: prints a table, writes trials.csv there
 
-minutes: of training, by its log. loss: last validation loss, mean over t = 1..300. SSIM: of reconstructions from t
-(stride 25), of the slices as they are and as from other scanners (gamma and a smooth field at full strength, fixed for
-each subject). Dice: of the rows of +experiment=ixi_tuning in the same folder, where there are any.
+minutes: of training, by its log; pieces that were stopped are not in it. loss: last validation loss, mean over t =
+1..300. SSIM: of reconstructions from t (stride 25), of the slices as they are and as from other scanners (gamma and a
+smooth field at full strength, fixed for each subject). Dice: of the rows of +experiment=ixi_tuning in the same folder,
+where there are any.
 """
 
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trials for the released weights, in two rounds (about four, then eight minutes of training each on two CPU
+# Trials for the released weights, in two rounds (about five, then nine minutes of training each on two CPU
 # cores: fewer steps where a step costs more), judged on IXI's validation subjects, the second round by phantom lesions
 # in them too. Finished ones are kept: the same command again goes on.
 set -euo pipefail
