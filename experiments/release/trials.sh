@@ -45,5 +45,5 @@ for checkpoint in runs/finals/train/*/checkpoints/last.ckpt; do
     python -m src.evaluate +experiment=ixi_tuning name=finals sampler.stride=25 trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=autoddpm
     python -m src.evaluate +experiment=ixi_tuning name=finals sampler.stride=25 trainer.precision=bf16-mixed perceptual=lpips_random checkpoint="$checkpoint" detector=anoddpm detector.t=300
 done
-python experiments/release/trials.py runs/trials
-python experiments/release/trials.py runs/finals
+python experiments/release/trials.py runs/trials  # its trials.csv is experiments/release/trials.csv
+python experiments/release/trials.py runs/finals  # its trials.csv is experiments/release/finals.csv
