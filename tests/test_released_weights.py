@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from autoddpm.modules.checkpoint import TrainedDDPM, load_checkpoint
 from autoddpm.modules.ddpm_module import DDPMModule
@@ -85,7 +87,7 @@ def test_what_a_document_links_to_is_there(path):
     ],
 )
 def test_the_thresholds_are_in_the_file(released, detector, t, anomaly_map, precision):
-    """The mask's (of the first map, which is AnoDDPM's) and the final map's: nobody has to calibrate them again."""
+    """The mask's (of the first map, which is AnoDDPM's) and the final map's: not calibrated again."""
     wanted = {"weights_hash": released.weights_hash, "precision": precision, "false_positive_rate": 0.05}
     wanted["sampler"] = {"name": "Ancestral", "stride": 5}
     if (detector, anomaly_map) != ("AnoDDPM", "residual"):  # which asks no perceptual distance
@@ -101,9 +103,16 @@ def test_the_thresholds_are_in_the_file(released, detector, t, anomaly_map, prec
     assert all(0 < threshold < 1 for threshold in found)
 
 
-def test_all_thresholds_are_of_the_same_slices(released):
+@needs_ixi
+def test_all_thresholds_are_of_all_validation_slices(released, monkeypatch):
     """Not of the half of them that ixi_tuning calibrates on."""
-    assert len({entry["conditions"]["data_hash"] for entry in released.thresholds}) == 1
+    monkeypatch.setenv("AUTODDPM_DATA", str(IXI.parent))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        data = instantiate(compose("train", ["+experiment=ixi"]).data, _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.index("calibrate")) == 30
+    assert {entry["conditions"]["data_hash"] for entry in released.thresholds} == {data.hash("calibrate")}
 
 
 @needs_ixi

@@ -4,15 +4,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 weights=weights/ixi-small.safetensors
+training=runs/ixi_release/train/default
 
-if [ -f $weights ]; then echo "$weights is kept as it is: move it away first to make it anew"; fi
-python -m src.train +experiment=ixi_release
-[ -f $weights ] || autoddpm export-weights runs/ixi_release/train/default/checkpoints/last.ckpt $weights --half
+if [ -f $weights ]; then
+    echo "$weights is kept as it is: to make it anew, move it away first"
+else
+    python -m src.train +experiment=ixi_release
+    autoddpm export-weights $training/checkpoints/last.ckpt $weights --half
+fi
 bash experiments/ixi_stroke/run.sh  # calibrates: thresholds are kept beside the weights (tuning.sh, there, chose its settings)
 python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_fp32 checkpoint=ixi-small perceptual=lpips_random sampler=fast detector=autoddpm  # thresholds in fp32
 autoddpm export-weights $weights $weights --half  # the thresholds are in the file now
 rm -f weights/ixi-small.thresholds.*
-python experiments/release/card.py $weights runs/ixi_release/train/default
+[ ! -d $training ] || python experiments/release/card.py $weights $training
 
 python -m src.train +experiment=ixi_release seed=1
 python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=runs/ixi_release/train/seed-1/checkpoints/last.ckpt perceptual=lpips_random sampler=fast trainer.precision=bf16-mixed detector=autoddpm

@@ -25,8 +25,8 @@ class DDPMModule(LightningModule):
     data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
     lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step.
     augmentation: random affine and flip of each training slice.  intensity: strength of `augment_intensity`, 0 to 1.
-    t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. Detection never visits
-        t above 300 (the paper's: 0, all of 1..T).
+    t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. The
+        paper's detectors never visit t above 300 (the paper's share: 0, all of 1..T).
     min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) / SNR, SNR being
         alpha_bar / (1 - alpha_bar) at its t. None: all count 1 (the paper's).
     seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of (seed, slice id, bin).
