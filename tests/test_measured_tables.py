@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STROKE = ROOT / "experiments" / "ixi_stroke"
+STROKE, TRIALS = ROOT / "experiments" / "ixi_stroke", ROOT / "experiments" / "release"
 METRICS = {
     "SSIM": "healthy/ssim",
     "healthy SSIM": "healthy/ssim",
@@ -22,6 +22,38 @@ METRICS = {
     "FPR at 5 %": "healthy/fpr@healthy_fpr5",
     **{size: f"lesion/max_dice/{size}" for size in ("small", "medium", "large")},
 }
+CHOICES = {  # how the documents say a setting, and how the name of a row has it
+    "mask at 2 %": "mask_false_positive_rate=0.02",
+    "t_resample=100": "detector.t_resample=100",
+    "denoiser features": "DenoiserFeatures",
+    "no perceptual distance": "NoPerceptual",
+}
+CHANGES = {
+    "lr 3e-4": "module.lr-3e-4",
+    "lr 2e-3": "module.lr-2e-3",
+    "Min-SNR 5": "module.min_snr-5",
+    "t_focus_share=0`": "module.t_focus_share-0.0",
+    "t_focus_share=0.95": "module.t_focus_share-0.95",
+    "no intensity": "module.intensity-0.0",
+    "full strength": "module.intensity-1.0",
+    "seed 1": "seed-1",
+    "fp32": "trainer.precision-32-true",
+    "batch 4": "data.batch_size-4",
+    "batch 8": "data.batch_size-8",
+    "batch 32": "data.batch_size-32",
+    "`small`": "model-small",
+    "`compact`": "model-compact",
+    "64/64/96/128": "_64_64_96_128_",
+    "32/96/160": "_32_96_160_",
+    "`half`, 64/96/128": "_64_96_128_",
+    "32/32/64/128": "_32_32_64_128_",
+    "16/32/64/128/128": "_16_32_64_128_128_",
+    "a quarter of the resolution": "model.denoiser.factor-4",
+    "two blocks": "num_res_blocks-2",
+    "without attention": "attention_levels-_false_false_false_+",
+}
+KEYS = ("steps", "minutes", "loss")
+SEED_1 = " (seed 1)"  # after the name of a column
 CELL = re.compile(r"([\d.]+) \[([\d.]+), ([\d.]+)\]")
 Values = dict[str, tuple[float, float, float]]
 
@@ -58,30 +90,38 @@ def identity(label: str, column: str = "") -> tuple[object, ...]:
     return re.findall(r"A\w+DDPM", label)[0], t[1] if t else "200", left_out and left_out[1], anomaly_map
 
 
+def agrees(text: str, value: float) -> bool:
+    """Whether `text` is `value`, rounded to the digits that it has."""
+    return abs(float(text.replace(",", "")) - value) <= 0.5 * 10 ** -len(text.partition(".")[2]) + 1e-9
+
+
 def is_shown(cell: str, values: tuple[float, float, float]) -> bool:
     shown = CELL.fullmatch(cell)
     assert shown
-    half = 0.5 * 10 ** -len(shown[1].partition(".")[2]) + 1e-9
-    return all(abs(float(text) - value) <= half for text, value in zip(shown.groups(), values, strict=True))
+    return all(map(agrees, shown.groups(), values))
 
 
 @pytest.mark.parametrize(
-    ("document", "heading", "name"),
+    ("document", "heading"),
     [
-        ("README.md", "Results", "measured.csv"),
-        ("weights/README.md", "What it achieves", "measured.csv"),
-        ("experiments/ixi_stroke/README.md", "", "measured.csv"),
+        ("README.md", "Results"),
+        ("weights/README.md", "What it achieves"),
+        ("weights/README.md", "A second training"),
+        ("experiments/ixi_stroke/README.md", ""),
     ],
 )
-def test_a_table_of_results_is_what_was_measured(document: str, heading: str, name: str) -> None:
-    rows = {identity(method): values for method, values in measured(name).items()}
-    assert len(rows) == len(measured(name))
+def test_a_table_of_results_is_what_was_measured(document: str, heading: str) -> None:
+    rows: dict[str, dict[tuple[object, ...], Values]] = {}
+    for name in ("measured.csv", "seed1.csv"):
+        rows[name] = {identity(method): values for method, values in measured(name).items()}
+        assert len(rows[name]) == len(measured(name))
     count = 0
     for label, cells in lines(document, heading):
-        for column, cell in cells.items():
-            values = rows[identity(label, column)][METRICS.get(column, "lesion/max_dice")]
+        for title, cell in cells.items():
+            column, name = title.removesuffix(SEED_1), "seed1.csv" if title.endswith(SEED_1) else "measured.csv"
             assert column in METRICS or column.startswith("`")
-            assert is_shown(cell, values), (label, column, cell, values)
+            values = rows[name][identity(label, column)][METRICS.get(column, "lesion/max_dice")]
+            assert is_shown(cell, values), (label, title, cell, values)
             count += 1
     assert count >= 20
 
@@ -96,3 +136,26 @@ def test_the_table_of_choices_is_what_was_measured() -> None:
     assert sorted(name for names in used for name in names) == sorted(rows)
     for (label, _), names in zip(shown, used, strict=True):
         assert identity(label)[:2] == identity(names[0])[:2]
+        for said, setting in CHOICES.items():
+            assert (said in label) == (setting in names[0]), (label, names)
+
+
+def test_the_table_of_trials_is_what_was_measured() -> None:
+    """Each row is one of the csv file, told apart by steps, minutes and loss."""
+    kept = [list(csv.DictReader((TRIALS / name).open())) for name in ("trials.csv", "finals.csv")]
+    text = (ROOT / "weights" / "README.md").read_text().partition("## How the recipe was chosen")[2].replace("**", "")
+    columns, _, *table = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    turn = 0
+    for first, changed, *cells in table:
+        turn = int(first) if first else turn
+        named = dict(zip(columns[2:], cells, strict=True))
+        same = [line for line in kept[turn - 1] if all(agrees(named[key], float(line[key])) for key in KEYS)]
+        assert len(same) == 1, named
+        kept[turn - 1].remove(same[0])
+        for said, setting in CHANGES.items():
+            assert said not in changed or setting in same[0]["training"], (changed, setting)
+        for column, cell in named.items():
+            assert agrees(cell, float(same[0][column])) if cell else not same[0][column], (column, named)
+    assert kept == [[], []]
