@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trials for the released weights, in two rounds (about five, then nine minutes of training each on two CPU
-# cores: fewer steps where a step costs more), judged on IXI's validation subjects, the second round by phantom lesions
-# in them too. Finished ones are kept: the same command again goes on.
+# cores: fewer steps where a step costs more), measured on IXI's validation subjects, the second round on phantom lesions
+# in them too; weights/README.md says what was chosen by which. Finished ones are kept: the same command again goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
