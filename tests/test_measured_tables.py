@@ -69,8 +69,8 @@ def measured(name: str) -> dict[str, Values]:
     return found
 
 
-def lines(document: str, *headings: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """First cell and the cells with an interval by column, of the tables below these headings ('': the title's)."""
+def lines(document: str, wanted: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """First cell and the cells with an interval by column, of the tables below a heading ('': the title)."""
     heading, columns = "", []
     for line in (ROOT / document).read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("| ").split("|")] if line.startswith("|") else []
@@ -78,7 +78,7 @@ def lines(document: str, *headings: str) -> Iterator[tuple[str, dict[str, str]]]
             heading = line.removeprefix("## ")
         if not columns or not cells:
             columns = [cell.strip() for cell in line.strip("|").split("|")] if cells else []
-        elif heading in headings and any(map(CELL.fullmatch, cells)):
+        elif heading == wanted and any(map(CELL.fullmatch, cells)):
             yield cells[0], {c: cell for c, cell in zip(columns, cells, strict=True) if CELL.fullmatch(cell)}
 
 

@@ -55,7 +55,7 @@ def main(weights: Path, run: Path) -> None:
     picture([*made[-1].split(COLUMNS // 2)], weights.with_name(f"{weights.stem}_samples.png"))
     print("|", " | ".join(table.columns), "|\n|", " | ".join(["---:"] * len(table.columns)), "|")
     for values in table.itertuples(index=False):
-        print("|", " | ".join(f"{value:.3g}" if name else f"{value:.0f}" for name, value in enumerate(values)), "|")
+        print("|", " | ".join(f"{value:#.3g}" if name else f"{value:.0f}" for name, value in enumerate(values)), "|")
     print(f"\n{trained.step} steps")
     for file in weights_files(weights):
         print(f"sha256 of {file.name}: {hashlib.sha256(file.read_bytes()).hexdigest()}")

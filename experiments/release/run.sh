@@ -23,3 +23,4 @@ python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=r
 python -m src.evaluate +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=runs/ixi_release/train/seed-1/checkpoints/last.ckpt perceptual=lpips_random sampler=fast trainer.precision=bf16-mixed detector=autoddpm detector.t=500
 python -m src.evaluate -m +experiment=ixi_stroke name=ixi_stroke_seed1 checkpoint=runs/ixi_release/train/seed-1/checkpoints/last.ckpt perceptual=lpips_random sampler=fast trainer.precision=bf16-mixed detector=anoddpm detector.t=50,100,150,200,250,300,400,500
 python -m src.report +experiment=ixi_stroke name=ixi_stroke_seed1 report.resamples=6000  # kept: measured.csv and table1_differences.md, as experiments/ixi_stroke/seed1*
+python experiments/release/trials.py runs/ixi_release  # the losses of both

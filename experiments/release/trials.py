@@ -106,7 +106,7 @@ def main(folder: Path) -> None:
         table.to_csv(path, index=False, float_format="%.4g")
     shown = Table(*table.columns)
     for values in table.itertuples(index=False):
-        shown.add_row(*("–" if v is None or v != v else v if isinstance(v, str) else f"{v:.4g}" for v in values))
+        shown.add_row(*("–" if v is None or v != v else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values))
     Console(width=200).print(shown)
 
 
