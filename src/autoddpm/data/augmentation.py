@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional
 
 DEGREES, SHIFT, SCALE = 10.0, 0.1, 0.1  # the published authors' ranges
-GAMMA, FIELD = 1.25, 1.2
 
 
 def augment(image: Tensor, u: Tensor) -> Tensor:
@@ -27,19 +26,3 @@ def augment(image: Tensor, u: Tensor) -> Tensor:
         grid = functional.affine_grid(theta.to(image.dtype), list(image.shape), align_corners=False)
         moved = functional.grid_sample(image - minimum, grid, mode="bilinear", align_corners=False)
     return (moved + minimum).clamp(0, 1)
-
-
-def augment_intensity(image: Tensor, u: Tensor, strength: float) -> Tensor:
-    """Other scanners: a gamma of up to 1.25 (or its inverse), and a smooth field of up to 20 % on top.
-
-    image: (B, 1, H, W) in [0, 1].  u: (B, 6) uniforms in [0, 1): gamma, and the field's terms x, y, x^2, y^2, x y; 0.5
-    is no change.  strength: 1 as said, 0 nothing.  Returns (B, 1, H, W) in [0, 1]; 0 stays 0, and each image's own
-    maximum stays.
-    """
-    v = strength * (2 * u - 1).view(len(u), -1, 1, 1, 1)
-    y = torch.linspace(-1, 1, image.shape[-2], device=image.device).view(1, -1, 1)
-    x = torch.linspace(-1, 1, image.shape[-1], device=image.device).view(1, 1, -1)
-    field = v[:, 1] * x + v[:, 2] * y + v[:, 3] * (x**2 - 0.5) + v[:, 4] * (y**2 - 0.5) + v[:, 5] * x * y
-    top = image.amax(dim=(1, 2, 3), keepdim=True)
-    changed = image.pow(torch.exp(math.log(GAMMA) * v[:, 0])) * torch.exp(math.log(FIELD) * field / 2)
-    return (changed * top / changed.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)).clamp(0, 1)

@@ -1,5 +1,6 @@
 """The denoising diffusion probabilistic model: forward and reverse steps and the loss (paper, section 2)."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -17,19 +18,21 @@ class DDPM(nn.Module):
     `decode` are the only places where the range changes.
 
     denoiser: network (x_t, timesteps (B,)) -> estimated noise, (B, 1, H, W); it numbers times 0..T-1.
-    data_range: range of the images the denoiser is trained on: [-1, 1], or [0, 1] for the paper's authors' weights.
+    data_range: range of the images the denoiser is trained on. [0, 1] is the authors'. On [-1, 1] the noise of the same
+              t is half as strong, relative to the image: their t=200 is then 331.
     half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the machine's own memory whatever
               the device, for samplers that choose their times by it: they need not wait for the device.
     """
 
     def __init__(
-        self, denoiser: nn.Module, schedule: LinearSchedule, noise: Noise, data_range: Sequence[float] = (-1.0, 1.0)
+        self, denoiser: nn.Module, schedule: LinearSchedule, noise: Noise, data_range: Sequence[float] = (0.0, 1.0)
     ) -> None:
         super().__init__()
         self.denoiser, self.schedule, self.noise = denoiser, schedule, noise
         self.low, self.high = (float(value) for value in data_range)
         if not self.low < self.high:
             raise ValueError(f"data_range: the first value must be below the second, got {list(data_range)}")
+        self.clip = (self.low, self.high)
         alpha_bar = schedule.alpha_bar.double().cpu()
         self.half_log_snr = (0.5 * (alpha_bar.log() - (1 - alpha_bar).log())).numpy()
 
@@ -57,10 +60,16 @@ class DDPM(nn.Module):
         return self.denoiser(x_t, times - 1).to(x_t.dtype)
 
     def predict_x0(self, x_t: Tensor, t: Tensor | int, eps_hat: Tensor) -> Tensor:
-        """The clean image that x_t and the estimated noise imply, clipped to the range (Ho et al., 2020)."""
+        """The clean image that x_t and the estimated noise imply, clipped to `clip`: the range (Ho et al., 2020)."""
         alpha_bar = self._at(self.schedule.alpha_bar, t)
         x0 = (x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()
-        return x0.clamp(-1, 1)  # as the authors, who clip to [-1, 1] also where the data lie in [0, 1]
+        return x0.clamp(*self.clip)
+
+    def clipped(self, low: float, high: float) -> "DDPM":
+        """The same model, weights shared, whose estimated clean images are clipped to other values."""
+        other = copy.copy(self)
+        other.clip = (low, high)
+        return other
 
     def p_sample(self, x_t: Tensor, t: Tensor | int, s: Tensor | int, eps: Tensor) -> Tensor:
         """One ancestral step from time t to an earlier time s: a draw of q(x_s | x_t, x0) with x0 estimated.

@@ -37,7 +37,8 @@ class Draw(IntEnum):
     RENOISE = 3  # one step back, Eq. (13)
     TIME = 4  # t of a training sample
     AUGMENT = 5  # augmentation of a training sample: where it is
-    INTENSITY = 6  # augmentation of a training sample: how bright it is
+    SHIFT = 6  # another scanner, an older patient
+    GRAIN = 7  # another scanner's noise
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

@@ -10,9 +10,10 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from autoddpm.data.augmentation import augment, augment_intensity
+from autoddpm.data.augmentation import augment
+from autoddpm.data.shift import AGE_NUMBERS, SCAN_NUMBERS, age, scan
 from autoddpm.data.slices import Batch
-from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
+from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
 from autoddpm.modules.checkpoint import build_ddpm
 
 BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each of these ranges of t
@@ -24,7 +25,8 @@ class DDPMModule(LightningModule):
     model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be built again.
     data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
     lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step.
-    augmentation: random affine and flip of each training slice.  intensity: strength of `augment_intensity`, 0 to 1.
+    augmentation: random affine and flip of each training slice.
+    shift: share of the training slices that are changed as by another scanner or by age (`autoddpm.data.shift`).
     t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. The
         paper's detectors never visit t above 300 (the paper's share: 0, all of 1..T).
     min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) / SNR, SNR being
@@ -40,7 +42,7 @@ class DDPMModule(LightningModule):
         weight_decay: float = 0.0,
         warmup_steps: int = 100,
         augmentation: bool = True,
-        intensity: float = 0.0,
+        shift: float = 0.0,
         t_focus: int = 330,
         t_focus_share: float = 0.0,
         min_snr: float | None = None,
@@ -48,11 +50,11 @@ class DDPMModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if not 0 <= t_focus_share < 1 or not 0 <= intensity <= 1:
-            raise ValueError(f"module: t_focus_share={t_focus_share}: in [0, 1); intensity={intensity}: in [0, 1]")
+        if not 0 <= t_focus_share < 1 or not 0 <= shift <= 1:
+            raise ValueError(f"module: t_focus_share={t_focus_share}: in [0, 1); shift={shift}: in [0, 1]")
         if min_snr is not None and not min_snr > 0:
             raise ValueError(f"module.min_snr={min_snr}: must be above 0, or null")
-        self.seed, self.augmentation, self.intensity = seed, augmentation, intensity
+        self.seed, self.augmentation, self.shift = seed, augmentation, shift
         self.t_focus, self.t_focus_share, self.min_snr = t_focus, t_focus_share, min_snr
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         with torch.random.fork_rng():
@@ -64,18 +66,25 @@ class DDPMModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         keys = slice_keys(self.seed, batch.id, batch.image.device)
-        image = batch.image
-        if self.augmentation:
-            image = augment(image, uniform(keys, 5, Stage.TRAINING, Draw.AUGMENT, batch.epoch).float())
-        if self.intensity:
-            image = augment_intensity(
-                image, uniform(keys, 6, Stage.TRAINING, Draw.INTENSITY, batch.epoch).float(), self.intensity
-            )
+        image = self.augmented(batch.image, keys, batch.epoch)
         t = self.training_time(uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0])
         eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
         loss = (self.weight(t) * self.ddpm.loss(self.ddpm.encode(image), t, eps)).mean()
         self.log("train/loss", loss, batch_size=len(image), prog_bar=True)
         return loss
+
+    def augmented(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
+        """Training images as they are seen in an epoch: older, moved, from another scanner."""
+        others = uniform(keys, 1 + AGE_NUMBERS + SCAN_NUMBERS, Stage.TRAINING, Draw.SHIFT, epoch).float()
+        others = torch.where(others[:, :1] < self.shift, others[:, 1:], 1.0)  # 1 changes nothing
+        if self.shift:
+            image = age(image, others[:, :AGE_NUMBERS])
+        if self.augmentation:
+            image = augment(image, uniform(keys, 5, Stage.TRAINING, Draw.AUGMENT, epoch).float())
+        if self.shift:
+            normals = normal(keys, 2 * image[0, 0].numel(), Stage.TRAINING, Draw.GRAIN, epoch)
+            image, _ = scan(image, others[:, AGE_NUMBERS:], normals.view(-1, 2, *image.shape[-2:]))
+        return image
 
     def training_time(self, u: Tensor) -> Tensor:
         """(B,) uniforms in [0, 1) to times 1..T."""

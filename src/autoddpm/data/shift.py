@@ -1,0 +1,154 @@
+"""Healthy slices as older patients and other scanners give them: pure functions of images and given random numbers.
+
+Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side, so that the same numbers mean
+the same change at any resolution. Computed in the image's own precision: in float64 the result is the same on every
+machine, to far below the step of 8 bits.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SIDE = 128  # pixels that lengths refer to
+GAMMA = (0.6, 1.6)
+CONTRAST = 0.6  # slope of the tone curve at its ends and its middle: 1 plus and minus this
+FIELD = 1.5  # the bias field's largest factor, about
+BLUR = (0.5, 1.5)
+NOISE = (0.01, 0.06)  # of the 98th percentile
+GRAIN = 0.8  # correlation length of the noise, at most: scans were interpolated
+CUT = (0.6, 1.0)  # distance of a cut from the middle, in halves of the side
+SULCI, VENTRICLES = 6.0, 45.0  # how far edges move a unit of slope; coarser slopes are flatter
+HEAD = 0.1  # of the image's range: what is brighter is head
+COARSE = 32  # cells a side of the grid on which the head is found
+
+SHARE = 0.5  # how probable each change is
+
+AGE_NUMBERS, SCAN_NUMBERS = 4, 19
+
+
+def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
+    """Atrophy: a smooth deformation that widens what is dark in the brain, sulci by up to a pixel, ventricles by four.
+
+    image: (B, 1, H, W) in [0, 1], dark fluid.  u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci
+    and for ventricles; all 1 is no change.  share: how probable each of the two is.  Returns (B, 1, H, W) in [0, 1]. The skull stays.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        amounts = torch.where(u[:, 0::2] < share, u[:, 1::2], 0).to(image.dtype)
+        deep, middle = _inside(image)
+        moved = SULCI * _each(amounts[:, 0]) * deep * _slope(image, 1.2)
+        moved = moved + VENTRICLES * _each(amounts[:, 1]) * middle * _slope(image, 4.0)
+        rows, columns = image.shape[-2:]
+        theta = torch.eye(2, 3, dtype=image.dtype, device=image.device).expand(len(image), 2, 3)
+        grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
+        unit = _unit(image) * torch.tensor([2 / columns, 2 / rows], dtype=image.dtype, device=image.device)
+        grid = grid - moved.permute(0, 2, 3, 1) * unit  # what is seen at a place comes from where it is darker
+        aged = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return aged.clamp(0, 1)
+
+
+def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tuple[Tensor, Tensor]:
+    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view, Rician noise.
+
+    image: (B, 1, H, W) in [0, 1].  u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.  normals: (B, 2, H, W) standard normals for
+    the two channels of the noise.  share: how probable each of the six changes is (of a cut: half of it).  Returns the
+    image (B, 1, H, W), divided by its 98th percentile and clipped to [0, 1] again, and (B, 1, H, W) bool, the field of
+    view: behind its end there is nothing or, in half of the cases, noise alone.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        u = u.to(image.dtype)
+        shares = image.new_tensor([*[share] * 5, share / 2])
+        warped, bent, biased, blurred, noisy, cut = (_each(value) for value in (u[:, :6] < shares).T)
+        x = torch.where(warped, image.pow(_each(_between(u[:, 6], *map(math.log, GAMMA)).exp())), image)
+        bend = CONTRAST * _each(2 * u[:, 7] - 1)
+        x = torch.where(bent, x + bend * torch.sin(2 * math.pi * x) / (2 * math.pi), x)
+        x = torch.where(biased, x * _field(image, u[:, 8:13]), x)
+        x = torch.where(blurred, _blurred(x, _between(u[:, 13], *BLUR)), x)
+        seen = ~cut | _kept(image, u[:, 14:16])
+        x = x * seen
+        grain = _blurred(normals, GRAIN * u[:, 16], unit_variance=True)
+        grain = grain * _each(_between(u[:, 17], *map(math.log, NOISE)).exp())
+        magnitude = ((x + grain[:, :1]).square() + grain[:, 1:].square()).sqrt()  # Rician: also where there is nothing
+        x = torch.where(noisy & (seen | _each(u[:, 18] < 0.5)), magnitude, x)
+        top = x.flatten(1).quantile(0.98, dim=1).clamp(min=1e-3)
+        changed = warped | bent | biased | blurred | noisy | cut
+        return torch.where(changed, x / _each(top), image).clamp(0, 1), seen
+
+
+def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 1, H, W) each: 1 in the brain and 0 from the skull outwards; 1 in the head's middle, fading outwards."""
+    cells = functional.interpolate(image, (COARSE, COARSE), mode="area")
+    head = (cells > HEAD).to(image.dtype)
+    head = -functional.max_pool2d(-functional.max_pool2d(head, 9, 1, 4), 9, 1, 4)  # closed over the ventricles
+    unit = _unit(image)
+    weight = head / head.sum((2, 3), keepdim=True).clamp(min=1)
+    middle = image.new_tensor(0.0)
+    for axis in (2, 3):
+        n = image.shape[axis]
+        shape = [1, 1, -1, 1] if axis == 2 else [1, 1, 1, -1]
+        places = (torch.arange(COARSE, dtype=image.dtype, device=image.device) + 0.5).view(shape) * n / COARSE
+        centre = (weight * places).sum((2, 3), keepdim=True)
+        at = (torch.arange(n, dtype=image.dtype, device=image.device) + 0.5).view(shape)
+        middle = middle + ((at - centre) / (unit * (22 if axis == 2 else 15))).square()
+    depth = _blurred(head, torch.full_like(image[:, 0, 0, 0], SIDE / COARSE * 2))
+    depth = functional.interpolate(depth, image.shape[-2:], mode="bilinear")
+    return ((depth - 0.82) / 0.1).clamp(0, 1), (-middle / 2).exp()
+
+
+def _slope(image: Tensor, width: float) -> Tensor:
+    """(B, 2, H, W): how much the blurred image rises a pixel to the right, and downwards."""
+    smooth = _blurred(image, torch.full_like(image[:, 0, 0, 0], width)) * (1 / _unit(image))
+    wide = functional.pad(smooth, (1, 1, 1, 1), mode="replicate")
+    return torch.cat([wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]], 1) / 2
+
+
+def _blurred(image: Tensor, sigma: Tensor, unit_variance: bool = False) -> Tensor:
+    """Each image with its own Gaussian; sigma: (B,).  unit_variance: white noise keeps its variance."""
+    batch, channels = image.shape[:2]
+    sigma = sigma.to(image.dtype) * _unit(image)
+    radius = max(1, math.ceil(3 * float(sigma.max())))
+    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = (-offsets.square() / (2 * sigma.clamp(min=1e-3).square()[:, None])).exp()
+    kernel = kernel / (kernel.square().sum(1, keepdim=True).sqrt() if unit_variance else kernel.sum(1, keepdim=True))
+    kernel = kernel.repeat_interleave(channels, 0)[:, None, None]
+    x = image.reshape(1, batch * channels, *image.shape[-2:])
+    x = functional.conv2d(functional.pad(x, (radius, radius, 0, 0), mode="replicate"), kernel, groups=len(kernel))
+    x = functional.pad(x, (0, 0, radius, radius), mode="replicate")
+    return functional.conv2d(x, kernel.mT, groups=len(kernel)).view_as(image)
+
+
+def _field(image: Tensor, u: Tensor) -> Tensor:
+    """A smooth factor, quadratic in x and y; u: (B, 5)."""
+    y, x = _places(image)
+    v = (2 * u - 1)[:, :, None, None, None]
+    terms = v[:, 0] * x + v[:, 1] * y + v[:, 2] * (x**2 - 0.5) + v[:, 3] * (y**2 - 0.5) + v[:, 4] * x * y
+    return (math.log(FIELD) * terms / 1.5).exp()
+
+
+def _kept(image: Tensor, u: Tensor) -> Tensor:
+    """(B, 1, H, W) bool: the near side of a straight line; u: (B, 2), its direction and distance."""
+    y, x = _places(image)
+    angle, distance = 2 * math.pi * _each(u[:, 0]), _each(_between(u[:, 1], *CUT))
+    return x * angle.cos() + y * angle.sin() < distance
+
+
+def _places(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (H, 1) and columns (1, W), from the middle, in halves of the longer side."""
+    rows, columns = image.shape[-2:]
+    y, x = (torch.arange(n, dtype=image.dtype, device=image.device) - (n - 1) / 2 for n in (rows, columns))
+    return y[:, None] * 2 / max(rows, columns), x[None] * 2 / max(rows, columns)
+
+
+def _unit(image: Tensor) -> float:
+    """Pixels of this image that one of 128 is."""
+    return max(image.shape[-2:]) / SIDE
+
+
+def _between(u: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * u
+
+
+def _each(values: Tensor) -> Tensor:
+    """(B,) as (B, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1)
