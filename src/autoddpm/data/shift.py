@@ -7,9 +7,13 @@ machine, to far below the step of 8 bits.
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
 
 SIDE = 128  # pixels that lengths refer to
 GAMMA = (0.6, 1.6)
@@ -19,7 +23,7 @@ BLUR = (0.5, 1.5)
 NOISE = (0.01, 0.06)  # of the 98th percentile
 GRAIN = 0.8  # correlation length of the noise, at most: scans were interpolated
 CUT = (0.6, 1.0)  # distance of a cut from the middle, in halves of the side
-SULCI, VENTRICLES = 6.0, 45.0  # how far edges move a unit of slope; coarser slopes are flatter
+SULCI, VENTRICLES = 7.0, 45.0  # how far edges move a unit of slope; coarser slopes are flatter
 HEAD = 0.1  # of the image's range: what is brighter is head
 COARSE = 32  # cells a side of the grid on which the head is found
 
@@ -31,8 +35,10 @@ AGE_NUMBERS, SCAN_NUMBERS = 4, 19
 def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
     """Atrophy: a smooth deformation that widens what is dark in the brain, sulci by up to a pixel, ventricles by four.
 
-    image: (B, 1, H, W) in [0, 1], dark fluid.  u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci
-    and for ventricles; all 1 is no change.  share: how probable each of the two is.  Returns (B, 1, H, W) in [0, 1]. The skull stays.
+    image: (B, 1, H, W) in [0, 1], fluid dark.
+    u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles; all 1 is no change.
+    share: how probable each of the two is.
+    Returns (B, 1, H, W) in [0, 1]. The skull stays as it is.
     """
     with torch.autocast(image.device.type, enabled=False):
         amounts = torch.where(u[:, 0::2] < share, u[:, 1::2], 0).to(image.dtype)
@@ -51,10 +57,12 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
 def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tuple[Tensor, Tensor]:
     """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view, Rician noise.
 
-    image: (B, 1, H, W) in [0, 1].  u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.  normals: (B, 2, H, W) standard normals for
-    the two channels of the noise.  share: how probable each of the six changes is (of a cut: half of it).  Returns the
-    image (B, 1, H, W), divided by its 98th percentile and clipped to [0, 1] again, and (B, 1, H, W) bool, the field of
-    view: behind its end there is nothing or, in half of the cases, noise alone.
+    image: (B, 1, H, W) in [0, 1].
+    u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.
+    normals: (B, 2, H, W) standard normals for the two channels of the noise.
+    share: how probable each of the six changes is (of a cut: half of it).
+    Returns the image (B, 1, H, W), if it was changed divided by its 98th percentile and clipped to [0, 1] again; and
+    (B, 1, H, W) bool, the field of view: behind its end there is nothing or, in half of the cases, noise alone.
     """
     with torch.autocast(image.device.type, enabled=False):
         u = u.to(image.dtype)
@@ -76,11 +84,26 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
         return torch.where(changed, x / _each(top), image).clamp(0, 1), seen
 
 
+def older(image: NDArray, key: str) -> NDArray[np.float64]:
+    """One slice (H, W) in [0, 1] after atrophy that is a function of `key`."""
+    u = uniform(slice_keys(0, [key]), AGE_NUMBERS, Stage.VALIDATION, Draw.AGE)
+    return age(torch.from_numpy(image.astype(np.float64))[None, None], u)[0, 0].numpy()
+
+
+def rescanned(image: NDArray, key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and (H, W), its field of view."""
+    keys = slice_keys(0, [key])
+    u = uniform(keys, SCAN_NUMBERS, Stage.VALIDATION, Draw.SHIFT)
+    normals = normal(keys, 2 * image.size, Stage.VALIDATION, Draw.GRAIN).double().view(1, 2, *image.shape)
+    x, seen = scan(torch.from_numpy(image.astype(np.float64))[None, None], u, normals)
+    return x[0, 0].numpy(), seen[0, 0].numpy()
+
+
 def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 1, H, W) each: 1 in the brain and 0 from the skull outwards; 1 in the head's middle, fading outwards."""
     cells = functional.interpolate(image, (COARSE, COARSE), mode="area")
-    head = (cells > HEAD).to(image.dtype)
-    head = -functional.max_pool2d(-functional.max_pool2d(head, 9, 1, 4), 9, 1, 4)  # closed over the ventricles
+    head = functional.pad((cells > HEAD).to(image.dtype), [8] * 4)
+    head = -functional.max_pool2d(-functional.max_pool2d(head, 9, 1), 9, 1)  # closed over the ventricles
     unit = _unit(image)
     weight = head / head.sum((2, 3), keepdim=True).clamp(min=1)
     middle = image.new_tensor(0.0)
@@ -93,7 +116,7 @@ def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
         middle = middle + ((at - centre) / (unit * (22 if axis == 2 else 15))).square()
     depth = _blurred(head, torch.full_like(image[:, 0, 0, 0], SIDE / COARSE * 2))
     depth = functional.interpolate(depth, image.shape[-2:], mode="bilinear")
-    return ((depth - 0.82) / 0.1).clamp(0, 1), (-middle / 2).exp()
+    return ((depth - 0.68) / 0.1).clamp(0, 1), (-middle / 2).exp()
 
 
 def _slope(image: Tensor, width: float) -> Tensor:
