@@ -84,7 +84,7 @@ def write_row(runs: Path, folder: str, label: str, detector: dict, value: float 
         "data_hash": "d" * 64, "weights_hash": "a" * 64, "commit": "0123abc", "seed": 0, "device": "cpu",
         "precision": "32", "versions": {"torch": "2.15.0", "monai": "1.6.1"}, "date": "2026-11-22",
         "perceptual": "denoiser", "sampler": "ancestral", "size": SIZE, "experiment": "demo",
-        "calibrate_hash": "c" * 64, "size_groups": "published",
+        "calibrate_hash": "c" * 64, "size_groups": "published", "data_range": "ranges",
     }  # fmt: skip
     reasons = {key: reason for key, reason in metrics.items() if isinstance(reason, str)}
     content = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from autoddpm.data.augmentation import FIELD, GAMMA, augment, augment_intensity
+from autoddpm.data.augmentation import augment
 
 REST = [0.5, 0.5, 0.5, 0.5, 0.5]
 
@@ -98,40 +98,3 @@ def test_mixed_precision_does_not_coarsen_the_grid():
     with torch.autocast("cpu", torch.bfloat16):
         mixed = augment(image, u)
     torch.testing.assert_close(mixed, augment(image, u))
-
-
-# --- intensity
-
-
-def test_intensities_stay_where_one_half_is_asked_for_or_no_strength():
-    image = blobs()
-    torch.testing.assert_close(augment_intensity(image, torch.full((3, 6), 0.5), 1.0), image, atol=1e-5, rtol=0)
-    torch.testing.assert_close(augment_intensity(image, torch.rand(3, 6), 0.0), image, atol=1e-5, rtol=0)
-
-
-def test_gamma_bends_the_intensities_and_keeps_0_and_the_maximum():
-    image = blobs(1)
-    u = torch.full((1, 6), 0.5)
-    for value, exponent in ((1.0, GAMMA), (0.0, 1 / GAMMA)):
-        u[0, 0] = value
-        expected = (image / image.max()) ** exponent * image.max()
-        torch.testing.assert_close(augment_intensity(image, u, 1.0), expected, atol=1e-5, rtol=0)
-
-
-def test_the_field_is_smooth_and_bounded_and_goes_the_way_it_is_told():
-    image, u = torch.full((1, 1, 64, 64), 0.5), torch.full((1, 6), 0.5)
-    u[0, 1] = 1.0
-    changed = augment_intensity(image, u, 1.0)[0, 0]
-    assert torch.allclose(changed, changed[:1].expand(64, 64))  # along x only
-    ratio = changed[0] / changed[0, 0]
-    assert (ratio.diff() > 0).all()
-    assert ratio[-1].item() == pytest.approx(FIELD, rel=1e-3)
-
-
-def test_no_intensity_depends_on_another_slice():
-    image, u = blobs(), torch.rand(3, 6, generator=torch.Generator().manual_seed(1))
-    together = augment_intensity(image, u, 1.0)
-    assert together.min() >= 0
-    assert together.max() <= 1
-    for i in range(3):
-        torch.testing.assert_close(augment_intensity(image[i : i + 1], u[i : i + 1], 1.0), together[i : i + 1])

@@ -9,7 +9,7 @@ from scipy import ndimage
 from tiny import Conv, Difference, Slices, T, images, short_ddpm
 from tiny import one_thread as one_thread
 
-from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.anomaly_map import head, head_product, product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
@@ -30,7 +30,7 @@ def test_the_mask_is_scipys_dilation_of_what_is_above_the_threshold(dilation):
     maps = images(2)
     maps[maps < 0.97] *= 0.5
     maps[0, 0, 0, 0] = maps[1, 0, -1, 7] = 1  # at a corner and at an edge
-    mask = detector(short_ddpm(Conv()), mask_threshold=0.7, dilation=dilation).mask(maps)
+    mask = detector(short_ddpm(Conv()), mask_threshold=0.7, dilation=dilation).mask(maps, maps)
     assert mask.shape == maps.shape
     for i in range(2):
         expected = ndimage.binary_dilation(maps[i, 0].numpy() > 0.7, np.ones((dilation, dilation)))
@@ -42,20 +42,38 @@ def test_the_mask_is_scipys_dilation_of_what_is_above_the_threshold(dilation):
 def test_a_pixel_at_the_threshold_is_not_in_the_mask():
     maps = torch.zeros(1, 1, 8, 8)
     maps[..., 4, 4] = 0.5
-    assert not detector(short_ddpm(Conv()), mask_threshold=0.5).mask(maps).any()
-    assert detector(short_ddpm(Conv()), mask_threshold=0.49).mask(maps).any()
+    assert not detector(short_ddpm(Conv()), mask_threshold=0.5).mask(maps, maps).any()
+    assert detector(short_ddpm(Conv()), mask_threshold=0.49).mask(maps, maps).any()
 
 
 @pytest.mark.parametrize("percentile", [50.0, 95.0])
 def test_a_percentile_threshold_is_of_each_slices_own_map(percentile):
     maps = images(3) * torch.tensor([1.0, 1e-3, 1e3]).view(3, 1, 1, 1)
     one = detector(short_ddpm(Conv()), mask_threshold="percentile", mask_percentile=percentile, dilation=1)
-    mask = one.mask(maps)
+    mask = one.mask(maps, maps)
     for i in range(3):
         values = maps[i, 0].numpy()
         np.testing.assert_array_equal(mask[i, 0], values > np.percentile(values, percentile))
-    assert torch.equal(mask[1:2], one.mask(maps[1:2]))
-    assert not one.mask(torch.zeros(1, 1, 8, 8)).any()
+    assert torch.equal(mask[1:2], one.mask(maps[1:2], maps[1:2]))
+    assert not one.mask(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)).any()
+
+
+def test_inside_the_head_the_percentile_is_of_its_pixels():
+    image = torch.zeros(2, 1, 64, 64)
+    image[..., 16:48, 16:48] = 0.6
+    maps = images(2, side=64)
+    one = detector(short_ddpm(Conv()), mask_threshold="percentile", mask_percentile=90, mask_region="head", dilation=1)
+    mask = one.mask(maps, image)
+    for i in range(2):
+        inside = head(image)[i]
+        assert torch.equal(mask[i], maps[i] > np.percentile(maps[i][inside].numpy(), 90))
+    assert not one.mask(maps, torch.zeros_like(image)).any()  # no head, no mask
+
+
+@pytest.mark.parametrize(("region", "expected"), [("image", product), ("head", head_product)])
+def test_the_first_map_is_of_the_region_of_the_mask(region, expected):
+    one = detector(short_ddpm(Conv()), mask_region=region)
+    assert one.initial.anomaly_map is expected
 
 
 def test_a_calibrated_threshold_must_be_set_before_the_first_slice():
@@ -79,6 +97,7 @@ def test_a_calibrated_threshold_must_be_set_before_the_first_slice():
         ({"dilation": 0}, r"detector\.dilation=0"),
         ({"dilation": -1}, r"detector\.dilation=-1"),
         ({"mask_threshold": "calibrate"}, r"detector\.mask_threshold=calibrate"),
+        ({"mask_region": "brain"}, r"detector\.mask_region=brain"),
         ({"mask_percentile": 0}, r"detector\.mask_percentile=0"),
         ({"mask_percentile": 100}, r"detector\.mask_percentile=100"),
     ],

@@ -103,6 +103,7 @@ def test_the_mean_of_a_reverse_step_is_equation_3_where_nothing_is_clipped(t):
 @pytest.mark.parametrize(("t", "s"), [(1, 0), (2, 1), (T, 11), (9, 2), (7, 1), (T, 0), (5, 0)])
 def test_a_reverse_step_of_any_length_draws_from_the_posterior_by_bayes(t, s):
     ddpm, x_t, eps = short_ddpm(Conv()), 1.5 * torch.randn(1, 1, 16, 16, generator=torch.manual_seed(0)), images(1)
+    ddpm = ddpm.clipped(-1, 1)
     expected = reference.ancestral(
         lambda x, index: Conv()(torch.from_numpy(x).float()[None, None], torch.tensor([index]))[0, 0].double().numpy(),
         x_t[0, 0].double().numpy(),
@@ -153,11 +154,75 @@ def test_an_estimate_of_lower_precision_does_not_change_the_precision_of_the_cha
     assert ddpm.p_sample(images(1), 3, 2, images(1)).dtype == torch.float32
 
 
-def test_the_estimated_image_is_clipped_to_one_below_and_above_also_for_weights_of_another_range():
-    for data_range in ((-1.0, 1.0), (0.0, 1.0)):
-        ddpm = paper_ddpm(Conv(), data_range)
-        x0 = ddpm.predict_x0(torch.tensor([-9.0, -0.5, 9.0]).view(1, 1, 1, 3), 1, torch.zeros(1, 1, 1, 3))
-        torch.testing.assert_close(x0.flatten(), torch.tensor([-1.0, -0.5, 1.0]), atol=1e-3, rtol=0)
+@pytest.mark.parametrize("data_range", [(-1.0, 1.0), (0.0, 1.0)])
+def test_the_estimated_image_is_clipped_to_the_models_range(data_range):
+    x_t, low = torch.tensor([-9.0, -0.5, 9.0]).view(1, 1, 1, 3), data_range[0]
+    ddpm = paper_ddpm(Conv(), data_range)
+    x0 = ddpm.predict_x0(x_t, 1, torch.zeros(1, 1, 1, 3))
+    torch.testing.assert_close(x0.flatten(), torch.tensor([low, max(low, -0.5), 1.0]), atol=1e-3, rtol=0)
+
+
+def test_the_same_model_can_clip_to_other_values_as_the_authors_does():
+    ddpm, x_t = paper_ddpm(Conv(), (0.0, 1.0)), torch.tensor([-9.0, -0.5, 9.0]).view(1, 1, 1, 3)
+    other = ddpm.clipped(-1.0, 1.0)
+    x0 = other.predict_x0(x_t, 1, torch.zeros(1, 1, 1, 3))
+    torch.testing.assert_close(x0.flatten(), torch.tensor([-1.0, -0.5, 1.0]), atol=1e-3, rtol=0)
+    assert ddpm.predict_x0(x_t, 1, torch.zeros(1, 1, 1, 3)).min() == 0
+    assert other.denoiser is ddpm.denoiser
+
+
+SAME_LEVEL = {50: 102, 100: 190, 150: 266, 200: 331, 250: 387, 300: 438, 500: 617}  # the paper's t: t on [-1, 1]
+
+
+def noise_to_signal(ddpm: DDPM, t: int) -> float:
+    """Of a noised image: standard deviation of its noise over that of its image."""
+    image = images(1, side=64)
+    x0, eps = ddpm.encode(image), normals(64 * 64, t).view(1, 1, 64, 64)
+    clean = ddpm.q_sample(x0, t, torch.zeros_like(x0))
+    return float((ddpm.q_sample(x0, t, eps) - clean).std() / clean.std())
+
+
+@pytest.mark.parametrize(("t", "other"), SAME_LEVEL.items())
+def test_a_noise_level_is_reached_at_another_t_on_another_range(t, other):
+    ours, wide = paper_ddpm(Conv(), (0.0, 1.0)), paper_ddpm(Conv(), (-1.0, 1.0))
+    eps_ratio = float(normals(4096, t).std() / normals(4096, other).std())
+    assert noise_to_signal(ours, t) == pytest.approx(noise_to_signal(wide, other) * eps_ratio, rel=0.01)
+    assert noise_to_signal(ours, t) > 1.5 * noise_to_signal(wide, t)  # and not at the same
+
+
+class Bounded(Conv):
+    """An estimate of at most one half that depends on the image alone."""
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return super().forward(x, torch.zeros_like(timesteps))
+
+
+class SeesTheOtherRange(torch.nn.Module):
+    """A denoiser of [-1, 1] that is given x_t of [0, 1]: the same noise and image at the other range's time."""
+
+    def __init__(self, denoiser: torch.nn.Module, schedule: LinearSchedule) -> None:
+        super().__init__()
+        self.denoiser, self.root = denoiser, schedule.alpha_bar.sqrt()
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        t = int(timesteps[0]) + 1
+        other = SAME_LEVEL[t]
+        return self.denoiser(self.root[other] * (2 * x / self.root[t] - 1), torch.full_like(timesteps, other - 1))
+
+
+@pytest.mark.parametrize(("t", "other"), SAME_LEVEL.items())
+def test_a_network_of_one_range_sees_the_same_image_at_the_other_t_of_the_other(t, other):
+    wide = paper_ddpm(Bounded(), (-1.0, 1.0))
+    ours = paper_ddpm(SeesTheOtherRange(wide.denoiser, wide.schedule), (0.0, 1.0))
+    image, eps = images(2, side=32), torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(t))
+    found = []
+    for ddpm, time in ((ours, t), (wide, other)):
+        ddpm.clip = (-1e9, 1e9)
+        x_t = ddpm.q_sample(ddpm.encode(image), time, eps)
+        x0 = ddpm.predict_x0(x_t, time, ddpm.predict_eps(x_t, time))
+        found.append((x0 - ddpm.low) / (ddpm.high - ddpm.low))
+    noise = float((1 / ours.schedule.alpha_bar[t] - 1).sqrt())
+    torch.testing.assert_close(found[0], found[1], atol=0.02 * noise, rtol=0)
 
 
 def test_the_loss_is_equation_8_for_each_slice():

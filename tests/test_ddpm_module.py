@@ -128,9 +128,7 @@ def test_min_snr_counts_each_sample_s_loss_by_its_noise_level(model):
     assert DDPMModule(model, data={}).weight(t).tolist() == [1, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    "settings", [{"t_focus_share": 1.0}, {"t_focus_share": -0.1}, {"intensity": 1.5}, {"min_snr": 0}]
-)
+@pytest.mark.parametrize("settings", [{"t_focus_share": 1.0}, {"t_focus_share": -0.1}, {"shift": 1.5}, {"min_snr": 0}])
 def test_a_share_or_a_strength_that_cannot_be_is_refused(model: dict[str, Any], settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         DDPMModule(model, data={}, **settings)

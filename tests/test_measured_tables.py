@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STROKE, TRIALS = ROOT / "experiments" / "ixi_stroke", ROOT / "experiments" / "release"
+STROKE = ROOT / "experiments" / "ixi_stroke"
 METRICS = {
     "SSIM": "healthy/ssim",
     "healthy SSIM": "healthy/ssim",
@@ -28,31 +28,6 @@ CHOICES = {  # how the documents say a setting, and how the name of a row has it
     "denoiser features": "DenoiserFeatures",
     "no perceptual distance": "NoPerceptual",
 }
-CHANGES = {
-    "lr 3e-4": "module.lr-3e-4",
-    "lr 2e-3": "module.lr-2e-3",
-    "Min-SNR 5": "module.min_snr-5",
-    "t_focus_share=0`": "module.t_focus_share-0.0",
-    "t_focus_share=0.95": "module.t_focus_share-0.95",
-    "no intensity": "module.intensity-0.0",
-    "full strength": "module.intensity-1.0",
-    "seed 1": "seed-1",
-    "fp32": "trainer.precision-32-true",
-    "batch 4": "data.batch_size-4",
-    "batch 8": "data.batch_size-8",
-    "batch 32": "data.batch_size-32",
-    "`small`": "model-small",
-    "`compact`": "model-compact",
-    "64/64/96/128": "_64_64_96_128_",
-    "32/96/160": "_32_96_160_",
-    "`half`, 64/96/128": "_64_96_128_",
-    "32/32/64/128": "_32_32_64_128_",
-    "16/32/64/128/128": "_16_32_64_128_128_",
-    "a quarter of the resolution": "model.denoiser.factor-4",
-    "two blocks": "num_res_blocks-2",
-    "without attention": "attention_levels-_false_false_false_+",
-}
-KEYS = ("steps", "minutes", "loss")
 SEED_1 = " (seed 1)"  # after the name of a column
 CELL = re.compile(r"([\d.]+) \[([\d.]+), ([\d.]+)\]")
 Values = dict[str, tuple[float, float, float]]
@@ -138,24 +113,3 @@ def test_the_table_of_choices_is_what_was_measured() -> None:
         assert identity(label)[:2] == identity(names[0])[:2]
         for said, setting in CHOICES.items():
             assert (said in label) == (setting in names[0]), (label, names)
-
-
-def test_the_table_of_trials_is_what_was_measured() -> None:
-    """Each row is one of the csv file, told apart by steps, minutes and loss."""
-    kept = [list(csv.DictReader((TRIALS / name).open())) for name in ("trials.csv", "finals.csv")]
-    text = (ROOT / "weights" / "README.md").read_text().partition("## How the recipe was chosen")[2].replace("**", "")
-    columns, _, *table = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
-    ]
-    turn = 0
-    for first, changed, *cells in table:
-        turn = int(first) if first else turn
-        named = dict(zip(columns[2:], cells, strict=True))
-        same = [line for line in kept[turn - 1] if all(agrees(named[key], float(line[key])) for key in KEYS)]
-        assert len(same) == 1, named
-        kept[turn - 1].remove(same[0])
-        for said, setting in CHANGES.items():
-            assert said not in changed or setting in same[0]["training"], (changed, setting)
-        for column, cell in named.items():
-            assert agrees(cell, float(same[0][column])) if cell else not same[0][column], (column, named)
-    assert kept == [[], []]

@@ -112,7 +112,7 @@ def test_a_distance_is_the_same_in_bf16(kind, ddpm):
 def test_the_denoisers_features_are_what_its_deepest_encoder_block_gives_at_the_time(ddpm):
     network, seen = ddpm.denoiser, []
     hook = network.down_blocks[-1].attentions[-1].register_forward_hook(lambda _, inputs, output: seen.append(output))
-    network(2 * IMAGE - 1, torch.tensor([4, 4, 4]))
+    network(ddpm.encode(IMAGE), torch.tensor([4, 4, 4]))
     hook.remove()
     features = DenoiserFeatures(t=5).features(ddpm, IMAGE)
     assert tuple(features.shape) == (3, 8, 16, 16)

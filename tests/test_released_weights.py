@@ -128,7 +128,7 @@ def test_its_loss_on_validation_subjects_is_the_card_s(released, monkeypatch):
     """The card's last line of losses, of the same slices, times and noise: there in bf16, here in float32."""
     monkeypatch.setenv("AUTODDPM_DATA", str(IXI.parent))
     monkeypatch.syspath_prepend(str(ROOT / "experiments" / "release"))
-    from trials import validation_slices
+    from card import validation_slices
 
     module = DDPMModule(model=released.model, data=released.data)
     module.ddpm.load_state_dict(released.ddpm.state_dict())

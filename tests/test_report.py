@@ -318,7 +318,9 @@ def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize("key", ["data_hash", "calibrate_hash", "weights_hash", "perceptual", "size_groups"])
+@pytest.mark.parametrize(
+    "key", ["data_hash", "calibrate_hash", "weights_hash", "data_range", "perceptual", "size_groups"]
+)
 def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
     anoddpm(runs, 50)
     autoddpm(runs, "other", provenance={key: "b" * 64})
@@ -331,6 +333,19 @@ def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
     assert key in made.tables[0].warnings[0]
     assert "WARNING: rows that should not be compared" in to_markdown(made.tables[0])
     assert f"{key} differs" in Page(made.page.read_text()).words
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("data_range", "said"),
+    [([0.0, 1.0], "is [0, 1], so that t is the paper's"), ([-1.0, 1.0], "half of the paper's"), (None, "in 0.1.0")],
+)
+def test_a_table_says_what_its_noise_levels_are(runs, data_range, said):
+    anoddpm(runs, 50, provenance={"data_range": data_range})
+    autoddpm(runs, provenance={"data_range": data_range})
+    made = report(runs)
+    assert said in made.tables[0].caption
+    assert ("0 to 1" in (made.page.parent / "measured.csv").read_text()) == (data_range == [0.0, 1.0])
 
 
 def test_a_perceptual_distance_that_was_not_used_agrees_with_any(runs):

@@ -1,9 +1,11 @@
 """What the model card shows of released weights: pictures beside the file, and tables as markdown on the screen.
 
-    python experiments/release/card.py weights/ixi-small.safetensors runs/ixi_release/train/default
+    python experiments/release/card.py weights/ixi-small.safetensors runs/ixi_release/train/default [RUN ...]
 
-NAME_reconstructions.png: validation subjects (top) and their reconstructions from t = 100, 200, 300.  NAME_samples.png:
-slices made from noise alone.  Printed: the validation loss by noise level along the training, and the file's sha256.
+NAME_reconstructions.png: validation subjects (top) and their reconstructions from t = 100, 200, 300.
+NAME_samples.png: slices made from noise alone.
+Printed: the validation loss by noise level along the training, the last loss where detection happens (t = 1..300) of
+this and of further trainings, and the file's sha256.
 """
 
 import hashlib
@@ -13,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from PIL import Image
 from rich.progress import track
 from torch import Tensor
-from trials import validation_slices
 
 from autoddpm.atomic import written_whole
+from autoddpm.data.slices import Batch
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
@@ -26,7 +30,19 @@ from autoddpm.modules.acceleration import keep_freed_memory
 from autoddpm.modules.checkpoint import load_checkpoint
 from autoddpm.modules.weights_file import weights_files
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
 COLUMNS, TIMES, STRIDE = 8, (100, 200, 300), 5
+BINS = {"t = 0001-0050": 50, "t = 0051-0100": 50, "t = 0101-0200": 100, "t = 0201-0300": 100}
+
+
+def validation_slices() -> Batch:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        data = instantiate(compose("train", ["+experiment=ixi"]).data, _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    batches: list[Batch] = list(data.loader("calibrate"))
+    images, lesions, epochs = (torch.cat([getattr(b, name) for b in batches]) for name in ("image", "lesion", "epoch"))
+    return Batch(images, lesions, [slice_id for batch in batches for slice_id in batch.id], epochs)
 
 
 def picture(rows: list[Tensor], path: Path) -> None:
@@ -44,7 +60,13 @@ def losses(run: Path) -> pd.DataFrame:
     return shown.rename(columns=lambda name: name.replace("val/loss_t", "t = ").replace("val/loss", "all"))
 
 
-def main(weights: Path, run: Path) -> None:
+def detection_loss(run: Path) -> float:
+    """The last validation loss where detection happens: mean over t = 1..300."""
+    last = losses(run).iloc[-1]
+    return float(sum(width * last[name] for name, width in BINS.items()) / sum(BINS.values()))
+
+
+def main(weights: Path, run: Path, *others: Path) -> None:
     keep_freed_memory()
     trained, slices, table = load_checkpoint(weights), validation_slices(), losses(run)
     ddpm, image = trained.ddpm, slices.image[:COLUMNS]
@@ -57,9 +79,11 @@ def main(weights: Path, run: Path) -> None:
     for values in table.itertuples(index=False):
         print("|", " | ".join(f"{value:#.3g}" if name else f"{value:.0f}" for name, value in enumerate(values)), "|")
     print(f"\n{trained.step} steps")
+    for one in (run, *others):
+        print(f"loss for t = 1..300 of {one}: {detection_loss(one):.4f}")
     for file in weights_files(weights):
         print(f"sha256 of {file.name}: {hashlib.sha256(file.read_bytes()).hexdigest()}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))

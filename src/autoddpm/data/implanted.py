@@ -4,6 +4,9 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,62 +18,111 @@ from autoddpm.data.ixi import ixi
 from autoddpm.data.phantom_anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
 from autoddpm.data.phantom_lesion import Lesion
 from autoddpm.data.preprocess import window98
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.shift import older, rescanned
+from autoddpm.data.slices import SliceRecord, Split
 
 VERSION = 1
 TISSUE = 0.4  # of the windowed slice: what is darker is fluid, and no place for a lesion
 
 
-def ixi_tuning(root: str | Path, folder: str | Path, lesions: int = 4, seed: int = 0) -> list[SliceRecord]:
+def ixi_tuning(
+    root: str | Path,
+    folder: str | Path,
+    lesions: int = 4,
+    seed: int = 0,
+    shifted: Sequence[Split] = (),
+) -> list[SliceRecord]:
     """IXI's validation subjects (slices on the template's grid), every second one to calibrate on (split val), the
     others to test on: once healthy, and `lesions` times with a phantom lesion, in turn small, medium and large.
 
-    The slices with lesions are written once to `folder`/ixi_tuning-<hash>/. The lesions are of the phantoms' kind and
-    not of the outlines of `ixi_stroke`. Raises ValueError where a slice is not 233 x 197.
+    shifted: splits whose slices are seen by other scanners and at an older age (`autoddpm.data.shift`), each slice in
+        its own way; of a shifted test set there are also `lesions` healthy slices of each subject.
+
+    The slices with lesions, and shifted ones, are written once to `folder`/ixi_tuning-<hash>/. The lesions are of the
+    phantoms' kind and not of the outlines of `ixi_stroke`. Raises ValueError if a slice is not 233 x 197.
     """
     healthy = sorted((r for r in ixi(root) if r.split == "val"), key=lambda record: record.id)
-    settings = [VERSION, lesions, seed, [[r.id, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]]
+    digests = [[r.id, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
+    settings = [VERSION, lesions, seed, digests, *([sorted(shifted)] if shifted else [])]
     place = Path(folder) / f"ixi_tuning-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
-    calibrate, test = healthy[::2], healthy[1::2]
+    made = []
+    for position, record in enumerate(healthy):
+        split: Split = "test" if position % 2 else "val"
+        is_shifted = split in shifted
+        copies = lesions if is_shifted and split == "test" else 1
+        made += [Variant(record, split, f"h{n}" if is_shifted else "", None, is_shifted) for n in range(copies)]
+        if split == "test":
+            row = position // 2
+            made += [Variant(record, split, str(n), (seed, row * lesions + n), is_shifted) for n in range(lesions)]
     if not place.is_dir():
-        _build(place, test, lesions, seed)
-    records = [_renamed(r, "val") for r in calibrate] + [_renamed(r, "test") for r in test]
-    for record in test:
-        for number in range(lesions):
-            name = f"{record.subject}_{number}.png"
-            slice_id = f"ixi_tuning/{record.subject}_{number}"
-            files = place / "images" / name, place / "lesions" / name
-            records.append(SliceRecord(slice_id, record.subject, "test", *files))
-    return sorted(records, key=lambda record: record.id)
+        _build(place, [variant for variant in made if variant.is_written], seed)
+    return sorted((variant.as_record(place) for variant in made), key=lambda record: record.id)
 
 
-def _renamed(record: SliceRecord, split: str) -> SliceRecord:
-    return SliceRecord(f"ixi_tuning/{record.subject}", record.subject, split, record.image)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Variant:
+    """A slice of the tuning set.  name: tells it from others of the subject.  lesion: the key of its phantom lesion."""
+
+    of: SliceRecord
+    split: Split
+    name: str
+    lesion: tuple[int, ...] | None
+    is_shifted: bool
+
+    @property
+    def file(self) -> str:
+        return f"{self.of.subject}_{self.name}.png"
+
+    @property
+    def is_written(self) -> bool:
+        return self.is_shifted or self.lesion is not None
+
+    def as_record(self, place: Path) -> SliceRecord:
+        """The record; `place` holds images/ and lesions/."""
+        slice_id = f"ixi_tuning/{self.of.subject}" + (f"_{self.name}" if self.name else "")
+        image = place / "images" / self.file if self.is_written else self.of.image
+        mask = place / "lesions" / self.file if self.lesion is not None else None
+        return SliceRecord(slice_id, self.of.subject, self.split, image, mask)
+
+    def draw(self, seed: int) -> tuple[Array, Array]:
+        """Image (233, 197) in [0, 1], and lesion, bool."""
+        image, key = (
+            window98(read_image(self.of.image)).astype(float),
+            f"ixi_tuning/{seed}/{self.of.subject}/{self.name}",
+        )
+        if image.shape != (SHAPE[1], SHAPE[0]):
+            raise ValueError(f"{self.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid")
+        lesion = np.zeros(image.shape, bool)
+        if self.is_shifted:
+            image = older(image, key)
+        if self.lesion is not None:
+            image, lesion = implant(image, self.lesion)
+        if self.is_shifted:
+            image, seen = rescanned(image, key)
+            lesion &= seen
+        return image, lesion
 
 
-def _build(place: Path, records: list[SliceRecord], lesions: int, seed: int) -> None:
+def _build(place: Path, variants: list[Variant], seed: int) -> None:
     temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         for part in ("images", "lesions"):
             (temporary / part).mkdir(parents=True)
-        for row, record in enumerate(track(records, "Implanting phantom lesions")):
-            for number in range(lesions):
-                image, mask = implant(record, (seed, row * lesions + number))
-                _save(temporary / "images" / f"{record.subject}_{number}.png", image)
-                _save(temporary / "lesions" / f"{record.subject}_{number}.png", mask)
+        for variant in track(variants, "Drawing slices to choose by"):
+            image, lesion = variant.draw(seed)
+            _save(temporary / "images" / variant.file, image)
+            if variant.lesion is not None:
+                _save(temporary / "lesions" / variant.file, lesion)
         temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def implant(record: SliceRecord, key: tuple[int, ...]) -> tuple[Array, Array]:
-    """A slice with a phantom lesion in it: the windowed image (233, 197) in [0, 1], and the lesion, bool.
+def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
+    """A windowed slice (233, 197) in [0, 1] with a phantom lesion in it, and the lesion, bool.
 
-    key: of the lesion; its last number modulo 3 is the size group. Raises ValueError on another size.
+    key: of the lesion; its last number modulo 3 is the size group.
     """
-    image = window98(read_image(record.image))
-    if image.shape != (SHAPE[1], SHAPE[0]):
-        raise ValueError(f"{record.image}: has {image.shape} pixels, not 233 x 197 on the template's grid")
     axes: Axes = np.arange(SHAPE[0], dtype=float), np.arange(SHAPE[1], dtype=float), np.array([float(SLICE_Z)])
     head = _cut(np.rot90(image, -1)[..., None])
     lesion = Lesion(key, head, axes)
@@ -78,6 +130,15 @@ def implant(record: SliceRecord, key: tuple[int, ...]) -> tuple[Array, Array]:
     strength = lesion.strength(head, axes) * tissue
     changed = lesion.apply(head, strength, axes)
     return np.rot90(changed[..., 0]), np.rot90(strength[..., 0] >= 0.5)
+
+
+@lru_cache(maxsize=1)
+def template_planes() -> tuple[Array, Array, Array]:
+    """Of the template at the slices' height, as pictures (233, 197): mm to the brain's outline (negative inside), mm to
+    the ventricles (negative inside), and mm from the midline."""
+    cut = _cut(np.zeros((SHAPE[0], SHAPE[1], 1)))
+    hull, ventricle, side = (np.rot90(one[..., 0]).astype(float) for one in (cut.hull, cut.ventricle, cut.side))
+    return hull, ventricle, side
 
 
 def _cut(image: Array) -> Cut:

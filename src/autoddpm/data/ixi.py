@@ -1,4 +1,4 @@
-"""IXI (brain-development.org, CC BY-SA 3.0): as downloaded, as 2-D slices, and with strokes implanted."""
+"""IXI (brain-development.org, CC BY-SA 3.0): as downloaded, and as 2-D slices."""
 
 import re
 from dataclasses import replace
@@ -30,16 +30,6 @@ def ixi(root: str | Path, everyone: Split | None = None) -> list[SliceRecord]:
         listed = slice_folder(root / "slices", index=root / "split.csv", name="ixi")
         records = [replace(record, id=f"ixi/{record.subject}") for record in listed]
     return [replace(record, split=everyone) for record in records] if everyone else records
-
-
-def ixi_stroke(root: str | Path) -> list[SliceRecord]:
-    """The semi-synthetic benchmark: IXI test subjects, some with the outline of a real stroke implanted; all test.
-
-    root/images/*.png, root/lesions/*.png of the same names, root/index.csv (file, subject, kind). A subject may have
-    several slices. The id is the file's, `ixi_stroke/lesion_004`. Raises what `slice_folder` raises.
-    """
-    root = existing(root, "paths.ixi_stroke")
-    return slice_folder(root / "images", root / "lesions", index=root / "index.csv", split="test", name="ixi_stroke")
 
 
 def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:

@@ -99,7 +99,7 @@ class SmoothField:
         return field
 
 
-def step(x: Array, width: float) -> Array:
+def step(x: Array, width: float | Array) -> Array:
     """0 below zero, 1 above, smooth over about `width`."""
     return 0.5 * (1 + np.tanh(x / width))
 

@@ -72,10 +72,10 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
         bend = CONTRAST * _each(2 * u[:, 7] - 1)
         x = torch.where(bent, x + bend * torch.sin(2 * math.pi * x) / (2 * math.pi), x)
         x = torch.where(biased, x * _field(image, u[:, 8:13]), x)
-        x = torch.where(blurred, _blurred(x, _between(u[:, 13], *BLUR)), x)
+        x = torch.where(blurred, _blurred(x, _between(u[:, 13], *BLUR), BLUR[1]), x)
         seen = ~cut | _kept(image, u[:, 14:16])
         x = x * seen
-        grain = _blurred(normals, GRAIN * u[:, 16], unit_variance=True)
+        grain = _blurred(normals, GRAIN * u[:, 16], GRAIN, unit_variance=True)
         grain = grain * _each(_between(u[:, 17], *map(math.log, NOISE)).exp())
         magnitude = ((x + grain[:, :1]).square() + grain[:, 1:].square()).sqrt()  # Rician: also where there is nothing
         x = torch.where(noisy & (seen | _each(u[:, 18] < 0.5)), magnitude, x)
@@ -114,23 +114,24 @@ def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
         centre = (weight * places).sum((2, 3), keepdim=True)
         at = (torch.arange(n, dtype=image.dtype, device=image.device) + 0.5).view(shape)
         middle = middle + ((at - centre) / (unit * (22 if axis == 2 else 15))).square()
-    depth = _blurred(head, torch.full_like(image[:, 0, 0, 0], SIDE / COARSE * 2))
+    depth = _blurred(head, torch.full_like(image[:, 0, 0, 0], SIDE / COARSE * 2), SIDE / COARSE * 2)
     depth = functional.interpolate(depth, image.shape[-2:], mode="bilinear")
     return ((depth - 0.68) / 0.1).clamp(0, 1), (-middle / 2).exp()
 
 
 def _slope(image: Tensor, width: float) -> Tensor:
-    """(B, 2, H, W): how much the blurred image rises a pixel to the right, and downwards."""
-    smooth = _blurred(image, torch.full_like(image[:, 0, 0, 0], width)) * (1 / _unit(image))
+    """(B, 2, H, W): how much the blurred image rises to the right, and downwards, a pixel of 128."""
+    smooth = _blurred(image, torch.full_like(image[:, 0, 0, 0], width), width)
     wide = functional.pad(smooth, (1, 1, 1, 1), mode="replicate")
-    return torch.cat([wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]], 1) / 2
+    right, down = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
+    return torch.cat([right, down], 1) * (_unit(image) / 2)
 
 
-def _blurred(image: Tensor, sigma: Tensor, unit_variance: bool = False) -> Tensor:
-    """Each image with its own Gaussian; sigma: (B,).  unit_variance: white noise keeps its variance."""
+def _blurred(image: Tensor, sigma: Tensor, largest: float, unit_variance: bool = False) -> Tensor:
+    """Each image with its own Gaussian; sigma: (B,), at most `largest`.  unit_variance: white noise keeps it."""
     batch, channels = image.shape[:2]
     sigma = sigma.to(image.dtype) * _unit(image)
-    radius = max(1, math.ceil(3 * float(sigma.max())))
+    radius = math.ceil(3 * largest * _unit(image))
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = (-offsets.square() / (2 * sigma.clamp(min=1e-3).square()[:, None])).exp()
     kernel = kernel / (kernel.square().sum(1, keepdim=True).sqrt() if unit_variance else kernel.sum(1, keepdim=True))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from autoddpm.detectors.anoddpm import AnoDDPM, check_time
-from autoddpm.detectors.anomaly_map import AnomalyMap, product
+from autoddpm.detectors.anomaly_map import AnomalyMap, head, head_product, product
 from autoddpm.detectors.detector import Detection, Slices
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
@@ -28,6 +28,8 @@ class AutoDDPM:
     mask_threshold:  where the initial map becomes a mask. A number; or "percentile": `mask_percentile` of each slice's
                      own map; or "calibrated": to be set to a number before the first slice, from the maps that
                      `initial` gives on healthy slices.
+    mask_region:     "image" (the paper's), or "head": the mask is looked for inside the head alone, with percentiles of
+                     its pixels, so that the background does not count.
     anomaly_map:     how the input and the final reconstruction are compared.
     seed:            of the noise, with each slice's id.
     """
@@ -46,6 +48,7 @@ class AutoDDPM:
         mask_threshold: float | str = "calibrated",
         mask_percentile: float = 95.0,
         use_uncertainty: bool = True,
+        mask_region: str = "image",
     ) -> None:
         check_time("detector.t", t, ddpm)
         check_time("detector.t_resample", t_resample, ddpm)
@@ -59,11 +62,14 @@ class AutoDDPM:
             )
         if not 0 < mask_percentile < 100:
             raise ValueError(f"detector.mask_percentile={mask_percentile}: must be between 0 and 100")
-        self.initial = AnoDDPM(ddpm, sampler, perceptual, product, seed, t)  # its map is Eq. (9)
+        if mask_region not in ("image", "head"):
+            raise ValueError(f"detector.mask_region={mask_region}: must be image or head")
+        initial_map = head_product if mask_region == "head" else product
+        self.initial = AnoDDPM(ddpm, sampler, perceptual, initial_map, seed, t)  # its map is Eq. (9)
         self.ddpm, self.sampler, self.perceptual, self.anomaly_map = ddpm, sampler, perceptual, anomaly_map
         self.seed, self.t, self.t_resample, self.resample_steps = seed, t, t_resample, resample_steps
         self.dilation, self.use_uncertainty = dilation, use_uncertainty
-        self.mask_threshold, self.mask_percentile = mask_threshold, mask_percentile
+        self.mask_threshold, self.mask_percentile, self.mask_region = mask_threshold, mask_percentile, mask_region
 
     #: What its reconstructions do not depend on.
     only_of_map = ("anomaly_map", "use_uncertainty")
@@ -83,7 +89,7 @@ class AutoDDPM:
     def __call__(self, batch: Slices) -> Detection:
         image = batch.image
         initial = self.initial(batch)
-        mask = self.mask(initial.anomaly_map)
+        mask = self.mask(initial.anomaly_map, image)
         stitched = torch.where(mask, initial.reconstruction, image)
         reconstruction, calls = stitched, initial.calls
 
@@ -110,15 +116,16 @@ class AutoDDPM:
         anomaly_map = self.anomaly_map(image, reconstruction.clamp(0, 1), lambda a, b: self.perceptual(self.ddpm, a, b))
         return anomaly_map * stages["initial_map"] if self.use_uncertainty else anomaly_map
 
-    def mask(self, initial_map: Tensor) -> Tensor:
-        """Binarise the initial map and dilate the mask: (B, 1, H, W) bool.
+    def mask(self, initial_map: Tensor, image: Tensor) -> Tensor:
+        """Binarise the initial map of an image and dilate the mask: (B, 1, H, W) bool.
 
         The text dilates the map and then binarises it; with one threshold an image both orders are the same.
         """
         threshold: Tensor | float
         if self.mask_threshold == "percentile":
-            quantile = initial_map.flatten(1).quantile(self.mask_percentile / 100, dim=1)
-            threshold = quantile.view(-1, 1, 1, 1)
+            counted = initial_map.masked_fill(~head(image), torch.nan) if self.mask_region == "head" else initial_map
+            quantile = counted.flatten(1).nanquantile(self.mask_percentile / 100, dim=1)
+            threshold = quantile.nan_to_num(torch.inf).view(-1, 1, 1, 1)  # without a head there is no mask
         elif isinstance(self.mask_threshold, str):
             raise ValueError(
                 "detector.mask_threshold=calibrated: no calibrated value was set. Evaluate through `src.evaluate`, "

@@ -14,11 +14,14 @@ from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Draw
 from autoddpm.diffusion.sampler import Sampler, step_noise
 
+CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
+
 
 class OfficialV0(AutoDDPM):
     """Three differences in re-sampling: it starts one time later (their times count from 0) and ends at time 1, whose
     patch is taken as it is; re-noising takes the beta of one step before; the final image is not clamped, so that SSIM
-    sees values outside of [0, 1]. What else differs are settings: conf/detector/official_v0.yaml.
+    sees values outside of [0, 1]. In both stages estimated clean images are clipped to [-1, 1], though the model's
+    range is [0, 1]. What else differs are settings: conf/detector/official_v0.yaml.
     """
 
     variant = "official_v0"
@@ -40,8 +43,8 @@ class OfficialV0(AutoDDPM):
     ) -> None:
         check_time("detector.t_resample + 1", t_resample + 1, ddpm)
         super().__init__(
-            ddpm, sampler, perceptual, anomaly_map, seed, t, t_resample, resample_steps, dilation, mask_threshold,
-            mask_percentile, use_uncertainty,
+            ddpm.clipped(*CLIP), sampler, perceptual, anomaly_map, seed, t, t_resample, resample_steps, dilation,
+            mask_threshold, mask_percentile, use_uncertainty,
         )  # fmt: skip
 
     @property
@@ -72,8 +75,8 @@ class OfficialV0(AutoDDPM):
 
 
 class OfficialV0AnoDDPM(AnoDDPM):
-    """AnoDDPM as the authors' first code has it: `t` is their time, counted from 0, plus 1. Goes with
-    anomaly_map=clahe_residual, which is theirs.
+    """AnoDDPM as the authors' first code has it: `t` is their time, counted from 0, plus 1, and
+    estimated clean images are clipped to [-1, 1]. Goes with anomaly_map=clahe_residual, which is theirs.
     """
 
     variant = "official_v0"
@@ -87,7 +90,7 @@ class OfficialV0AnoDDPM(AnoDDPM):
         seed: int = 0,
         t: int = 201,
     ) -> None:
-        super().__init__(ddpm, sampler, perceptual, anomaly_map, seed, t)
+        super().__init__(ddpm.clipped(*CLIP), sampler, perceptual, anomaly_map, seed, t)
 
     @property
     def label(self) -> str:

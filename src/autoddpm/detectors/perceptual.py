@@ -4,21 +4,32 @@ A perceptual distance is a callable (ddpm, reconstruction, image) -> (B, 1, H, W
 [0, 1]. Its `name` says in every result which one made it.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import lpips
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet, get_timestep_embedding
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from autoddpm.detectors.lpips_network import (
+    SQUEEZENET_FILE,
+    float32,
+    lpips_map,
+    random_squeezenet,
+    squeezenet_file,
+    stlpips_file,
+    trained_squeezenet,
+    trained_stlpips,
+)
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.unshuffle import Unshuffled
 
-SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"
+log = logging.getLogger(__name__)
+INSTALL = "pip install 'autoddpm[perceptual]'"
+UNTRAINED = "perceptual=denoiser (features of the DDPM itself) or perceptual=lpips_random (a random backbone)"
 
 
 class Perceptual(Protocol):
@@ -55,7 +66,7 @@ class DenoiserFeatures:
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
         if self.t > ddpm.schedule.T:
             raise ValueError(f"perceptual.t={self.t}: the model was trained on noise levels up to {ddpm.schedule.T}")
-        with _float32(image):
+        with float32(image):
             a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
             return interpolate((a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear")
 
@@ -81,7 +92,7 @@ class LPIPS:
     """Learned perceptual image patch similarity (Zhang et al., 2018), SqueezeNet, spatial: the paper's choice.
 
     weights: a `squeezenet1_1-b8a52dc0.pth` of torchvision. Default: where torchvision keeps it. It is never downloaded
-    from here. The grey image is repeated to three channels and mapped once from [0, 1] to [-1, 1].
+             from here.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:
@@ -89,14 +100,45 @@ class LPIPS:
         if not path.is_file():
             raise FileNotFoundError(
                 f"perceptual=lpips: no SqueezeNet weights at {path}. Either put torchvision's {SQUEEZENET_FILE} there "
-                f"(or name it: perceptual.weights=FILE), or choose another distance: perceptual=denoiser (features of "
-                "the DDPM itself) or perceptual=lpips_random (a random backbone)."
+                "(or name it: perceptual.weights=FILE), or choose another distance: perceptual=lpips_vgg (trained, "
+                f"{INSTALL}), {UNTRAINED}."
             )
         self.name, self.weights = "lpips", str(path)
-        self.network = _load(path)
+        self.network = trained_squeezenet(path)
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
-        return _distance(self.network, reconstruction, image)
+        return lpips_map(self.network, reconstruction, image)
+
+
+class TrainedLPIPS:
+    """LPIPS with the VGG16 or AlexNet of the package `stlpips-pytorch` (Ghildyal and Liu, 2022); needs no download.
+
+    Not the networks of Zhang et al. (2018): convolutions and heads are those of shift-tolerant LPIPS, trained together
+    from scratch on human judgements of similarity, not on ImageNet. Here they are in the graph of LPIPS, without the
+    blurred pooling, and for AlexNet the fine first stride, that they were trained with.
+
+    net:    "vgg" or "alex". On one CPU core VGG16 takes 0.15 s per slice of 128 x 128, AlexNet 0.008 s.
+    scale:  of the images that the network sees, above 0 and at most 1. At 0.5 both take
+            less than a third of the time, but VGG16 finds less on slices of other scanners (experiments/perceptual).
+    """
+
+    def __init__(self, net: str = "vgg", scale: float = 1.0) -> None:
+        key = f"lpips_{net}"
+        if net not in ("vgg", "alex"):
+            raise ValueError(f"perceptual.net={net}: must be vgg or alex")
+        if not 0 < scale <= 1:
+            raise ValueError(f"perceptual.scale={scale}: must be above 0 and at most 1")
+        path = stlpips_file(net)
+        if path is None:
+            raise FileNotFoundError(
+                f"perceptual={key}: its weights come with a package that is not installed. Either {INSTALL}, or choose "
+                f"another distance: {UNTRAINED}."
+            )
+        self.net, self.scale, self.name = net, float(scale), key if scale == 1 else f"{key} (scale {scale:g})"
+        self.network = trained_stlpips(path, net)
+
+    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return lpips_map(self.network, reconstruction, image, self.scale)
 
 
 class RandomLPIPS:
@@ -104,66 +146,37 @@ class RandomLPIPS:
 
     def __init__(self, seed: int = 0) -> None:
         self.name, self.seed = f"lpips_random (seed {seed})", seed
-        self.network = _frozen(_squeezenet(seed))
+        self.network = random_squeezenet(seed)
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
-        return _distance(self.network, reconstruction, image)
+        return lpips_map(self.network, reconstruction, image)
 
 
-def squeezenet_file() -> Path:
-    """Where torchvision keeps its SqueezeNet weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / SQUEEZENET_FILE
+def default_distance() -> LPIPS | TrainedLPIPS:
+    """The trained distance that is on this machine: `lpips` if torchvision's file is there, else `lpips_vgg`.
+
+    The log says which and why, and the distance has the name and settings of the one that was chosen. Raises
+    FileNotFoundError, which names both remedies, if there is neither.
+    """
+    file = squeezenet_file()
+    if file.is_file():
+        log.info("perceptual=default: lpips, the paper's SqueezeNet, since %s is there", file)
+        return LPIPS()
+    if stlpips_file("vgg") is None:
+        raise FileNotFoundError(
+            f"perceptual=default: this machine has no trained distance. Either put torchvision's {SQUEEZENET_FILE} at "
+            f"{file} (perceptual=lpips, the paper's), or {INSTALL} (perceptual=lpips_vgg), or choose {UNTRAINED}."
+        )
+    log.info("perceptual=default: lpips_vgg, since the paper's SqueezeNet is not there (%s)", file)
+    return TrainedLPIPS("vgg")
 
 
 def lpips_where_weights_are(weights: str | None = None) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None where the weights are absent.
+    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None if the weights are absent.
 
     weights: as in `LPIPS`; a file that is named must be there.
     """
     if weights is None and not squeezenet_file().is_file():
         return None
     network = LPIPS(weights).network
-    return lambda reconstruction, image: _distance(network, reconstruction, image)
-
-
-def _load(path: Path) -> nn.Module:
-    network = _squeezenet(0)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be read as weights ({error}); download torchvision's file again") from error
-    expected = {}
-    for name, values in network.net.state_dict().items():
-        layer = name.split(".", 1)[1]  # slice3.5.squeeze.weight -> features.5.squeeze.weight
-        if not isinstance(state, dict) or f"features.{layer}" not in state:
-            raise ValueError(f"{path}: has no features.{layer}: not the weights of torchvision's SqueezeNet 1.1")
-        if state[f"features.{layer}"].shape != values.shape:
-            raise ValueError(f"{path}: features.{layer} has another shape than in SqueezeNet 1.1")
-        expected[name] = state[f"features.{layer}"]
-    network.net.load_state_dict(expected)
-    return _frozen(network)
-
-
-def _squeezenet(seed: int) -> lpips.LPIPS:
-    """LPIPS with the learned heads over a backbone drawn from `seed`; the global random stream is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
-
-
-def _frozen(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False)
-
-
-def _distance(network: nn.Module, reconstruction: Tensor, image: Tensor) -> Tensor:
-    network.to(image.device)
-    if min(image.shape[-2:]) < 32:
-        raise ValueError(f"LPIPS needs images of at least 32x32 pixels, got {tuple(image.shape[-2:])}")
-    channels: Sequence[int] = (-1, 3, -1, -1)
-    with _float32(image):
-        return network(reconstruction.expand(*channels), image.expand(*channels), normalize=True)
-
-
-def _float32(image: Tensor) -> AbstractContextManager[None]:
-    """A distance is a difference of features that are nearly equal: bf16 would leave little of it."""
-    return torch.autocast(image.device.type, enabled=False)
+    return lambda reconstruction, image: lpips_map(network, reconstruction, image)

@@ -39,6 +39,9 @@ class Draw(IntEnum):
     AUGMENT = 5  # augmentation of a training sample: where it is
     SHIFT = 6  # another scanner, an older patient
     GRAIN = 7  # another scanner's noise
+    AGE = 8  # an older patient, of slices that are written down
+    STROKE = 9  # place and looks of a stroke
+    STROKE_FIELD = 10  # its smooth fields
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

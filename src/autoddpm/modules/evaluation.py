@@ -61,6 +61,7 @@ def evaluate(
         "weights_hash": trained.weights_hash,
         "weights_step": trained.step,
         "noise": describe(trained.ddpm.noise),
+        "data_range": [trained.ddpm.low, trained.ddpm.high],
         "seed": detector.seed,
         "size": datamodule.size,
         "size_groups": size_groups,

@@ -48,6 +48,10 @@ def run(
         )
 
 
+#: Settings of detectors that entries of 0.1.0 do not name, and what they were then.
+ADDED = {"AutoDDPM": {"mask_region": "image"}}
+
+
 class Thresholds:
     """Values that healthy validation slices exceed in at most a given share of pixels, kept beside the checkpoint."""
 
@@ -85,7 +89,7 @@ class Thresholds:
         }
         wanted = [conditions | {"false_positive_rate": rate} for rate in false_positive_rates]
         entries = known_thresholds(self.trained) + self._entries()
-        known = [next((e["threshold"] for e in entries if e["conditions"] == one), None) for one in wanted]
+        known = [next((e["threshold"] for e in entries if as_now(e["conditions"]) == one), None) for one in wanted]
         self.trainer.strategy.barrier()  # every process has read the same
         if None not in known:
             return [float(value) for value in known if value is not None]
@@ -107,3 +111,9 @@ class Thresholds:
 
     def _entries(self) -> list[dict[str, Any]]:
         return read_json(self.path) if self.path.is_file() else []
+
+
+def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The conditions of a stored threshold with the settings that were added since it was calibrated."""
+    detector = conditions["detector"]
+    return {**conditions, "detector": {**ADDED.get(detector["name"], {}), **detector}}

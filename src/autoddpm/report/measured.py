@@ -15,6 +15,7 @@ MADE_BY = (
     "data_hash",
     "weights_hash",
     "weights_step",
+    "data_range",
     "commit",
     "seed",
     "device",
@@ -53,4 +54,6 @@ def _number(value: float | None) -> str:
 
 
 def _flat(value: Any) -> Any:
+    if isinstance(value, list):
+        return " to ".join(f"{part:g}" for part in value)
     return " ".join(f"{key}={part}" for key, part in value.items()) if isinstance(value, dict) else value

@@ -10,7 +10,7 @@ from typing import Any
 
 from autoddpm.report.rows import Row
 
-MUST_AGREE = ("data_hash", "calibrate_hash", "weights_hash", "perceptual", "size_groups")
+MUST_AGREE = ("data_hash", "calibrate_hash", "weights_hash", "data_range", "perceptual", "size_groups")
 ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance
 
 
@@ -147,6 +147,18 @@ def _short(value: Any) -> str:
     text = str(value)
     is_hash = len(text) >= 16 and all(c in "0123456789abcdef" for c in text)
     return text[:8] if is_hash else text
+
+
+def noise_level(rows: Sequence[Row]) -> str:
+    """What t means in these rows, in words: the noise of a level depends on the range that the model was trained on."""
+    ranges = {repr(row.provenance.get("data_range")) for row in rows}
+    if ranges == {"[0.0, 1.0]"}:
+        return "The models' range is [0, 1], so that t is the paper's noise level."
+    if ranges == {"[-1.0, 1.0]"}:
+        return "The models' range is [-1, 1]: the noise of each t is half of the paper's."
+    if ranges == {"None"}:
+        return "The models' range is not recorded; in 0.1.0 it was [-1, 1]: the noise of each t is half of the paper's."
+    return "The models' ranges differ, or are not recorded for all rows: the same t is not the same noise."
 
 
 def disagreements(rows: Sequence[Row]) -> list[str]:

@@ -99,9 +99,26 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
     reasons = Counter("cannot be used, see below" if w.startswith(ERROR) else w for w in why if w)
     left_out: list[list[str | int]] = [[f"left out: {reason}", number] for reason, number in reasons.most_common()]
     tables.append(Counts("Volumes", ["what", "volumes"], [["found", found], ["used", used], *left_out]))
+    if "contrast" in prepared:
+        tables.append(_contrasts(prepared[prepared["contrast"] != ""]))
     if len(sites := Counter(store.index["site"])) > 1:
         tables.append(Counts("Sites", ["site", "slices"], [[*pair] for pair in sorted(sites.items())]))
     return tables
+
+
+def _contrasts(strokes: pd.DataFrame) -> Counts:
+    """How visible the strokes of a semi-synthetic set are, by size and looks."""
+    rows: list[list[str | int]] = []
+    for column in ("size_group", "appearance", "shifted"):
+        for name, group in strokes.groupby(column):
+            low, middle, high = np.percentile(group["contrast"].astype(float), [5, 50, 95])
+            label = {"true": "shifted", "false": "as they are"}.get(str(name), str(name))
+            rows.append([label, len(group), *(f"{100 * value:.0f} %" for value in (low, middle, high))])
+    caption = (
+        "Mean intensity of the lesion over that of the slice's white matter, less 1: 0 % cannot be seen, -100 % is "
+        "black. Shifted: as another scanner and an older patient give them."
+    )
+    return Counts("Contrast", ["strokes", "slices", "5th percentile", "median", "95th percentile"], rows, caption)
 
 
 def print_counts(name: str, store: Store, prepared: pd.DataFrame, console: Console) -> None:

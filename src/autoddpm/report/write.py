@@ -15,7 +15,7 @@ from autoddpm.report.formats import to_csv, to_latex, to_markdown
 from autoddpm.report.html import page
 from autoddpm.report.intervals import resample_rows
 from autoddpm.report.measured import to_measured
-from autoddpm.report.methods import Method, disagreements, set_apart, without_copies
+from autoddpm.report.methods import Method, disagreements, noise_level, set_apart, without_copies
 from autoddpm.report.pictures import choose_examples, draw_browser, draw_pictures
 from autoddpm.report.published import Published, read_published
 from autoddpm.report.rows import Row, read_rows
@@ -85,8 +85,10 @@ def write_report(
     resamples = resample_rows(rows, folder / CACHE, number, settings["seed"], console)
     tables, differences = [], settings["differences"]
     for one in definitions:
-        title, caption = one.text["title"], one.text["caption"]
-        table = make_table(one.name, title, caption, one.methods, one.columns, rows, resamples, one.published)
+        caption = " ".join([one.text["caption"], *([noise_level(one.rows)] if one.rows else [])])
+        table = make_table(
+            one.name, one.text["title"], caption, one.methods, one.columns, rows, resamples, one.published
+        )
         compared = None
         if one.name in differences["tables"]:
             compared = make_differences(table, methods[differences["reference"]], resamples, number)

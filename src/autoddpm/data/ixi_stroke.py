@@ -1,0 +1,195 @@
+"""ixi_stroke, version 2: IXI's test subjects, healthy, and with strokes drawn into them from outlines of real ones."""
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from autoddpm.atomic import read_json, write_json, write_text
+from autoddpm.data.image_file import read_image
+from autoddpm.data.ixi import existing, ixi
+from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z
+from autoddpm.data.preparation import prepared
+from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
+from autoddpm.data.registration import template
+from autoddpm.data.shift import older, rescanned
+from autoddpm.data.slices import SliceRecord
+from autoddpm.data.stroke import contrast, implant_stroke
+from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
+from autoddpm.metrics.localization import GROUPS, size_group
+
+VERSION = 2
+#: Lesion pixels at 128 x 128 that are drawn for each size group, log-uniform, clear of the groups' borders (71, 570).
+SIZES = {"small": (6.0, 62.0), "medium": (82.0, 500.0), "large": (640.0, 1600.0)}
+SEEN = 0.8  # share of a stroke that the field of view must hold
+SCANS = 20  # fields of view that are tried
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How many slices, and of what kind.
+
+    per_group: slices with a stroke of each size, each of another subject.
+    shifted: share of all slices that are seen by another scanner and at an older age.
+    seed: of everything that is drawn.
+    """
+
+    per_group: int = 63
+    shifted: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A slice to be drawn.  group: of its stroke, or "healthy"."""
+
+    of: SliceRecord
+    group: str
+    is_shifted: bool
+
+    @property
+    def id(self) -> str:
+        return self.of.subject if self.group == "healthy" else f"{self.of.subject}_{self.group}"
+
+
+@dataclass
+class Drawn:
+    """image: (233, 197) in [0, 1].  lesion: (233, 197) bool.  about: further columns of the index."""
+
+    image: NDArray[np.floating]
+    lesion: NDArray[np.bool_]
+    about: dict[str, str] = field(default_factory=dict)
+
+
+def ixi_stroke(root: str | Path) -> list[SliceRecord]:
+    """The semi-synthetic benchmark that `python -m src.prepare +experiment=ixi_stroke` wrote; all of it is to test on.
+
+    A subject has a healthy slice and up to three with a stroke. The ids are `ixi_stroke/IXI559`,
+    `ixi_stroke/IXI559_small`. Raises FileNotFoundError that names the command if it is not there.
+    """
+    root = Path(root)
+    if not (root / "preparation.json").is_file():
+        raise FileNotFoundError(
+            f"{root}: ixi_stroke is not there; build it from IXI's slices (a minute): "
+            "python -m src.prepare +experiment=ixi_stroke paths.ixi=DIR"
+        )
+    return prepared(root, "ixi_stroke")
+
+
+def build_ixi_stroke(root: str | Path, folder: str | Path, recipe: Recipe | None = None) -> None:
+    """Write `folder`, unless it is there from the same slices and recipe.
+
+    root: IXI's slices on the template's grid, see `ixi`; those of split test are used.  The folder holds slices/,
+    lesions/ (.nii, 8 bits), index.csv and preparation.json; the same slices give the same bytes on every machine.
+    Raises ValueError or FileNotFoundError, naming the file, if a slice is not there or on another grid, or the folder
+    holds something else.
+    """
+    recipe, folder = recipe or Recipe(), Path(folder)
+    healthy = sorted((r for r in ixi(existing(root, "paths.ixi")) if r.split == "test"), key=lambda r: r.id)
+    if not healthy:
+        raise ValueError(f"{root}: holds no subject of split test; correct its split.csv, or paths.ixi")
+    sources = [[r.id, r.image.name, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
+    settings = {"version": VERSION, "steps": asdict(recipe), "volumes": sources}
+    if folder.exists():
+        if not (folder / "preparation.json").is_file():
+            raise ValueError(f"{folder} is there already and was not written by this command: move it away")
+        if read_json(folder / "preparation.json") != {"key": _key(settings), **settings}:
+            raise ValueError(
+                f"{folder} was built from other slices, or by another version of this program: give another place "
+                "(paths.ixi_stroke=DIR), or move it away"
+            )
+        return
+    work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        for part in ("slices", "lesions"):
+            (work / part).mkdir(parents=True)
+        planned = list(plan(healthy, recipe))
+        rows = [_write(work, one, draw(one, recipe)) for one in track(planned, "Drawing strokes")]
+        index = pd.DataFrame(rows).fillna("").sort_values("id", ignore_index=True)
+        write_text(work / "index.csv", index.to_csv(index=False, lineterminator="\n"))
+        write_json(work / "preparation.json", {"key": _key(settings), **settings})
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def plan(healthy: Sequence[SliceRecord], recipe: Recipe) -> Iterator[Planned]:
+    """Every subject's healthy slice, and for each size the `per_group` subjects that come first in a drawn order; in
+    each of these lists a share of `recipe.shifted` is shifted."""
+    for group in GROUPS:
+        ranked = sorted(healthy, key=lambda r: _rank(recipe.seed, group, r.subject))
+        chosen = ranked if group == "healthy" else ranked[: recipe.per_group]
+        for place, record in enumerate(chosen):
+            is_shifted = int((place + 1) * recipe.shifted) > int(place * recipe.shifted)
+            yield Planned(record, group, is_shifted)
+
+
+def draw(planned: Planned, recipe: Recipe) -> Drawn:
+    """The image, its lesion and how it was made. Raises ValueError, naming the file, if it is on another grid."""
+    image = window98(read_image(planned.of.image)).astype(np.float64)
+    if image.shape != (SHAPE[1], SHAPE[0]):
+        raise ValueError(f"{planned.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid")
+    key = f"ixi_stroke/{recipe.seed}/{planned.id}"
+    image = older(image, key) if planned.is_shifted else image
+    drawn = Drawn(image, np.zeros(image.shape, bool))
+    if planned.group != "healthy":
+        low, high = np.log(SIZES[planned.group])
+        u = float(uniform(slice_keys(0, [key]), 1, Stage.VALIDATION, Draw.TIME)[0, 0])
+        stroke = implant_stroke(image, key, float(np.exp(low + (high - low) * u)) * (SHAPE[1] / 128) ** 2)
+        drawn = Drawn(stroke.image, stroke.lesion, {"outline": stroke.outline, "appearance": stroke.appearance})
+    if planned.is_shifted:
+        drawn = _rescanned(drawn, key)
+    if drawn.lesion.any():
+        drawn.about["contrast"] = f"{contrast(drawn.image, drawn.lesion):.3f}"
+    return drawn
+
+
+def _rescanned(drawn: Drawn, key: str) -> Drawn:
+    """As another scanner sees it, whose field of view holds most of the lesion."""
+    for attempt in range(SCANS):
+        image, seen = rescanned(drawn.image, f"{key}/{attempt}")
+        if np.count_nonzero(drawn.lesion & seen) >= SEEN * np.count_nonzero(drawn.lesion):
+            return Drawn(image, drawn.lesion & seen, drawn.about)
+    raise ValueError(f"{key}: no field of view of {SCANS} holds the lesion")
+
+
+def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
+    """Save a slice and its lesion; returns its row of the index."""
+    file, lesion_file, pixels = f"slices/{planned.id}.nii", "", 0
+    _save(work / file, np.round(255 * drawn.image).astype(np.uint8), 1 / 255)
+    if drawn.lesion.any():
+        lesion_file = f"lesions/{planned.id}.nii"
+        _save(work / lesion_file, drawn.lesion.astype(np.uint8), 1.0)
+        pixels = int(np.count_nonzero(resize_lesion(pad_to_square(drawn.lesion, False), 128)))
+    return {
+        "id": planned.id, "file": file, "lesion_file": lesion_file, "subject": planned.of.subject, "split": "test",
+        "site": planned.of.origin.get("site", ""), "source": planned.of.image.name, "slice": str(SLICE_Z),
+        "lesion_pixels": str(np.count_nonzero(drawn.lesion)), "lesion_pixels_128": str(pixels),
+        "size_group": GROUPS[int(size_group(torch.tensor([pixels]), 128))], "shifted": str(planned.is_shifted).lower(),
+        "excluded": "", "windowed": "slice", **drawn.about,
+    }  # fmt: skip
+
+
+def _save(path: Path, picture: NDArray[np.uint8], unit: float) -> None:
+    """As a NIfTI slice where the template has it; unit: what 1 in the file stands for."""
+    affine = template().affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, SLICE_Z], [0, 0, 0, 1.0]])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(np.rot90(picture, -1))[..., None], affine)
+    image.header.set_slope_inter(unit, 0)
+    nibabel.save(image, path)
+
+
+def _rank(seed: int, group: str, subject: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{group}/{subject}".encode()).digest()
+
+
+def _key(settings: dict) -> str:
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
