@@ -93,18 +93,20 @@ def write_ixi(root: Path, train: int = 8, val: int = 3, test: int = 2) -> Path:
 
 
 def write_stroke(root: Path, groups: Sequence[str] = (*["healthy"] * 3, *["small", "medium", "large"] * 2)) -> Path:
-    """Test slices in the stroke set's layout: images/*.png, lesions/*.png, index.csv (file, subject, kind)."""
+    """Test slices in the layout of a prepared set: images/*.png, lesions/*.png, index.csv, preparation.json."""
     (root / "images").mkdir(parents=True)
     (root / "lesions").mkdir()
-    rows = [["file", "subject", "kind"]]
+    (root / "preparation.json").write_text("{}")
+    rows = [["id", "file", "lesion_file", "subject", "split", "excluded", "windowed"]]
     for number, group in enumerate(groups):
         image, mask = brain(500 + number, SIDE_OF_LESION[group])
         kind = "healthy" if group == "healthy" else "lesion"
-        name = f"{kind}_{number:03d}.png"
-        Image.fromarray(image).save(root / "images" / name)
+        name = f"{kind}_{number:03d}"
+        Image.fromarray(image).save(root / "images" / f"{name}.png")
         if mask.any():
-            Image.fromarray(mask).save(root / "lesions" / name)
-        rows.append([name, f"IXI{500 + number}", kind])
+            Image.fromarray(mask).save(root / "lesions" / f"{name}.png")
+        lesion_file = f"lesions/{name}.png" if mask.any() else ""
+        rows.append([name, f"images/{name}.png", lesion_file, f"IXI{500 + number}", "test", "", ""])
     write_table(root / "index.csv", rows)
     return root
 
@@ -119,6 +121,7 @@ class Site:
     def paths(self) -> tuple[str, ...]:
         """The overrides that name every folder."""
         folders = {"data": "data", "prepared": "prepared", "runs": "runs", "phantoms": "phantoms"}
+        folders["ixi_stroke"] = "data/ixi_stroke"
         return tuple(f"paths.{key}={self.folder / name}" for key, name in folders.items())
 
 

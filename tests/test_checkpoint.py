@@ -65,11 +65,11 @@ def test_a_checkpoint_says_what_it_was_trained_on_and_how(trained: TrainedDDPM, 
 def test_the_range_and_the_schedule_of_a_checkpoint_are_those_it_records(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    content["hyper_parameters"]["model"] |= {"data_range": [0, 1]}
+    content["hyper_parameters"]["model"] |= {"data_range": [-1, 1]}
     content["hyper_parameters"]["model"]["schedule"]["T"] = 500
     torch.save(content, tmp_path / "x.ckpt")
     ddpm = load_checkpoint(tmp_path / "x.ckpt").ddpm
-    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (0, 1, 500)
+    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (-1, 1, 500)
 
 
 def test_a_loaded_network_is_frozen_and_in_evaluation_mode(trained: TrainedDDPM) -> None:
@@ -245,7 +245,7 @@ def test_what_agrees_with_a_checkpoint_is_accepted(trained: TrainedDDPM) -> None
             "trained with noise .*Gaussian",
         ),
         (SIZE, [], {"model": "small"}, "has another denoiser than `model` asks for"),
-        (SIZE, [], {"model": "tiny", "key": {"data_range": [0, 1]}}, "has another data_range .*Leave `model` out"),
+        (SIZE, [], {"model": "tiny", "key": {"data_range": [-1, 1]}}, "has another data_range .*Leave `model` out"),
         (SIZE, [], {"model": "tiny", "key": {"schedule": {"T": 100}}}, "has another schedule"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_model_has_its_stated_size_and_runs_and_predicts_nothing_before_traini
     with torch.no_grad():
         loss = ddpm.loss(x0, torch.tensor([500]), eps)
     torch.testing.assert_close(loss, eps.square().mean().view(1))  # the last layer begins at 0
-    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (-1, 1, 1000)
+    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (0, 1, 1000)  # the authors' range: their t is their noise
 
 
 def test_the_paper_s_network_is_the_one_of_its_authors() -> None:
@@ -133,8 +133,10 @@ def test_a_perceptual_distance_builds_or_says_what_to_do(
         with pytest.raises(InstantiationException, match=r"perceptual=denoiser.*perceptual=lpips_random"):
             instantiate(cfg)
         return
+    if name in ("default", "lpips_alex", "lpips_vgg"):
+        pytest.importorskip("stlpips_pytorch", reason="needs pip install 'autoddpm[perceptual]'")
     distance = instantiate(cfg)
-    assert distance.name.startswith(name)
+    assert name == "default" or distance.name.startswith(name)
     a, b = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
     with torch.no_grad():
         assert distance(build_ddpm(model_of("tiny")), a, b).shape == a.shape

@@ -81,7 +81,7 @@ def validate(module: DDPMModule, *batches: Batch) -> dict[str, float]:
 
 
 def test_the_loss_is_of_images_in_the_models_range(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    module, spy = spied(model, monkeypatch, augmentation=False)
+    module, spy = spied(model | {"data_range": [-1, 1]}, monkeypatch, augmentation=False)
     batch = batch_of(IDS[:3])
     module.training_step(batch, 0)
     assert torch.equal(spy.x0[0], 2 * batch.image - 1)

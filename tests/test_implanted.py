@@ -1,5 +1,7 @@
 """Phantom lesions in real slices: where they lie, what they change, and that nobody is used twice."""
 
+import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def test_a_lesion_is_darker_tissue_of_its_size_and_the_rest_is_untouched(root):
     (record,) = [r for r in ixi_tuning_healthy(root) if r.subject == "IXI001"]
     healthy = window98(read_image(record.image))
     for group, (low, high) in enumerate(((2, 71), (60, 570), (400, 1500))):
-        image, lesion = implant(record, (0, group))
+        image, lesion = implant(healthy, (0, group))
         pixels = lesion.sum() * (128 / 233) ** 2
         assert low <= pixels <= high
         assert (image <= healthy + 1e-6).all()
@@ -67,7 +69,26 @@ def test_it_is_drawn_once_and_the_same_again(root, tmp_path):
 
 
 def test_a_slice_on_another_grid_is_refused(root, tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "x.png")
-    (record, *_) = ixi_tuning_healthy(root)
-    with pytest.raises(ValueError, match="not 233 x 197"):
-        implant(type(record)("x", "x", "val", tmp_path / "x.png"), (0, 0))
+    copy = shutil.copytree(root, tmp_path / "ixi")
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(picture).save(copy / "slices" / "IXI001.png")
+    with pytest.raises(ValueError, match=r"IXI001\.png: has \(64, 64\) pixels, not 233 x 197"):
+        ixi_tuning(copy, tmp_path / "phantoms", lesions=1)
+    assert not list((tmp_path / "phantoms").glob("*"))
+
+
+def test_a_shifted_test_set_has_more_healthy_slices_and_each_is_changed_in_its_own_way(root, tmp_path):
+    plain, shifted = (ixi_tuning(root, tmp_path, lesions=3, shifted=which) for which in ((), ("test",)))
+    assert [r for r in shifted if r.split == "val"] == [r for r in plain if r.split == "val"]
+    test = [r for r in shifted if r.split == "test"]
+    assert sum(r.lesion is None for r in test) == 2 * 3
+    assert sum(r.lesion is not None for r in test) == 2 * 3
+    images = [read_image(r.image) for r in test if r.subject == "IXI001" and r.lesion is None]
+    assert all(np.abs(one - other).max() > 10 for one, other in combinations(images, 2))
+
+
+def test_the_slices_to_calibrate_on_can_be_of_the_target_s_kind(root, tmp_path):
+    both, one = (ixi_tuning(root, tmp_path, lesions=1, shifted=which) for which in (("val", "test"), ("test",)))
+    assert {r.id.rsplit("_", 1)[-1] for r in both if r.split == "val"} == {"h0"}
+    written = {r.id: r.image.read_bytes() for r in one if r.split == "test"}
+    assert written == {r.id: r.image.read_bytes() for r in both if r.split == "test"}

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from tiny import Difference, Slices, T, images, short_schedule, unet
+from tiny import WIDE, Difference, Slices, T, images, short_schedule, unet
 from tiny import one_thread as one_thread
 from torch import Tensor
 
@@ -48,7 +48,7 @@ class GlobalNoise:
 def run(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> dict[str, Detection]:
     """Detections by id, the second stage with given masks."""
     torch.manual_seed(0)
-    ddpm = DDPM(unet(), short_schedule(), noise)
+    ddpm = DDPM(unet(), short_schedule(), noise, WIDE)
     found = {}
     for ids in ORDERS[order]:
         batch = Slices(torch.stack([IMAGES[i] for i in ids]), ids)
@@ -56,7 +56,7 @@ def run(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> dict[
             detection = KINDS[kind](ddpm, sampler, Difference(), residual, t=T)(batch)
         else:
             detector = KINDS[kind](ddpm, sampler, Difference(), residual, t=8, t_resample=4, resample_steps=2)
-            detector.mask = lambda initial_map, ids=ids: torch.stack([MASKS[i] for i in ids])  # type: ignore[method-assign]
+            detector.mask = lambda initial_map, image, ids=ids: torch.stack([MASKS[i] for i in ids])  # type: ignore[method-assign]
             detection = detector(batch)
         for i, slice_id in enumerate(ids):
             stages = {name: values[i] for name, values in detection.stages.items()}

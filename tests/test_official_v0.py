@@ -7,8 +7,11 @@ from tiny import one_thread as one_thread
 from torch.testing import assert_close
 
 from autoddpm.detectors.anomaly_map import residual
-from autoddpm.detectors.official_v0 import OfficialV0
+from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
+from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.diffusion.schedule import LinearSchedule
 
 IDS = ["a", "b"]
 
@@ -27,10 +30,6 @@ def test_it_starts_one_time_later_and_does_not_denoise_from_1_to_0():
 
 
 def test_at_the_published_settings_it_makes_451_calls():
-    from autoddpm.diffusion.ddpm import DDPM
-    from autoddpm.diffusion.noise.gaussian import Gaussian
-    from autoddpm.diffusion.schedule import LinearSchedule
-
     ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian())
     found = OfficialV0(ddpm, Ancestral(), Difference(), residual, mask_threshold=-1.0)(Slices(images(1, 8), ["a"]))
     assert found.calls.tolist() == [201 + 250]
@@ -69,3 +68,11 @@ def test_it_says_which_variant_it_is():
 def test_a_start_beyond_the_schedule_is_refused():
     with pytest.raises(ValueError, match=r"t_resample \+ 1=13"):
         detector(Constant(0.0), t_resample=12)
+
+
+@pytest.mark.parametrize("kind", [OfficialV0, OfficialV0AnoDDPM])
+def test_it_clips_to_minus_one_also_a_model_of_another_range(kind):
+    ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian(), (0.0, 1.0))
+    made = kind(ddpm, Ancestral(), Difference(), residual)
+    assert made.ddpm.clip == getattr(made, "initial", made).ddpm.clip == (-1.0, 1.0)
+    assert ddpm.clip == (0.0, 1.0)

@@ -3,7 +3,6 @@
 import lpips
 import pytest
 import torch
-from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from tiny import Conv, images, short_ddpm, unet
 from tiny import one_thread as one_thread
 from torch import nn
@@ -20,7 +19,6 @@ from autoddpm.detectors.perceptual import (
     squeezenet_file,
 )
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.diffusion.unshuffle import Unshuffled
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")  # of how lpips builds its backbone
 IMAGE, RECONSTRUCTION = images(3, side=32), images(3, side=32, seed=1)
@@ -117,14 +115,6 @@ def test_the_denoisers_features_are_what_its_deepest_encoder_block_gives_at_the_
     features = DenoiserFeatures(t=5).features(ddpm, IMAGE)
     assert tuple(features.shape) == (3, 8, 16, 16)
     torch.testing.assert_close(features, seen[0])
-
-
-def test_the_features_of_an_unshuffled_network_are_its_own_networks(ddpm):
-    inner = DiffusionModelUNet(2, 4, 4, 1, [8, 8], [False, False], norm_num_groups=4, num_head_channels=8)
-    whole = short_ddpm(Unshuffled(inner.eval().requires_grad_(False)))
-    assert DenoiserFeatures(t=5).features(whole, IMAGE).shape[-1] == IMAGE.shape[-1] // 4
-    moved = IMAGE.roll(1, -1)
-    assert DenoiserFeatures(t=5)(whole, moved, IMAGE).max() > 0
 
 
 def test_the_denoisers_distance_is_two_less_twice_the_cosine(ddpm):

@@ -86,7 +86,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """All the commands, in the order of the README, the training killed and run again."""
     folder = tmp_path_factory.mktemp("pipeline")
     write_ixi(folder / "sets" / "ixi")
-    write_stroke(folder / "sets" / "ixi_stroke")
+    write_stroke(folder / "data" / "ixi_stroke")
     environment = os.environ | {
         "AUTODDPM_DATA": str(folder / "sets"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
     }  # fmt: skip

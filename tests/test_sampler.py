@@ -8,7 +8,7 @@ import pytest
 import reference
 import torch
 from monai.networks.schedulers import DDIMScheduler
-from tiny import FIRST, LAST, Constant, Conv, KnowsTheImage, Recording, RecordingNoise, T, images, short_ddpm
+from tiny import FIRST, LAST, WIDE, Constant, Conv, KnowsTheImage, Recording, RecordingNoise, T, images, short_ddpm
 from tiny import one_thread as one_thread
 
 from autoddpm.diffusion.ddpm import DDPM
@@ -76,7 +76,7 @@ def test_a_stride_below_one_is_refused(stride):
 def test_with_the_true_noise_every_chain_returns_the_image(kind, t, stride):
     x0, schedule = 2 * images(1, side=8) - 1, LinearSchedule()
     denoiser = Recording(KnowsTheImage(x0, schedule))
-    ddpm = DDPM(denoiser, schedule, Gaussian())
+    ddpm = DDPM(denoiser, schedule, Gaussian(), WIDE)
     sampler = kind(stride)
     result = reconstruct(ddpm, sampler, x0, t, noise_of(["a"], (8, 8)))
     torch.testing.assert_close(result, x0, atol=1e-4, rtol=0)
@@ -118,7 +118,7 @@ def test_a_reconstruction_draws_each_noise_that_it_uses_once(sampler):
 def test_a_ddim_step_equals_monais_where_nothing_is_clipped(t, stride, eta):
     theirs = DDIMScheduler(1000, schedule="linear_beta", beta_start=1e-4, beta_end=0.02)
     theirs.set_timesteps(1000 // stride)
-    ddpm = DDPM(Constant(0.2), LinearSchedule(), Gaussian())
+    ddpm = DDPM(Constant(0.2), LinearSchedule(), Gaussian(), WIDE)
     x_t = ddpm.q_sample(images(1) - 0.5, t, torch.full((1, 1, 16, 16), 0.2))
     eps = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(t))
     estimate = torch.full_like(x_t, 0.2)
@@ -129,7 +129,7 @@ def test_a_ddim_step_equals_monais_where_nothing_is_clipped(t, stride, eta):
 
 @pytest.mark.parametrize("t", [1, 2, 50, 1000])
 def test_ddim_with_eta_one_adds_the_ancestral_variance(t):
-    ddpm, x_t = DDPM(Constant(0.2), LinearSchedule(), Gaussian()), images(1)
+    ddpm, x_t = DDPM(Constant(0.2), LinearSchedule(), Gaussian(), WIDE), images(1)
     step = DDIM(1, eta=1.0).step
     spread = step(ddpm, x_t, t, t - 1, torch.ones_like(x_t)) - step(ddpm, x_t, t, t - 1, torch.zeros_like(x_t))
     variance = float(ddpm.schedule.beta_tilde[t])
@@ -171,7 +171,7 @@ class KnowsTheDistribution(torch.nn.Module):
 def flow_error(sampler: Sampler, t: int = 600, s: int = 40, c: float = 0.1) -> float:
     """How far a chain from t to s is from the exact solution of the probability-flow equation, relative to it."""
     schedule = LinearSchedule()
-    ddpm = DDPM(KnowsTheDistribution(c, schedule), schedule, Gaussian()).double()
+    ddpm = DDPM(KnowsTheDistribution(c, schedule), schedule, Gaussian(), WIDE).double()
     x = torch.full((1, 1, 2, 2), 0.05, dtype=torch.float64)
     alpha_bar = schedule.alpha_bar.double()
     spread = (alpha_bar * c**2 + 1 - alpha_bar).sqrt()

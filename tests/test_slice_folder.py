@@ -4,11 +4,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from autoddpm.data.ixi import ixi, ixi_stroke
+from autoddpm.data.ixi import ixi
 from autoddpm.data.slice_folder import slice_folder
 
 DATA = Path(os.environ.get("AUTODDPM_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -195,7 +193,7 @@ def test_bad_splits_are_refused(tmp_path):
 # --- IXI -------------------------------------------------------------------------------------------------------------
 
 
-def test_ixi_is_named_by_subject_and_its_strokes_by_file(tmp_path):
+def test_ixi_is_named_by_subject(tmp_path):
     files(tmp_path, "ixi/slices/sub-IXI002_T1w.png", "ixi/slices/sub-IXI012_T1w.png")
     table(
         tmp_path / "ixi/split.csv",
@@ -207,20 +205,10 @@ def test_ixi_is_named_by_subject_and_its_strokes_by_file(tmp_path):
         ("ixi/IXI002", "IXI002", "train"),
         ("ixi/IXI012", "IXI012", "test"),
     ]
-    files(tmp_path, *(f"s/{part}/{name}.png" for part in ("images", "lesions") for name in ("lesion_0", "lesion_1")))
-    table(tmp_path / "s/index.csv", "file,subject,kind", "lesion_0.png,IXI012,lesion", "lesion_1.png,IXI012,lesion")
-    records = ixi_stroke(tmp_path / "s")
-    assert [r.id for r in records] == ["ixi_stroke/lesion_0", "ixi_stroke/lesion_1"]
-    assert {(r.subject, r.split) for r in records} == {("IXI012", "test")}
-    assert records[1].lesion == tmp_path / "s/lesions/lesion_1.png"
 
 
-@pytest.mark.skipif(not (DATA / "ixi").is_dir(), reason=f"no ixi and ixi_stroke in {DATA} (AUTODDPM_DATA)")
-def test_the_real_ixi_and_its_strokes_are_listed_whole():
+@pytest.mark.skipif(not (DATA / "ixi").is_dir(), reason=f"no ixi in {DATA} (AUTODDPM_DATA)")
+def test_the_real_ixi_is_listed_whole():
     records = ixi(DATA / "ixi")
     assert Counter(record.split for record in records) == {"train": 470, "val": 30, "test": 81}
     assert len({record.subject for record in records}) == 581
-    strokes = ixi_stroke(DATA / "ixi_stroke")
-    assert len(strokes) == len({record.id for record in strokes}) == 131
-    assert {r.subject for r in strokes} <= {r.subject for r in records if r.split == "test"}
-    assert all(np.asarray(Image.open(record.lesion)).any() == ("lesion_" in record.id) for record in strokes)

@@ -200,6 +200,7 @@ OTHER_LAYERS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "one layer more": lambda state: state | {"net.slice5.15.weight": torch.zeros(256, 256, 3, 3)},
     "another order": lambda state: dict(reversed(state.items())),
     "empty": lambda state: {},
+    "numbers": lambda state: dict(enumerate(state.values())),
     "a tensor": lambda state: torch.zeros(3),
 }
 

@@ -218,7 +218,7 @@ def test_the_hash_tells_other_weights_other_models_and_other_precisions_apart(
 ) -> None:
     hashes = [weights_hash(path)]
     hashes.append(weights_hash(write_weights(trained, tmp_path / "a.safetensors", half=True)[0]))
-    hashes.append(weights_hash(write_weights(replace(trained, model=trained.model | {"data_range": [0, 1]}), path)[0]))
+    hashes.append(weights_hash(write_weights(replace(trained, model=trained.model | {"data_range": [-1, 1]}), path)[0]))
     trained.ddpm.state_dict()["denoiser.conv_in.conv.bias"][0] += 1e-3
     hashes.append(weights_hash(write_weights(trained, path)[0]))
     assert len(set(hashes)) == 4
@@ -343,17 +343,6 @@ def test_a_model_whose_network_takes_other_images_is_refused(trained: TrainedDDP
     model["denoiser"]["in_channels"] = 3
     write_weights(replace(trained, ddpm=build_ddpm(model), model=model), path)
     assert "has in_channels 3; slices of one channel need 1" in refused(path)
-
-
-def test_a_model_whose_inner_network_takes_other_images_is_refused(trained: TrainedDDPM, path: Path) -> None:
-    network = trained.model["denoiser"] | {"in_channels": 3, "out_channels": 4}
-    denoiser = {"_target_": "autoddpm.diffusion.unshuffle.Unshuffled", "network": network}
-    model = trained.model | {"denoiser": denoiser}
-    write_weights(replace(trained, ddpm=build_ddpm(model), model=model), path)
-    assert "has in_channels 3; slices of one channel need 4" in refused(path)
-    network["in_channels"] = 4
-    write_weights(replace(trained, ddpm=build_ddpm(model), model=model), path)
-    assert load_checkpoint(path).model == model
 
 
 def test_a_model_that_cannot_be_built_or_has_other_weights_is_refused(trained: TrainedDDPM, path: Path) -> None:

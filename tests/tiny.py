@@ -14,6 +14,7 @@ from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.random import Draw, Stage
 from autoddpm.diffusion.schedule import LinearSchedule
 
+WIDE = (-1.0, 1.0)
 T, FIRST, LAST = 12, 0.02, 0.3  # a short schedule whose every step changes a lot
 
 
@@ -131,7 +132,8 @@ def short_schedule() -> LinearSchedule:
 
 
 def short_ddpm(denoiser: nn.Module, noise: Noise | None = None) -> DDPM:
-    return DDPM(denoiser, short_schedule(), noise or Gaussian())
+    """On [-1, 1], as the oracles are written."""
+    return DDPM(denoiser, short_schedule(), noise or Gaussian(), WIDE)
 
 
 def images(count: int, side: int = 16, seed: int = 0) -> Tensor:

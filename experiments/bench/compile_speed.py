@@ -1,7 +1,7 @@
 """Does torch.compile pay here? Start, gain a call and break-even of each network, size and precision: about 20 minutes.
 
     python experiments/bench/compile_speed.py                  (all)
-    python experiments/bench/compile_speed.py small half 64    (these networks and sizes)
+    python experiments/bench/compile_speed.py small compact 64    (these networks and sizes)
 
 The compiled network in either layout is compared with the one that is not, in the better of its two.
 """
@@ -34,7 +34,7 @@ def variants(model: str, size: int, precision: str, layout: str) -> Variants:
 
 
 def main() -> None:
-    models = [name for name in sys.argv[1:] if not name.isdigit()] or ["small", "half"]
+    models = [name for name in sys.argv[1:] if not name.isdigit()] or ["small", "compact"]
     sizes = [int(name) for name in sys.argv[1:] if name.isdigit()] or [64, 128]
     table = Table("network, px, precision", "start", "plain a call", "compiled", "break-even", title=f"{BATCH} slices")
     for model, size, precision in product(models, sizes, ("32-true", "bf16-mixed")):

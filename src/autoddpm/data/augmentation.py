@@ -16,8 +16,9 @@ def augment(image: Tensor, u: Tensor) -> Tensor:
     0.5 is no change, below 0.5 in the last mirrors left and right.  Returns (B, 1, H, W) in [0, 1] on the same device;
     what comes from outside is the image's minimum. No image depends on another.
     """
-    angle, shift_x, shift_y, scale = ((2 * u[:, :4] - 1) * u.new_tensor([math.radians(DEGREES), SHIFT, SHIFT, SCALE])).T
-    scale, mirror = 1 + scale, torch.where(u[:, 4] < 0.5, -1.0, 1.0)
+    angle, shift_x, shift_y, scale = (2 * u[:, :4] - 1).T
+    angle, shift_x, shift_y, scale = math.radians(DEGREES) * angle, SHIFT * shift_x, SHIFT * shift_y, 1 + SCALE * scale
+    mirror = torch.where(u[:, 4] < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     # affine_grid asks where each output pixel comes from, in units of half the width: the inverse of the change.
     theta = torch.stack([mirror * cos, sin, -2 * shift_x, -mirror * sin, cos, -2 * shift_y], dim=1).view(-1, 2, 3)

@@ -48,8 +48,8 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
         rows, columns = image.shape[-2:]
         theta = torch.eye(2, 3, dtype=image.dtype, device=image.device).expand(len(image), 2, 3)
         grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
-        unit = _unit(image) * torch.tensor([2 / columns, 2 / rows], dtype=image.dtype, device=image.device)
-        grid = grid - moved.permute(0, 2, 3, 1) * unit  # what is seen at a place comes from where it is darker
+        moved = torch.stack([moved[:, 0] / columns, moved[:, 1] / rows], dim=-1) * (2 * _unit(image))
+        grid = grid - moved  # what is seen at a place comes from where it is darker
         aged = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return aged.clamp(0, 1)
 
@@ -66,8 +66,8 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
     """
     with torch.autocast(image.device.type, enabled=False):
         u = u.to(image.dtype)
-        shares = image.new_tensor([*[share] * 5, share / 2])
-        warped, bent, biased, blurred, noisy, cut = (_each(value) for value in (u[:, :6] < shares).T)
+        warped, bent, biased, blurred, noisy = (_each(value) for value in (u[:, :5] < share).T)
+        cut = _each(u[:, 5] < share / 2)
         x = torch.where(warped, image.pow(_each(_between(u[:, 6], *map(math.log, GAMMA)).exp())), image)
         bend = CONTRAST * _each(2 * u[:, 7] - 1)
         x = torch.where(bent, x + bend * torch.sin(2 * math.pi * x) / (2 * math.pi), x)
@@ -106,17 +106,17 @@ def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
     head = -functional.max_pool2d(-functional.max_pool2d(head, 9, 1), 9, 1)  # closed over the ventricles
     unit = _unit(image)
     weight = head / head.sum((2, 3), keepdim=True).clamp(min=1)
-    middle = image.new_tensor(0.0)
+    squares = []
     for axis in (2, 3):
         n = image.shape[axis]
         shape = [1, 1, -1, 1] if axis == 2 else [1, 1, 1, -1]
         places = (torch.arange(COARSE, dtype=image.dtype, device=image.device) + 0.5).view(shape) * n / COARSE
         centre = (weight * places).sum((2, 3), keepdim=True)
         at = (torch.arange(n, dtype=image.dtype, device=image.device) + 0.5).view(shape)
-        middle = middle + ((at - centre) / (unit * (22 if axis == 2 else 15))).square()
+        squares.append(((at - centre) / (unit * (22 if axis == 2 else 15))).square())
     depth = _blurred(head, torch.full_like(image[:, 0, 0, 0], SIDE / COARSE * 2), SIDE / COARSE * 2)
     depth = functional.interpolate(depth, image.shape[-2:], mode="bilinear")
-    return ((depth - 0.68) / 0.1).clamp(0, 1), (-middle / 2).exp()
+    return ((depth - 0.68) / 0.1).clamp(0, 1), (-(squares[0] + squares[1]) / 2).exp()
 
 
 def _slope(image: Tensor, width: float) -> Tensor:

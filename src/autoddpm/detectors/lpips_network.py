@@ -64,7 +64,7 @@ def trained_stlpips(path: Path, net: str) -> lpips.LPIPS:
     with torch.device("meta"):  # a VGG16 with its classifier would be drawn, and thrown away
         network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, spatial=True, verbose=False)
     state = _read(path, "install stlpips-pytorch again")
-    theirs = [name for name in state if not name.endswith(".filt")]
+    theirs = [name for name in map(str, state) if not name.endswith(".filt")]
     ours = {name: values for name, values in network.state_dict().items() if not name.startswith("lins.")}  # lin0 again
     if [_role(name) for name in theirs] != [_role(name) for name in ours]:
         raise ValueError(f"{path}: not the layers of LPIPS with the network {net}")

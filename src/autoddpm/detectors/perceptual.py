@@ -25,7 +25,6 @@ from autoddpm.detectors.lpips_network import (
     trained_stlpips,
 )
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.diffusion.unshuffle import Unshuffled
 
 log = logging.getLogger(__name__)
 INSTALL = "pip install 'autoddpm[perceptual]'"
@@ -73,8 +72,6 @@ class DenoiserFeatures:
     def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
         """Output of the deepest encoder level, (B, C, h, w)."""
         unet, x = ddpm.denoiser, ddpm.encode(image)
-        if isinstance(unet, Unshuffled):
-            x, unet = unet.unshuffle(x), unet.network
         if not isinstance(unet, DiffusionModelUNet):
             raise ValueError(
                 f"perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is {type(unet).__name__}: "
@@ -118,8 +115,8 @@ class TrainedLPIPS:
     blurred pooling, and for AlexNet the fine first stride, that they were trained with.
 
     net:    "vgg" or "alex". On one CPU core VGG16 takes 0.15 s per slice of 128 x 128, AlexNet 0.008 s.
-    scale:  of the images that the network sees, above 0 and at most 1. At 0.5 both take
-            less than a third of the time, but VGG16 finds less on slices of other scanners (experiments/perceptual).
+    scale:  of the images that the network sees, above 0 and at most 1. At 0.5 both take less than a third of the time;
+            that it finds as much could not be shown (experiments/perceptual).
     """
 
     def __init__(self, net: str = "vgg", scale: float = 1.0) -> None:

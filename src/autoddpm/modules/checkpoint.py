@@ -96,10 +96,8 @@ def trained_ddpm(model: Mapping[str, Any], weights: Mapping[str, Tensor], path: 
         ddpm = build_ddpm(model)
     except InstantiationException as error:
         raise ValueError(f"{path}: its network cannot be built: {' '.join(str(error).split())[:300]}") from error
-    network, channels = model["denoiser"], 1
-    if "network" in network:  # Unshuffled
-        network, channels = network["network"], network.get("factor", 2) ** 2
-    for name, value in {"spatial_dims": 2, "in_channels": channels, "out_channels": channels}.items():
+    network = model["denoiser"]
+    for name, value in {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}.items():
         if (found := network.get(name, value)) != value:
             raise ValueError(f"{path}: its network has {name} {found}; slices of one channel need {value}")
     try:
