@@ -23,7 +23,7 @@ from autoddpm.data.store import COLUMNS, Store, prepare_store
 
 log = logging.getLogger(__name__)
 
-Source = Callable[[], list[SliceRecord]]
+Source = Callable[[], list[SliceRecord] | Store]
 Role = Literal["train", "calibrate", "test"]
 
 #: Which split of its sources a role uses.
@@ -73,7 +73,8 @@ class SliceLoader(DataLoader[Batch]):
 class SliceDataModule(LightningDataModule):
     """Healthy slices to train on and to calibrate thresholds on, and slices to test on, from any sources.
 
-    sources: functions that list a data set's slices, by name; only those that a role names are called.
+    sources: functions that list a data set's slices, or open a store of them, by name; only those that a role names are
+        called.
     train, calibrate, test: which sources are used for it: of them the slices of split train, val and test. Training
         and calibration slices must be healthy (at most one lesion pixel), and nobody may be in two of the three.
     size: pixels a side.  prepared: the folder of the prepared stores.
@@ -120,9 +121,13 @@ class SliceDataModule(LightningDataModule):
 
     def _open(self) -> dict[Role, SliceDataset]:
         used = dict.fromkeys(name for names in self.roles.values() for name in names)
-        records = {name: self.sources[name]() for name in used}
+        listed = {name: self.sources[name]() for name in used}
+        stores = {name: source for name, source in listed.items() if isinstance(source, Store)}
+        records = {name: source for name, source in listed.items() if not isinstance(source, Store)}
         check_records(records)
-        stores = {name: prepare_store(name, slices, self.size, self.prepared) for name, slices in records.items()}
+        stores |= {name: prepare_store(name, slices, self.size, self.prepared) for name, slices in records.items()}
+        if wrong := [f"{store.folder} has {store.size}" for store in stores.values() if store.size != self.size]:
+            raise ValueError(f"data.size={self.size}: {wrong[0]} pixels a side; set data.size, or pack it anew")
         datasets = {
             role: SliceDataset([stores[name] for name in names], SPLIT_OF[role], self.size)
             for role, names in self.roles.items()

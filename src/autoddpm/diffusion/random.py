@@ -48,7 +48,10 @@ def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu"
     """The generator's key of each slice: (B, 2) int64 holding 32-bit words, from a hash of (seed, slice id)."""
     digests = [hashlib.blake2b(f"{seed}/{slice_id}".encode(), digest_size=8).digest() for slice_id in ids]
     words = [[int.from_bytes(d[:4], "little"), int.from_bytes(d[4:], "little")] for d in digests]
-    return torch.tensor(words, dtype=torch.int64).reshape(-1, 2).to(device)
+    keys = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
+    if torch.device(device).type == "cuda":  # from pinned memory a copy does not wait for the device
+        return keys.pin_memory().to(device, non_blocking=True)
+    return keys.to(device)
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:

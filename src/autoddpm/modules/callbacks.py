@@ -9,7 +9,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from PIL import Image
-from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from autoddpm.atomic import written_whole
@@ -23,19 +22,34 @@ class EMA(WeightAveraging):
     """Exponential moving average of the weights with a warm-up: decay min(decay, (1+n)/(10+n)) after n updates.
 
     Validation and the checkpoint's `state_dict` use the average. Without the warm-up, .999 would still keep 44 % of the
-    initial weights after 820 steps.
+    initial weights after 820 steps. The updates are counted here: `AveragedModel` counts them on the device, and would
+    wait for it at each step.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
-        def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
-            n = int(updates)
-            get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
-
-        super().__init__(use_buffers=False, multi_avg_fn=average)
+        super().__init__(use_buffers=False)
+        self.decay, self._updates = decay, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._average_model is not None:  # copied before the module was moved: each step would copy it to the CPU
             self._average_model.to(pl_module.device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._average_model is not None
+        self._updates = int(self._average_model.n_averaged)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step <= self._latest_update_step or self._average_model is None:
+            return
+        averaged = [p.detach() for p in self._average_model.module.parameters()]
+        current, n = [p.detach() for p in pl_module.parameters()], self._updates
+        if n:
+            get_ema_multi_avg_fn(min(self.decay, (1 + n) / (10 + n)))(averaged, current, n)
+        buffers = zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True)
+        for kept, new in [*buffers, *([] if n else zip(averaged, current, strict=True))]:
+            kept.copy_(new)
+        self._average_model.n_averaged += 1
+        self._updates, self._latest_update_step = n + 1, trainer.global_step
 
 
 class LastCheckpoint(Checkpoint):

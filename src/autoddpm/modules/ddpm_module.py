@@ -61,7 +61,9 @@ class DDPMModule(LightningModule):
             torch.manual_seed(seed)
             self.ddpm = build_ddpm(model)
         ranges = [f"_t{low + 1:04d}-{high:04d}" for low, high in bins(self.ddpm.schedule.T)]
-        means: dict[str, Metric | MetricCollection] = {f"val/loss{name}": MeanMetric() for name in ["", *ranges]}
+        means: dict[str, Metric | MetricCollection] = {
+            f"val/loss{name}": MeanMetric("disable") for name in ["", *ranges]
+        }  # a look for NaN would wait for the device, and is not needed: a NaN stays one
         self.validation = MetricCollection(means, compute_groups=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -70,7 +72,7 @@ class DDPMModule(LightningModule):
         t = self.training_time(uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0])
         eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
         loss = (self.weight(t) * self.ddpm.loss(self.ddpm.encode(image), t, eps)).mean()
-        self.log("train/loss", loss, batch_size=len(image), prog_bar=True)
+        self.log("train/loss", loss, batch_size=len(image))  # prog_bar would wait for it at each step
         return loss
 
     def augmented(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+TEXT_EVERY_S = 1.0  # on a terminal: a loss that is shown must be waited for
 
 
 def quiet_lightning() -> None:
@@ -34,9 +37,11 @@ class TimeLeft(ProgressBar):
         self._start("train", int(trainer.estimated_stepping_batches), trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        metrics = trainer.progress_bar_metrics
-        text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
-        self._show(trainer.global_step, text)
+        def losses() -> str:
+            found = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            return "  ".join(f"{name} {float(value):.4f}" for name, value in found.items())  # waits for the device
+
+        self._show(trainer.global_step, losses)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -47,7 +52,7 @@ class TimeLeft(ProgressBar):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self._show(batch_idx + 1, "batches")
+        self._show(batch_idx + 1, lambda: "batches")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -71,14 +76,17 @@ class TimeLeft(ProgressBar):
         )
         self._task = self._progress.add_task(title, total=total, completed=done, text="")
         self._first, self._began = done, self._progress.get_time()
-        self._lines_at = self._began
+        self._lines_at = self._texts_at = self._began
         self._progress.start()
 
-    def _show(self, done: int, text: str) -> None:
+    def _show(self, done: int, text: Callable[[], str]) -> None:
         if not self._progress:
             return
-        self._progress.update(self._task, completed=done, text=text)
         now, task = self._progress.get_time(), self._progress.tasks[self._task]
+        self._progress.update(self._task, completed=done)
+        if not self._progress.disable and now - self._texts_at >= TEXT_EVERY_S:
+            self._texts_at = now
+            self._progress.update(self._task, text=text())
         if (
             self._progress.disable
             and self.trainer.is_global_zero
@@ -87,7 +95,7 @@ class TimeLeft(ProgressBar):
         ):
             self._lines_at = now
             left = (now - self._began) / (done - self._first) * (float(task.total or 0) - done)
-            print(f"{task.description} {done}/{task.total}, {left / 60:.1f} min left  {text}", flush=True)
+            print(f"{task.description} {done}/{task.total}, {left / 60:.1f} min left  {text()}", flush=True)
 
     def _stop(self) -> None:
         if self._progress:
