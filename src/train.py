@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.modules.batch_size import out_of_memory, smaller_steps
-from autoddpm.modules.checkpoint import check_size, check_targets
+from autoddpm.modules.checkpoint import begin, check_size, check_targets
 from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.refusal import refusal
@@ -28,16 +28,14 @@ def main(cfg: DictConfig) -> None:
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()  # refuses to be without a training slice
-        data = {
-            "hash": datamodule.hash("train"),
-            "size": datamodule.size,
-            "train_subjects": datamodule.subjects("train"),
-        }
+        about = datamodule.hash("train"), datamodule.size, datamodule.subjects("train")
+        data = dict(zip(("hash", "size", "train_subjects"), about, strict=True))
         model = OmegaConf.to_container(cfg.model, resolve=True)
         settings = OmegaConf.to_container(cfg.module, resolve=True)
         check_targets(model, "model")  # what a checkpoint could not be loaded with again
         module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
         check_size(module.ddpm, datamodule.size)
+        settings |= begin(module, cfg.begin_from)
         settings |= {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
         check_same_run(folder, {"model": model, "data": data["hash"], "batch_size": datamodule.batch_size, **settings})
     parameters = sum(p.numel() for p in module.ddpm.parameters())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import compose_config
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, Timer
 from omegaconf import OmegaConf
 from PIL import Image
 from scipy.stats import kstest
@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 
 import autoddpm.modules.ddpm_module as ddpm_module
 from autoddpm.data.slices import Batch
-from autoddpm.modules.callbacks import EMA, LastCheckpoint, ReconstructionPicture
+from autoddpm.modules.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
+from autoddpm.modules.checkpoint import load_checkpoint
 from autoddpm.modules.ddpm_module import DDPMModule, bins
 
 pytestmark = [
@@ -363,6 +364,60 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(model: di
     assert falling == sorted(falling, reverse=True)
     assert factor(12) == pytest.approx(0.5)
     assert factor(20) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_learning_rate_falls_to_zero_at_the_end_of_the_time_if_that_comes_first(model: dict[str, Any]) -> None:
+    module, timer = DDPMModule(model, data={}, lr=0.1, warmup_steps=2), Timer({"minutes": 1})
+    seconds = [0.0]
+    timer.time_elapsed, timer.time_remaining = lambda: seconds[0], lambda: 60 - seconds[0]  # type: ignore[method-assign]
+    module._trainer = type("T", (), {"estimated_stepping_batches": float("inf"), "callbacks": [timer]})()
+    factor = module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    found = []
+    for seconds[0] in (0.0, 15.0, 30.0, 60.0, 61.0):
+        found.append(factor(1000))
+    assert found == pytest.approx([1, 0.5 * (1 + np.cos(np.pi / 4)), 0.5, 0, 0], abs=1e-9)
+    assert factor(0) == 0.5  # warm-up is by steps
+
+
+def test_a_training_that_a_time_ends_keeps_its_last_checkpoint_and_its_weights(
+    model: dict[str, Any], tmp_path: Path
+) -> None:
+    class Ends(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step >= 3
+
+    module = DDPMModule(model, {"hash": "x", "size": 16, "train_subjects": ["a"]}, warmup_steps=1)
+    callbacks = [
+        Ends(), EMA(), WeightsExport(tmp_path / "x.safetensors", every_minutes=60, shard_bytes=20_000),
+        LastCheckpoint(tmp_path, every_minutes=60),
+    ]  # fmt: skip
+    trainer = Trainer(
+        accelerator="cpu", max_steps=40, logger=False, callbacks=callbacks,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader([batch_of(IDS[:2])] * 5, batch_size=None))
+    content = torch.load(tmp_path / "last.ckpt")
+    step = trainer.global_step
+    assert 3 <= content["global_step"] == step < 40
+    written = load_checkpoint(tmp_path / "x.safetensors")
+    assert len(list(tmp_path.glob("x-*-of-*.safetensors"))) > 1
+    assert (written.step, written.data["train_subjects"]) == (step, ["a"])
+    for name, values in written.ddpm.state_dict().items():
+        torch.testing.assert_close(values, content["state_dict"][f"ddpm.{name}"].half().float())
+
+
+def test_weights_are_kept_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, written = [0.0], []
+    monkeypatch.setattr("autoddpm.modules.callbacks.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "autoddpm.modules.callbacks.write_weights", lambda trained, *a, **k: written.append(trained.step)
+    )
+    export = WeightsExport(tmp_path / "x.safetensors", every_minutes=1)
+    pl_module = SimpleNamespace(hparams={"model": {}, "data": {}}, ddpm=None)
+    for step, clock[0] in enumerate((10.0, 59.0, 61.0, 100.0, 122.0), start=1):
+        trainer = SimpleNamespace(global_step=step, max_steps=-1, should_stop=False, is_global_zero=True, callbacks=[])
+        export.on_train_batch_end(trainer, pl_module)
+    assert written == [3, 5]
 
 
 @pytest.fixture

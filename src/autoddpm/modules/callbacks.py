@@ -1,5 +1,6 @@
 """Lightning callbacks of training: averaged weights, the last checkpoint, a picture."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,8 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
+from autoddpm.modules.checkpoint import TrainedDDPM
+from autoddpm.modules.weights_file import write_weights
 
 
 class EMA(WeightAveraging):
@@ -53,16 +56,24 @@ class EMA(WeightAveraging):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one."""
+    """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one, whatever ends the training.
 
-    def __init__(self, dirpath: str | Path, every_n_steps: int = 100) -> None:
-        self.path, self.every_n_steps, self._saved_at = Path(dirpath) / "last.ckpt", every_n_steps, -1
+    every_minutes: instead of by steps, for trainings that a time ends (trainer.max_time).
+    """
+
+    def __init__(self, dirpath: str | Path, every_n_steps: int = 100, every_minutes: float | None = None) -> None:
+        self.path, self.every_n_steps, self.every_minutes = Path(dirpath) / "last.ckpt", every_n_steps, every_minutes
+        self._saved_at, self._minute = -1, time.monotonic() / 60
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
-        is_due = step > 0 and (step % self.every_n_steps == 0 or step == trainer.max_steps)
-        if is_due and step != self._saved_at:
-            self._saved_at = step
+        if self.every_minutes is None:
+            is_due = step > 0 and step % self.every_n_steps == 0
+        else:
+            is_due = time.monotonic() / 60 - self._minute >= self.every_minutes
+        is_last = step == trainer.max_steps or trainer.should_stop
+        if (is_due or is_last) and step != self._saved_at:
+            self._saved_at, self._minute = step, time.monotonic() / 60
             trainer.save_checkpoint(self.path)
 
 
@@ -96,3 +107,35 @@ class ReconstructionPicture(Callback):
 
 def _loaders(loaders: Any) -> Iterable[Any]:
     return loaders[0] if isinstance(loaders, (list, tuple)) else loaders
+
+
+class WeightsExport(Callback):
+    """Keeps the averaged weights as a weights file while training goes on: what can be used if it is cut off.
+
+    Stands after `EMA` in the list of callbacks.
+
+    path: of the file, x.safetensors; in half precision.
+    every_minutes: how often, and at the last step.
+    shard_bytes: split into files of at most as many bytes.
+    """
+
+    def __init__(self, path: str | Path, every_minutes: float = 1.0, shard_bytes: int | None = None) -> None:
+        self.path, self.every_minutes, self.shard_bytes = Path(path), every_minutes, shard_bytes
+        self._began = self._written = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = self._written = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        now = time.monotonic()
+        is_last = trainer.global_step == trainer.max_steps or trainer.should_stop
+        if not trainer.is_global_zero or not (is_last or now - self._written >= 60 * self.every_minutes):
+            return
+        self._written = now
+        ema = next((one for one in trainer.callbacks if isinstance(one, EMA)), None)  # type: ignore[attr-defined]
+        averaged = ema._average_model.module if ema is not None and ema._average_model is not None else pl_module
+        hparams = dict(pl_module.hparams)
+        model, data = hparams.pop("model"), hparams.pop("data")
+        record = {"training": hparams, "minutes": round((now - self._began) / 60, 2)}
+        trained = TrainedDDPM(cast(DDPM, averaged.ddpm), model, data, trainer.global_step, self.path, "", record)
+        write_weights(trained, self.path, half=True, shard_bytes=self.shard_bytes)

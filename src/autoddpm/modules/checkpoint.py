@@ -113,6 +113,23 @@ def trained_ddpm(model: Mapping[str, Any], weights: Mapping[str, Tensor], path: 
     return ddpm.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout for inference
 
 
+def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
+    """Give a module that is to be trained the weights of a trained model; returns what tells such a training apart.
+
+    module: a LightningModule with `ddpm` and its configuration in `hparams`.
+    path: as for `load_checkpoint`; None: nothing is done.
+    Raises ValueError if it is of another network, range, noise or schedule.
+    """
+    if path is None:
+        return {}
+    trained = load_checkpoint(path)
+    model = module.hparams["model"]
+    if differing := sorted(key for key in {*model, *trained.model} if model.get(key) != trained.model.get(key)):
+        raise ValueError(f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for")
+    module.ddpm.load_state_dict(trained.ddpm.state_dict())
+    return {"begin_from": trained.weights_hash}
+
+
 def check_size(ddpm: DDPM, size: int) -> None:
     """Refuse slices of a size that the network cannot take, by one forward pass of one empty slice."""
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
@@ -24,7 +25,8 @@ class DDPMModule(LightningModule):
 
     model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be built again.
     data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
-    lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step.
+    lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step, or at the
+        end of trainer.max_time if that comes first.
     augmentation: random affine and flip of each training slice.
     shift: share of the training slices that are changed as by another scanner or by age (`autoddpm.data.shift`).
     t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. The
@@ -116,12 +118,17 @@ class DDPMModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.ddpm.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches  # infinite if only the time ends the training
+        callbacks = getattr(self.trainer, "callbacks", ())
+        timer = next((one for one in callbacks if isinstance(one, Timer)), None)  # of trainer.max_time
 
         def factor(step: int) -> float:
             if step < self.warmup_steps:
                 return (step + 1) / self.warmup_steps
             progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+            if timer is not None:
+                elapsed, left = timer.time_elapsed(), max(0.0, timer.time_remaining() or 0.0)
+                progress = max(progress, elapsed / max(1e-9, elapsed + left))
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -155,7 +155,7 @@ def write_weights(
     path = Path(path)
     if path.suffix != SUFFIX or SHARD.search(path.stem):
         raise ValueError(f"{path}: name the file to write x{SUFFIX}, without a shard's number")
-    exact = {name: values.contiguous() for name, values in trained.ddpm.state_dict().items()}
+    exact = {name: values.detach().cpu().contiguous() for name, values in trained.ddpm.state_dict().items()}
     state = {name: values.half() if half else values.float() for name, values in exact.items()}
     if lost := [name for name, values in state.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: {lost[0]} is too large for half precision; write it in full")
