@@ -61,6 +61,24 @@ def test_a_device_on_which_nothing_was_measured_gets_what_works_everywhere(devic
     assert "not measured" in choose(AUTO, device, False)["compile"][1]
 
 
+def test_a_gpu_that_was_measured_gets_what_paid_there_with_the_figure(monkeypatch):
+    paid = {"layout": "channels_last", "compile": True, "cuda_graphs": False, "gain": 1.84}
+    monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
+    chosen = choose(AUTO, "cuda", True, "GPU A")
+    assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
+        "layout": "channels_last", "compile": True, "cuda_graphs": False,
+    }  # fmt: skip
+    assert "1.84 times as fast" in chosen["layout"][1]
+    assert "GPU A" in chosen["compile"][1]
+    assert choose(AUTO | {"compile": False}, "cuda", True, "GPU A")["compile"] == (False, "as asked")
+    for other in (choose(AUTO, "cuda", False, "GPU A"), choose(AUTO, "cuda", True, "GPU B")):
+        assert other["layout"][0] == "contiguous"
+
+
+def test_the_measured_file_is_read():
+    assert isinstance(acceleration.measured(), dict)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("layout", "contiguous"), ("compile", True), ("compile", False), ("keep_memory", False)]
 )

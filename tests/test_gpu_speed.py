@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from tiny import Difference, Slices, images, short_ddpm, unet
+from torch.utils.data import DataLoader
 
+from autoddpm.data.slices import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.diffusion.noise import NoiseOf
@@ -14,6 +16,9 @@ from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, reconstruct
 from autoddpm.modules.acceleration import Acceleration
 from autoddpm.modules.batch_size import MOST, eval_batch_size
+from autoddpm.modules.callbacks import EMA
+from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.modules.progress import TimeLeft
 
 pytestmark = [
     pytest.mark.gpu,
@@ -74,6 +79,38 @@ def test_the_loops_of_both_stages_never_wait_for_the_gpu(sampler, every_wait_is_
         found = detector.resample(x0, reconstruct(ddpm, sampler, x0, 8, noise), mask, noise)
     torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(found).all()
+
+
+def test_training_steps_never_wait_for_the_gpu(every_wait_is_an_error):
+    model = {
+        "_target_": "autoddpm.diffusion.ddpm.DDPM", "data_range": [0, 1],
+        "noise": {"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"},
+        "schedule": {"_target_": "autoddpm.diffusion.schedule.LinearSchedule", "T": 1000},
+        "denoiser": {
+            "_target_": "monai.networks.nets.DiffusionModelUNet", "spatial_dims": 2, "in_channels": 1,
+            "out_channels": 1, "channels": [8, 8], "attention_levels": [False, False], "num_res_blocks": 1,
+            "num_head_channels": 8, "norm_num_groups": 4,
+        },
+    }  # fmt: skip
+
+    class Strict(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            mode = {1: "error", 5: "default"}.get(trainer.global_step)
+            if mode:
+                torch.cuda.set_sync_debug_mode(mode)
+
+    module = DDPMModule(model, {"size": 32}, shift=1.0, t_focus_share=0.5)
+    batch = Batch(
+        images(4, side=32), torch.zeros(4, 1, 32, 32, dtype=torch.bool), IDS, torch.zeros(4, dtype=torch.int64)
+    )
+    loader = DataLoader([batch] * 8, batch_size=None, pin_memory=True)
+    trainer = Trainer(
+        accelerator="gpu", devices=1, max_steps=6, logger=False, enable_checkpointing=False, precision="bf16-mixed",
+        callbacks=[EMA(), TimeLeft(), Strict()], gradient_clip_val=1.0, enable_model_summary=False,
+        log_every_n_steps=100,
+    )  # fmt: skip
+    trainer.fit(module, loader)
+    assert trainer.global_step == 6
 
 
 def test_the_batch_that_is_found_fits_and_is_more_than_a_few():

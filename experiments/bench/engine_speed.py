@@ -1,15 +1,18 @@
-"""Is another engine faster on this CPU than PyTorch? Time of a network call, its error, and what a detection gives.
+"""Is another engine faster on this CPU than PyTorch? Times, errors, detections.
 
-    OMP_NUM_THREADS=1 taskset -c 0 python experiments/bench/engine_speed.py               (compact, with ixi-small)
-    OMP_NUM_THREADS=1 taskset -c 0 python experiments/bench/engine_speed.py paper 128 1 4 (network, px, slices at once)
+    OMP_NUM_THREADS=1 taskset -c 0 python experiments/bench/engine_speed.py
+    OMP_NUM_THREADS=1 taskset -c 0 python experiments/bench/engine_speed.py paper 128 1
 
-Needs openvino, nncf, onnx, onnxscript and onnxruntime, best in an environment of their own, and IXI's slices
-(AUTODDPM_DATA). Compact takes 15 minutes on a core, paper as long. Times are CPU seconds of this process, which is to
-have one thread, so that a machine in use spoils them less: medians of variants that take turns.
+The first is compact, 128 px, with the weights ixi-small, 1, 4 and 16 slices at once; the second
+names network, px and numbers of slices. Needs openvino, nncf, onnx, onnxscript and onnxruntime,
+best in an environment of their own, and IXI's slices (AUTODDPM_DATA). Each takes about 10 minutes
+of a core. Times are CPU seconds of this process, which is to have one thread, so that a machine in
+use spoils them less: medians of variants that take turns.
 
-Error: largest difference of the estimated noise from PyTorch's in fp32, of test slices noised to several times.
-int8 is calibrated on noised healthy slices. ONNX Runtime has no bf16 for CPUs. Without released weights the network is
-untrained, with small random weights where it starts with zeros, and nothing is detected with it.
+Error: largest difference of the estimated noise from PyTorch's in fp32, of test slices noised to
+several times. int8 is calibrated on noised healthy slices. ONNX Runtime has no bf16 for CPUs. A
+network without released weights is untrained, with small random weights where it starts with zeros,
+and nothing is detected with it.
 """
 
 import copy
@@ -17,10 +20,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nncf
 import numpy as np
@@ -49,15 +52,36 @@ from autoddpm.modules.checkpoint import load_checkpoint
 WEIGHTS = {"compact": "ixi-small"}
 START = {0.0: 200, -1.0: 331}  # t of the same noise, by the lowest value of the model's range
 REPEATS, STRIDE, CALIBRATED, ERROR_TIMES = 5, 25, 60, (1, 50, 100, 200, 300)
-THREADS = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+THREADS = {
+    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    "NUM_STREAMS": 1,
+    "ENABLE_CPU_PINNING": False,
+}
 REFERENCE = "PyTorch fp32, channels_last"
-DETECT = (REFERENCE, "ONNX Runtime fp32", "PyTorch bf16, channels_last", "OpenVINO bf16", "OpenVINO int8")
-Call = Callable[[Tensor, Tensor], Tensor]
+DETECT = (
+    REFERENCE,
+    "ONNX Runtime fp32",
+    "PyTorch bf16, channels_last",
+    "OpenVINO bf16",
+    "OpenVINO int8",
+)
+COLUMNS = (
+    "engine",
+    "s a slice",
+    "AnoDDPM: largest difference",
+    "AUPRC",
+    "max Dice",
+    "AutoDDPM: largest difference",
+    "mask pixels that differ",
+    "largest difference where none does",
+    "AUPRC",
+    "max Dice",
+)
 Inputs = list[tuple[Tensor, Tensor]]
 
 
 class Data(NamedTuple):
-    """Slices of IXI's validation subjects: healthy ones to calibrate on, others with phantom lesions to test on."""
+    """IXI's validation subjects: healthy slices to calibrate on, phantom lesions to test on."""
 
     healthy: list[Batch]
     test: list[Batch]
@@ -70,7 +94,8 @@ class TorchCall(nn.Module):
     def __init__(self, denoiser: nn.Module, layout: str, precision: str) -> None:
         super().__init__()
         self.network = copy.deepcopy(denoiser).to(memory_format=LAYOUTS[layout])
-        self.amp, self.dtype = precision == "bf16", torch.bfloat16 if precision == "bf16 weights" else torch.float32
+        self.amp = precision == "bf16"
+        self.dtype = torch.bfloat16 if precision == "bf16 weights" else torch.float32
         self.network.to(self.dtype)
 
     @torch.no_grad()
@@ -94,7 +119,8 @@ class OpenVINOCall(nn.Module):
             if key:
                 model.reshape({0: openvino.PartialShape(x.shape), 1: openvino.PartialShape([key])})
             settings = THREADS | {"INFERENCE_PRECISION_HINT": self.precision}
-            self.requests[key] = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+            compiled = openvino.Core().compile_model(model, "CPU", settings)
+            self.requests[key] = compiled.create_infer_request()
         inputs = [x.contiguous().numpy(), times.numpy()]
         return torch.from_numpy(self.requests[key].infer(inputs, share_inputs=True)[0])
 
@@ -105,7 +131,8 @@ class OnnxCall(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=providers)
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
         return torch.from_numpy(self.session.run(None, named(x, times))[0])
@@ -129,7 +156,8 @@ def slices(size: int) -> Data:
         data = instantiate(compose("evaluate", settings).data, _convert_="all")
     data.prepare_data()
     data.setup("test")
-    return Data(list(data.loader("calibrate")), list(data.loader("test")), data.index("test")["subject"].tolist())
+    subjects = data.index("test")["subject"].tolist()
+    return Data(list(data.loader("calibrate")), list(data.loader("test")), subjects)
 
 
 def model(name: str) -> DDPM:
@@ -169,16 +197,29 @@ def variants(ddpm: DDPM, inputs: Inputs, folder: Path) -> dict[str, nn.Module]:
     with torch.no_grad():
         converted = openvino.convert_model(plain, example_input=example, input=shapes)
         torch.onnx.export(
-            plain, example, folder / "fp32.onnx", input_names=["x", "times"], output_names=["eps"], verbose=False,
-            dynamic_shapes=({0: torch.export.Dim("b")}, {0: torch.export.Dim("b")}), dynamo=True, opset_version=18,
+            plain,
+            example,
+            folder / "fp32.onnx",
+            input_names=["x", "times"],
+            output_names=["eps"],
+            verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("b")}, {0: torch.export.Dim("b")}),
+            dynamo=True,
+            opset_version=18,
             external_data=False,
-        )  # fmt: skip
+        )
     arrays = nncf.Dataset([tuple(part.numpy() for part in item) for item in inputs])
-    quantized = nncf.quantize(converted.clone(), arrays, subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED)
+    mixed = nncf.QuantizationPreset.MIXED
+    quantized = nncf.quantize(converted.clone(), arrays, subset_size=len(inputs), preset=mixed)
     quant_pre_process(folder / "fp32.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
     quantize_static(
-        folder / "ready.onnx", folder / "int8.onnx", Reader(inputs), QuantFormat.QDQ, ["Conv"], per_channel=True
-    )  # with its matrix products it does not load
+        folder / "ready.onnx",
+        folder / "int8.onnx",
+        Reader(inputs),
+        QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],  # with its matrix products too it does not load
+        per_channel=True,
+    )
     return calls | {
         "OpenVINO fp32": OpenVINOCall(converted, "f32"),
         "OpenVINO bf16": OpenVINOCall(converted, "bf16"),
@@ -205,10 +246,11 @@ def times_of_calls(calls: dict[str, nn.Module], inputs: Inputs, batch: int) -> d
 
 def errors(calls: dict[str, nn.Module], inputs: Inputs) -> dict[str, float]:
     expected = [calls[REFERENCE](*item) for item in inputs]
-    return {
-        name: max(float((call(*item) - one).abs().max()) for item, one in zip(inputs, expected, strict=True))
-        for name, call in calls.items()
-    }
+    off = {}
+    for name, call in calls.items():
+        pairs = zip(inputs, expected, strict=True)
+        off[name] = max(float((call(*item) - one).abs().max()) for item, one in pairs)
+    return off
 
 
 def with_call(ddpm: DDPM, call: nn.Module) -> DDPM:
@@ -218,9 +260,14 @@ def with_call(ddpm: DDPM, call: nn.Module) -> DDPM:
 
 
 def detect(ddpm: DDPM, batches: list[Batch], threshold: float) -> dict[str, np.ndarray]:
-    """AutoDDPM's maps and masks, and AnoDDPM's maps from its initial reconstructions: (N, H, W) each."""
+    """AutoDDPM's maps and masks, and AnoDDPM's maps of its initial reconstructions, (N, H, W)."""
     detector = AutoDDPM(
-        ddpm, Ancestral(STRIDE), default_distance(), residual, t=START[ddpm.low], mask_threshold=threshold
+        ddpm,
+        Ancestral(STRIDE),
+        default_distance(),
+        residual,
+        t=START[ddpm.low],
+        mask_threshold=threshold,
     )
     found: dict[str, list[Tensor]] = {"AnoDDPM": [], "AutoDDPM": [], "mask": [], "initial_map": []}
     for batch in batches:
@@ -240,9 +287,8 @@ def detections(ddpm: DDPM, calls: dict[str, nn.Module], data: Data) -> None:
     lesion = torch.cat([batch.lesion for batch in data.test])[:, 0].numpy()
     has_lesion = lesion.any(axis=(1, 2))
     weights = subject_weights(data.subjects, has_lesion)[:, has_lesion]
-    print(f"\n{len(lesion)} slices, t={START[ddpm.low]}, stride {STRIDE}\n")
-    print("| | s a slice | AnoDDPM: largest difference | AUPRC | max Dice | AutoDDPM: mask pixels that differ "
-          "| largest difference elsewhere | AUPRC | max Dice |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print(f"\n{len(lesion)} slices, t={START[ddpm.low]} on the model's range, stride {STRIDE}\n")
+    print("|", " | ".join(COLUMNS), "|\n" + len(COLUMNS) * "|---" + "|")
     expected: dict[str, np.ndarray] = {}
     for name in DETECT:
         start = time.process_time()
@@ -251,17 +297,21 @@ def detections(ddpm: DDPM, calls: dict[str, nn.Module], data: Data) -> None:
         expected = expected or found
         flipped = found["mask"] != expected["mask"]
         off = {key: np.abs(found[key] - expected[key]) for key in ("AnoDDPM", "AutoDDPM")}
-        off["AutoDDPM"] = off["AutoDDPM"][~flipped.any(axis=(1, 2))]
+        most = {key: f"{values.max():.1e}" for key, values in off.items()}
+        same = off["AutoDDPM"][~flipped.any(axis=(1, 2))]
+        elsewhere = f"{same.max():.1e} ({len(same)} slices)" if len(same) else "no such slice"
         scores = {}
         for key in off:
             counts = histograms(found[key][has_lesion], lesion[has_lesion])
             own = resampled_localization(counts, np.ones((1, has_lesion.sum())))
+            spans = map(interval, resampled_localization(counts, weights))
             scores[key] = " | ".join(
                 f"{100 * value[0]:.2f} [{100 * span.low:.2f}, {100 * span.high:.2f}]"
-                for value, span in zip(own, map(interval, resampled_localization(counts, weights)), strict=True)
+                for value, span in zip(own, spans, strict=True)
             )
-        print(f"| {name} | {seconds:.2f} | {off['AnoDDPM'].max():.1e} | {scores['AnoDDPM']} | {flipped.mean():.1e} "
-              f"| {off['AutoDDPM'].max(initial=0):.1e} | {scores['AutoDDPM']} |", flush=True)  # fmt: skip
+        ano = f"{most['AnoDDPM']} | {scores['AnoDDPM']}"
+        auto = f"{most['AutoDDPM']} | {flipped.mean():.1e} | {elsewhere} | {scores['AutoDDPM']}"
+        print(f"| {name} | {seconds:.2f} | {ano} | {auto} |", flush=True)
 
 
 def cpu() -> str:
@@ -279,14 +329,17 @@ def main(name: str = "compact", size: int = 128, *batches: int) -> None:
     checked = noised(ddpm, test[: len(ERROR_TIMES)], torch.tensor(ERROR_TIMES), 1)
     with tempfile.TemporaryDirectory() as folder:
         calls = variants(ddpm, inputs, Path(folder))
-    versions = ", ".join(f"{one} {version(one)}" for one in ("torch", "openvino", "nncf", "onnxruntime"))
+    packages = ("torch", "openvino", "nncf", "onnxruntime")
+    versions = ", ".join(f"{one} {version(one)}" for one in packages)
     print(f"\n{cpu()}, {torch.get_num_threads()} thread; {versions}\n")
     off = errors(calls, checked)
     milliseconds = {batch: times_of_calls(calls, checked, batch) for batch in batches or (1, 4, 16)}
-    print(f"| {name}, {size} px |", " | ".join(f"ms a slice, {batch} at once" for batch in milliseconds), "| error |")
+    said = " | ".join(f"ms a slice, {batch} at once" for batch in milliseconds)
+    print(f"| {name}, {size} px | {said} | error |")
     print("|---" * (len(milliseconds) + 2) + "|")
     for one in calls:
-        print(f"| {one} |", " | ".join(f"{of[one]:.1f}" for of in milliseconds.values()), f"| {off[one]:.1e} |")
+        said = " | ".join(f"{of[one]:.1f}" for of in milliseconds.values())
+        print(f"| {one} | {said} | {off[one]:.1e} |", flush=True)
     if name in WEIGHTS:
         detections(ddpm, calls, data)
 

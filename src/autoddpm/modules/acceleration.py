@@ -4,8 +4,11 @@ None of it changes the precision, nor a result by more than rounding.
 """
 
 import ctypes
+import json
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 import torch
@@ -66,7 +69,9 @@ class Acceleration(Callback):
 
     def _apply(self, trainer: Trainer, pl_module: Any, training: bool) -> None:
         network = pl_module.ddpm.denoiser
-        chosen = choose(self.asked, trainer.strategy.root_device.type, training)
+        device = trainer.strategy.root_device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        chosen = choose(self.asked, device.type, training, name)
         said = "; ".join(f"{name}: {str(value).lower()} ({reason})" for name, (value, reason) in chosen.items())
         if trainer.is_global_zero and said != self._said:
             log.info("%s", said)
@@ -81,11 +86,15 @@ class Acceleration(Callback):
             self._compiled = network
 
 
-def choose(asked: Mapping[str, Setting], device: str, training: bool) -> dict[str, tuple[Setting, str]]:
+def choose(asked: Mapping[str, Setting], device: str, training: bool, name: str = "") -> dict[str, tuple[Setting, str]]:
     """Each setting's value and the reason for it; what is not `auto` is taken as asked.
 
-    device: "cpu", "cuda" or another.  training: or evaluation. Raises ValueError on what is asked for and cannot be had
-    on this device. What was not measured on a device is not chosen for it.
+    device: "cpu", "cuda" or another.
+    training: or evaluation.
+    name: of a GPU, as in `measured_speed.json`.
+
+    Raises ValueError on what is asked for and cannot be had on this device. What was not measured on a device is not
+    chosen for it.
     """
     if asked["cuda_graphs"] is True and device != "cuda":
         raise ValueError("callbacks.acceleration.cuda_graphs=true: needs a CUDA device")
@@ -96,7 +105,16 @@ def choose(asked: Mapping[str, Setting], device: str, training: bool) -> dict[st
         chosen["compile"] = (True, "CUDA graphs need it")
     graphs = NOT_MEASURED if device == "cuda" else "needs a CUDA device"
     chosen |= {"keep_memory": _keep_memory(device), "cuda_graphs": (False, graphs)}
+    if (found := measured().get(name, {}).get("training" if training else "evaluation")) is not None:
+        reason = f"{found['gain']:.2f} times as fast as contiguous and not compiled: measured on {name}"
+        chosen |= {key: (found[key], reason) for key in ("layout", "compile", "cuda_graphs") if key in found}
     return chosen | {name: (value, "as asked") for name, value in asked.items() if value != "auto"}
+
+
+@lru_cache(maxsize=1)
+def measured() -> dict[str, dict[str, dict[str, Any]]]:
+    """What paid on each GPU: name, "training" or "evaluation", settings and `gain` (experiments/gpu/speed.py)."""
+    return json.loads((files("autoddpm.modules") / "measured_speed.json").read_text(encoding="utf-8"))
 
 
 def _layout(device: str, training: bool) -> tuple[Setting, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, Timer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -29,11 +29,14 @@ class TimeLeft(ProgressBar):
         self.line_every_s = line_every_s
         self._progress: Progress | None = None
         self._lines_at = 0.0
+        self._timer: Timer | None = None
 
     def disable(self) -> None:
         """What Lightning asks of every process but the first, where nothing is shown anyway."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._timer = next((one for one in callbacks if isinstance(one, Timer)), None)
         self._start("train", int(trainer.estimated_stepping_batches), trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -95,6 +98,8 @@ class TimeLeft(ProgressBar):
         ):
             self._lines_at = now
             left = (now - self._began) / (done - self._first) * (float(task.total or 0) - done)
+            if self._timer is not None:  # of trainer.max_time
+                left = min(left, max(0.0, self._timer.time_remaining() or 0.0))
             print(f"{task.description} {done}/{task.total}, {left / 60:.1f} min left  {text()}", flush=True)
 
     def _stop(self) -> None:

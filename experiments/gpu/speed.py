@@ -1,0 +1,184 @@
+"""What a GPU reaches, and what of it: the calls, detection over its calls, a training step over its floor.
+
+    python experiments/gpu/speed.py runs/gpu/speed.json
+
+Prints a table, and writes it with `measured_speed.json`'s entry for this device (src/autoddpm/modules), which
+`callbacks.acceleration` chooses by once it is copied there. On a CPU: a few small sizes, to rehearse.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+
+from autoddpm.atomic import write_json
+from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.perceptual import NoPerceptual
+from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.modules.acceleration import LAYOUTS
+from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.modules.throughput import forward_operations, ideal_operations
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+MODELS = ("paper", "compact") if CUDA else ("tiny",)
+BATCHES = (1, 8, 64, 256, 512) if CUDA else (1, 4)
+LARGE = BATCHES[-2]
+SIZE = 128 if CUDA else 32
+PRECISIONS = ("fp32", "tf32", "bf16") if CUDA else ("fp32", "bf16")
+ENGINES = ("eager", "compiled", "graphs") if CUDA else ("eager",)
+Line = dict[str, Any]
+
+
+def network(model: str) -> DDPM:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = OmegaConf.to_container(compose("train", [f"model={model}"]).model, resolve=True)
+    ddpm = build_ddpm(cfg)  # type: ignore[arg-type]
+    for parameter in ddpm.parameters():  # the last layers begin at 0, on which some hardware is faster
+        nn.init.normal_(parameter, std=0.02)
+    return ddpm.to(DEVICE)
+
+
+def seconds(work: Callable[[], object], least: float = 0.4) -> float:
+    """Of one call, the best of three rounds of about `least` seconds, after one that does not count."""
+    work()
+    start = time.perf_counter()
+    work()
+    _finish()
+    count = max(1, int(least / max(1e-6, time.perf_counter() - start)))
+    rounds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        _finish()
+        rounds.append((time.perf_counter() - start) / count)
+    return min(rounds)
+
+
+def _finish() -> None:
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def at(precision: str) -> torch.autocast:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def engine(net: nn.Module, name: str) -> nn.Module:
+    if name == "eager":
+        return net
+    options = {"triton.cudagraphs": True} if name == "graphs" else None
+    return torch.compile(net, options=options)  # type: ignore[return-value]
+
+
+def calls(model: str) -> Iterator[Line]:
+    """Forward passes; compilation, which takes half a minute, is tried at the large batch only."""
+    operations = forward_operations(network(model).denoiser, SIZE)
+    for precision in PRECISIONS:
+        for layout in LAYOUTS:
+            for name in ENGINES:
+                net = engine(network(model).eval().denoiser.to(memory_format=LAYOUTS[layout]), name)
+                for batch in BATCHES if name == "eager" else (LARGE,):
+                    x, t = torch.randn(batch, 1, SIZE, SIZE, device=DEVICE), torch.full((batch,), 100, device=DEVICE)
+                    with torch.no_grad(), at(precision):
+                        taken = seconds(lambda net=net, x=x, t=t: net(x, t))
+                    yield {"what": "call", "model": model, "precision": precision, "layout": layout, "engine": name,
+                           **rate(batch, taken, operations)}  # fmt: skip
+
+
+def rate(batch: int, taken: float, operations: float) -> Line:
+    return {"batch": batch, "slices/s": batch / taken, "TFLOP/s": operations * batch / taken / 1e12}
+
+
+def steps(model: str) -> Iterator[Line]:
+    """Training steps in bf16: forward, backward, clipping, AdamW."""
+    operations = 3 * forward_operations(network(model).denoiser, SIZE)
+    for layout in LAYOUTS:
+        for name in ENGINES[:2]:
+            ddpm = network(model).train()
+            ddpm.denoiser = engine(ddpm.denoiser.to(memory_format=LAYOUTS[layout]), name)
+            optimizer = torch.optim.AdamW(ddpm.parameters(), lr=1e-4)
+            batch = min(64, LARGE)
+            x0, t = torch.rand(batch, 1, SIZE, SIZE, device=DEVICE), torch.full((batch,), 100, device=DEVICE)
+
+            def step(ddpm: DDPM = ddpm, optimizer: torch.optim.Optimizer = optimizer) -> None:
+                with at("bf16"):
+                    loss = ddpm.loss(x0, t, torch.randn_like(x0)).mean()  # noqa: B023
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(ddpm.parameters(), 1.0)
+                optimizer.step()
+
+            taken = seconds(step)
+            yield {"what": "step", "model": model, "precision": "bf16", "layout": layout, "engine": name,
+                   **rate(batch, taken, operations)}  # fmt: skip
+
+
+class Slices:
+    def __init__(self, batch: int) -> None:
+        self.image = torch.rand(batch, 1, SIZE, SIZE, device=DEVICE)
+        self.id = [str(number) for number in range(batch)]
+
+
+def detection(model: str, bare: float) -> Iterator[Line]:
+    """A short exact detection over its calls alone.  bare: seconds of a call of the same batch and precision."""
+    ddpm, batch = network(model).eval(), Slices(LARGE)
+    detector = AutoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=8, t_resample=4, mask_threshold=-1.0)
+    with at("fp32"):
+        taken = seconds(lambda: detector(batch))
+    yield {"what": "detection over calls", "model": model, "precision": "fp32", "batch": LARGE,
+           "ratio": taken / (bare * detector.most_calls)}  # fmt: skip
+
+
+def choice(lines: list[Line], what: str, precision: str) -> Line | None:
+    """The fastest way at the large batch, as in `measured_speed.json`, if it is at least 5 % faster than plain."""
+    kind = [line for line in lines if (line["what"], line.get("precision")) == (what, precision) and line["batch"] >= 4]
+    kind = [line for line in kind if line["model"] == MODELS[0] and line["batch"] == max(one["batch"] for one in kind)]
+    plain = [line for line in kind if (line["layout"], line["engine"]) == ("contiguous", "eager")]
+    if not plain:
+        return None
+    best = max(kind, key=lambda line: line["slices/s"])
+    gain = best["slices/s"] / plain[0]["slices/s"]
+    chosen = {"layout": best["layout"], "compile": best["engine"] != "eager", "cuda_graphs": best["engine"] == "graphs"}
+    return {**chosen, "gain": round(gain, 3)} if gain >= 1.05 else None
+
+
+def main(path: str) -> None:
+    ideal = {name: ideal_operations(DEVICE, dtype) / 1e12 for name, dtype in
+             (("bf16", torch.bfloat16), ("fp32", torch.float32))}  # fmt: skip
+    name = torch.cuda.get_device_name() if CUDA else "cpu"
+    lines: list[Line] = []
+    for model in MODELS:
+        for part in (calls(model), steps(model)):
+            for line in part:
+                lines.append(line)
+                print("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in line.values()), flush=True)
+        plain = {"what": "call", "model": model, "precision": "fp32", "layout": "contiguous", "engine": "eager"}
+        bare = next(line for line in lines if (plain | {"batch": LARGE}).items() <= line.items())
+        for line in detection(model, LARGE / bare["slices/s"]):
+            lines.append(line)
+            print("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in line.values()), flush=True)
+        entry = {"training": choice(lines, "step", "bf16"), "evaluation": choice(lines, "call", "fp32")}
+        entry = {key: value for key, value in entry.items() if value}
+        write_json(
+            Path(path), {"device": name, "ideal TFLOP/s": ideal, "lines": lines, "measured_speed": {name: entry}}
+        )
+    print(f"{name}: matrix products reach", "  ".join(f"{key} {value:.4g} TFLOP/s" for key, value in ideal.items()))
+    print(json.dumps({name: entry}))
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
+    main(sys.argv[1])
