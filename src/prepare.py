@@ -24,14 +24,14 @@ def main(cfg: DictConfig) -> None:
         if cfg.get("preparation") is None:
             raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
         name, folder = cfg.preparation.name, Path(cfg.preparation.folder)
-        if "build" in cfg.preparation:
-            instantiate(cfg.preparation.build)
-        else:
-            volumes, steps = instantiate(cfg.preparation.volumes), instantiate(cfg.preparation.steps)
-            try:
+        try:
+            if "build" in cfg.preparation:
+                instantiate(cfg.preparation.build)
+            else:
+                volumes, steps = instantiate(cfg.preparation.volumes), instantiate(cfg.preparation.steps)
                 prepare_volumes(volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}")
-            except KeyboardInterrupt:
-                raise SystemExit("prepare: stopped; the same command goes on from there") from None
+        except KeyboardInterrupt:
+            raise SystemExit("prepare: stopped; the same command goes on from there") from None
         records = instantiate(cfg.data.sources[name])()
         store = prepare_store(name, records, cfg.data.size, cfg.paths.prepared)
         index = read_index(folder)

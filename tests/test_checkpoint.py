@@ -17,11 +17,13 @@ from PIL import Image
 from autoddpm.modules.checkpoint import (
     AtomicCheckpointIO,
     TrainedDDPM,
+    begin,
     build_ddpm,
     check_compatible,
     file_hash,
     load_checkpoint,
 )
+from autoddpm.modules.ddpm_module import DDPMModule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +72,21 @@ def test_the_range_and_the_schedule_of_a_checkpoint_are_those_it_records(
     torch.save(content, tmp_path / "x.ckpt")
     ddpm = load_checkpoint(tmp_path / "x.ckpt").ddpm
     assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (-1, 1, 500)
+
+
+def test_a_training_begun_from_weights_has_them_and_counts_the_subjects_that_they_have_seen(
+    trained: TrainedDDPM, checkpoint: Path
+) -> None:
+    module = DDPMModule(trained.model, {"hash": "x", "size": SIZE, "train_subjects": ["new"]}, seed=9)
+    assert begin(module, None) == {}
+    assert begin(module, checkpoint) == {"begin_from": trained.weights_hash}
+    for name, values in trained.ddpm.state_dict().items():
+        assert torch.equal(module.ddpm.state_dict()[name], values)
+    assert set(module.hparams["data"]["train_subjects"]) == {"new", *trained.data["train_subjects"]}
+    assert all(p.requires_grad for p in module.ddpm.parameters())
+    other = DDPMModule(trained.model | {"data_range": [-1, 1]}, {"train_subjects": []})
+    with pytest.raises(ValueError, match=r"begin_from=.*it has another data_range than `model` asks for"):
+        begin(other, checkpoint)
 
 
 def test_a_loaded_network_is_frozen_and_in_evaluation_mode(trained: TrainedDDPM) -> None:

@@ -119,3 +119,6 @@ def test_what_cannot_be_used_is_named(root, tmp_path):
 def test_without_it_the_command_that_builds_it_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"src\.prepare \+experiment=ixi_stroke paths\.ixi=DIR"):
         ixi_stroke(tmp_path / "ixi_stroke")
+    (tmp_path / "old" / "images").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"old: was not written by src\.prepare .*paths\.ixi_stroke=DIR"):
+        ixi_stroke(tmp_path / "old")

@@ -318,9 +318,7 @@ def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize(
-    "key", ["data_hash", "calibrate_hash", "weights_hash", "data_range", "perceptual", "size_groups"]
-)
+@pytest.mark.parametrize("key", ["data_hash", "calibrate_hash", "weights_hash", "perceptual", "size_groups"])
 def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
     anoddpm(runs, 50)
     autoddpm(runs, "other", provenance={key: "b" * 64})
@@ -338,7 +336,11 @@ def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("data_range", "said"),
-    [([0.0, 1.0], "is [0, 1], so that t is the paper's"), ([-1.0, 1.0], "half of the paper's"), (None, "in 0.1.0")],
+    [
+        ([0.0, 1.0], "is [0, 1], so that t is the paper's"),
+        ([-1.0, 1.0], "half of the paper's"),
+        (None, "not recorded; 0.1.0 trained on [-1, 1]"),
+    ],
 )
 def test_a_table_says_what_its_noise_levels_are(runs, data_range, said):
     anoddpm(runs, 50, provenance={"data_range": data_range})
@@ -346,6 +348,14 @@ def test_a_table_says_what_its_noise_levels_are(runs, data_range, said):
     made = report(runs)
     assert said in made.tables[0].caption
     assert ("0 to 1" in (made.page.parent / "measured.csv").read_text()) == (data_range == [0.0, 1.0])
+
+
+def test_rows_of_models_of_two_ranges_do_not_agree_and_of_the_same_weights_they_do(runs):
+    anoddpm(runs, 50, provenance={"data_range": None})
+    autoddpm(runs, provenance={"data_range": [-1.0, 1.0]})
+    assert disagreements(read_rows(runs)[0]) == []  # 0.1.0 did not record it
+    autoddpm(runs, "other", provenance={"data_range": [0.0, 1.0], "weights_hash": "b" * 64})
+    assert any(words.startswith("data_range differs: ") for words in disagreements(read_rows(runs)[0]))
 
 
 def test_a_perceptual_distance_that_was_not_used_agrees_with_any(runs):

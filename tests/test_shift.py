@@ -184,8 +184,19 @@ def test_mixed_precision_changes_nothing(heads):
 def test_a_single_slice_is_a_function_of_its_key():
     image = phantom_slice("healthy_val", 0)[0].astype(float)
     image = image / image.max()
-    first, seen = rescanned(older(image, "a"), "a")
+    none = np.zeros(image.shape, bool)
+    first, seen = rescanned(older(image, "a"), none, "a")
     assert first.dtype == np.float64
     assert first.shape == seen.shape == image.shape
-    assert np.array_equal(first, rescanned(older(image, "a"), "a")[0])
-    assert not np.array_equal(first, rescanned(older(image, "b"), "b")[0])
+    assert np.array_equal(first, rescanned(older(image, "a"), none, "a")[0])
+    assert not np.array_equal(first, rescanned(older(image, "b"), none, "b")[0])
+
+
+def test_the_field_of_view_of_a_single_slice_holds_most_of_its_lesion():
+    image = phantom_slice("healthy_val", 0)[0].astype(float)
+    lesion = np.zeros(image.shape, bool)
+    lesion[:60, 60:140] = True  # at the front, where one cut in four takes much of it
+    for number in range(30):
+        _, seen = rescanned(image / image.max(), lesion, f"{number}")
+        assert not (seen & ~lesion).any()
+        assert seen.sum() >= 0.8 * lesion.sum()

@@ -1,6 +1,6 @@
 """Pack what a GPU machine without a network needs of the data: one file, data/packed.npz.
 
-AUTODDPM_DATA=DIR python experiments/gpu/pack.py [FILE]     (needs ixi/, and ixi_stroke built by src.prepare)
+AUTODDPM_DATA=DIR python experiments/gpu/pack.py [FILE [PIXELS]]   (needs ixi/, and ixi_stroke built by src.prepare)
 """
 
 import sys
@@ -15,11 +15,11 @@ from autoddpm.data.store import prepare_store
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-def main(path: str = "data/packed.npz") -> None:
+def main(path: str = "data/packed.npz", size: str = "128") -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("evaluate", ["+experiment=ixi_stroke"])
     sources = {name: instantiate(source)() for name, source in cfg.data.sources.items()}
-    stores = {name: prepare_store(name, records, 128, cfg.paths.prepared) for name, records in sources.items()}
+    stores = {name: prepare_store(name, records, int(size), cfg.paths.prepared) for name, records in sources.items()}
     written = write_packed(stores, path)
     print(f"{written}: {written.stat().st_size / 2**20:.1f} MiB")
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.ixi import ixi
 from autoddpm.data.phantom_anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
@@ -43,7 +44,7 @@ def ixi_tuning(
     """
     healthy = sorted((r for r in ixi(root) if r.split == "val"), key=lambda record: record.id)
     digests = [[r.id, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
-    settings = [VERSION, lesions, seed, digests, *([sorted(shifted)] if shifted else [])]
+    settings = [VERSION, lesions, seed, digests, *([shift.VERSION, *sorted(shifted)] if shifted else [])]
     place = Path(folder) / f"ixi_tuning-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
     made = []
     for position, record in enumerate(healthy):
@@ -86,10 +87,8 @@ class Variant:
 
     def draw(self, seed: int) -> tuple[Array, Array]:
         """Image (233, 197) in [0, 1], and lesion, bool."""
-        image, key = (
-            window98(read_image(self.of.image)).astype(float),
-            f"ixi_tuning/{seed}/{self.of.subject}/{self.name}",
-        )
+        image = window98(read_image(self.of.image)).astype(float)
+        key = f"ixi_tuning/{seed}/{self.of.subject}/{self.name}"
         if image.shape != (SHAPE[1], SHAPE[0]):
             raise ValueError(f"{self.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid")
         lesion = np.zeros(image.shape, bool)
@@ -98,8 +97,7 @@ class Variant:
         if self.lesion is not None:
             image, lesion = implant(image, self.lesion)
         if self.is_shifted:
-            image, seen = rescanned(image, key)
-            lesion &= seen
+            image, lesion = rescanned(image, lesion, key)
         return image, lesion
 
 

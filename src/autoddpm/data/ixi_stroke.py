@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from autoddpm.atomic import read_json, write_json, write_text
+from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.ixi import existing, ixi
 from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z
@@ -30,8 +31,6 @@ from autoddpm.metrics.localization import GROUPS, size_group
 VERSION = 2
 #: Lesion pixels at 128 x 128 that are drawn for each size group, log-uniform, clear of the groups' borders (71, 570).
 SIZES = {"small": (6.0, 62.0), "medium": (82.0, 500.0), "large": (640.0, 1600.0)}
-SEEN = 0.8  # share of a stroke that the field of view must hold
-SCANS = 20  # fields of view that are tried
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,11 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
     """
     root = Path(root)
     if not (root / "preparation.json").is_file():
+        if root.is_dir():
+            raise ValueError(
+                f"{root}: was not written by src.prepare (version 1 of ixi_stroke?): give another place for version 2, "
+                "paths.ixi_stroke=DIR, or move that folder away"
+            )
         raise FileNotFoundError(
             f"{root}: ixi_stroke is not there; build it from IXI's slices (a minute): "
             "python -m src.prepare +experiment=ixi_stroke paths.ixi=DIR"
@@ -98,7 +102,7 @@ def build_ixi_stroke(root: str | Path, folder: str | Path, recipe: Recipe | None
     if not healthy:
         raise ValueError(f"{root}: holds no subject of split test; correct its split.csv, or paths.ixi")
     sources = [[r.id, r.image.name, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
-    settings = {"version": VERSION, "steps": asdict(recipe), "volumes": sources}
+    settings = {"version": VERSION, "shift": shift.VERSION, "steps": asdict(recipe), "volumes": sources}
     if folder.exists():
         if not (folder / "preparation.json").is_file():
             raise ValueError(f"{folder} is there already and was not written by this command: move it away")
@@ -143,23 +147,14 @@ def draw(planned: Planned, recipe: Recipe) -> Drawn:
     drawn = Drawn(image, np.zeros(image.shape, bool))
     if planned.group != "healthy":
         low, high = np.log(SIZES[planned.group])
-        u = float(uniform(slice_keys(0, [key]), 1, Stage.VALIDATION, Draw.TIME)[0, 0])
+        u = float(uniform(slice_keys(0, [key]), 1, Stage.VALIDATION, Draw.STROKE_AREA)[0, 0])
         stroke = implant_stroke(image, key, float(np.exp(low + (high - low) * u)) * (SHAPE[1] / 128) ** 2)
         drawn = Drawn(stroke.image, stroke.lesion, {"outline": stroke.outline, "appearance": stroke.appearance})
     if planned.is_shifted:
-        drawn = _rescanned(drawn, key)
+        drawn = Drawn(*rescanned(drawn.image, drawn.lesion, key), drawn.about)
     if drawn.lesion.any():
         drawn.about["contrast"] = f"{contrast(drawn.image, drawn.lesion):.3f}"
     return drawn
-
-
-def _rescanned(drawn: Drawn, key: str) -> Drawn:
-    """As another scanner sees it, whose field of view holds most of the lesion."""
-    for attempt in range(SCANS):
-        image, seen = rescanned(drawn.image, f"{key}/{attempt}")
-        if np.count_nonzero(drawn.lesion & seen) >= SEEN * np.count_nonzero(drawn.lesion):
-            return Drawn(image, drawn.lesion & seen, drawn.about)
-    raise ValueError(f"{key}: no field of view of {SCANS} holds the lesion")
 
 
 def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
@@ -170,11 +165,16 @@ def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
         lesion_file = f"lesions/{planned.id}.nii"
         _save(work / lesion_file, drawn.lesion.astype(np.uint8), 1.0)
         pixels = int(np.count_nonzero(resize_lesion(pad_to_square(drawn.lesion, False), 128)))
+    group = GROUPS[int(size_group(torch.tensor([pixels]), 128))]
+    if group != planned.group:
+        raise ValueError(
+            f"{planned.of.image}: a {planned.group} stroke became {group}, with {pixels} pixels at 128 x 128"
+        )
     return {
         "id": planned.id, "file": file, "lesion_file": lesion_file, "subject": planned.of.subject, "split": "test",
         "site": planned.of.origin.get("site", ""), "source": planned.of.image.name, "slice": str(SLICE_Z),
         "lesion_pixels": str(np.count_nonzero(drawn.lesion)), "lesion_pixels_128": str(pixels),
-        "size_group": GROUPS[int(size_group(torch.tensor([pixels]), 128))], "shifted": str(planned.is_shifted).lower(),
+        "size_group": group, "shifted": str(planned.is_shifted).lower(),
         "excluded": "", "windowed": "slice", **drawn.about,
     }  # fmt: skip
 

@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
 
+VERSION = 1  # of what this file computes: part of the names of what is written with it
+SCANS, SEEN = 20, 0.8  # how often a scan is drawn anew until its field of view holds that share of a lesion
+
 SIDE = 128  # pixels that lengths refer to
 GAMMA = (0.6, 1.6)
 CONTRAST = 0.6  # slope of the tone curve at its ends and its middle: 1 plus and minus this
@@ -90,8 +93,19 @@ def older(image: NDArray, key: str) -> NDArray[np.float64]:
     return age(torch.from_numpy(image.astype(np.float64))[None, None], u)[0, 0].numpy()
 
 
-def rescanned(image: NDArray, key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and (H, W), its field of view."""
+def rescanned(image: NDArray, lesion: NDArray[np.bool_], key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and what it shows of the lesion.
+
+    lesion: (H, W); the field of view holds most of it. Raises ValueError if no such scan was drawn.
+    """
+    for attempt in range(SCANS):
+        scanned, seen = _scanned(image, f"{key}/{attempt}" if attempt else key)
+        if np.count_nonzero(lesion & seen) >= SEEN * np.count_nonzero(lesion):
+            return scanned, lesion & seen
+    raise ValueError(f"{key}: no field of view of {SCANS} holds the lesion")
+
+
+def _scanned(image: NDArray, key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     keys = slice_keys(0, [key])
     u = uniform(keys, SCAN_NUMBERS, Stage.VALIDATION, Draw.SHIFT)
     normals = normal(keys, 2 * image.size, Stage.VALIDATION, Draw.GRAIN).double().view(1, 2, *image.shape)

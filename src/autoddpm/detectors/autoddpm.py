@@ -25,11 +25,11 @@ class AutoDDPM:
     resample_steps:  denoising passes at each time, with one re-noising between two; 0 is plain stitching (Figure 5).
     dilation:        side of the square that the binary mask is dilated with, odd; 1 leaves it as it is.
     use_uncertainty: multiply the final residual with the initial map (5.4).
-    mask_threshold:  where the initial map becomes a mask. A number; or "percentile": `mask_percentile` of each slice's
+    mask_threshold:  above it the initial map is a mask. A number; or "percentile": `mask_percentile` of each slice's
                      own map; or "calibrated": to be set to a number before the first slice, from the maps that
                      `initial` gives on healthy slices.
     mask_region:     "image" (the paper's), or "head": the mask is looked for inside the head alone, with percentiles of
-                     its pixels, so that the background does not count.
+                     its pixels. A calibrated rate still counts all pixels of a slice: of the head's it is about twice.
     anomaly_map:     how the input and the final reconstruction are compared.
     seed:            of the noise, with each slice's id.
     """

@@ -42,6 +42,7 @@ class Draw(IntEnum):
     AGE = 8  # an older patient, of slices that are written down
     STROKE = 9  # place and looks of a stroke
     STROKE_FIELD = 10  # its smooth fields
+    STROKE_AREA = 11  # its size
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

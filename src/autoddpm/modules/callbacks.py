@@ -58,12 +58,16 @@ class EMA(WeightAveraging):
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one, whatever ends the training.
 
-    every_minutes: instead of by steps, for trainings that a time ends (trainer.max_time).
+    every_minutes: instead of by steps, for trainings that a time ends (trainer.max_time); on one process alone.
     """
 
     def __init__(self, dirpath: str | Path, every_n_steps: int = 100, every_minutes: float | None = None) -> None:
         self.path, self.every_n_steps, self.every_minutes = Path(dirpath) / "last.ckpt", every_n_steps, every_minutes
         self._saved_at, self._minute = -1, time.monotonic() / 60
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.every_minutes is not None and trainer.world_size > 1:  # each would go by its own clock
+            raise ValueError("callbacks.last.every_minutes: only on one process; leave it out")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -109,10 +113,10 @@ def _loaders(loaders: Any) -> Iterable[Any]:
     return loaders[0] if isinstance(loaders, (list, tuple)) else loaders
 
 
-class WeightsExport(Callback):
+class WeightsExport(Checkpoint):
     """Keeps the averaged weights as a weights file while training goes on: what can be used if it is cut off.
 
-    Stands after `EMA` in the list of callbacks.
+    A kind of checkpoint, since Lightning calls these last: after `EMA`, and after what ends a training by its time.
 
     path: of the file, x.safetensors; in half precision.
     every_minutes: how often, and at the last step.

@@ -127,6 +127,9 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
     if differing := sorted(key for key in {*model, *trained.model} if model.get(key) != trained.model.get(key)):
         raise ValueError(f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for")
     module.ddpm.load_state_dict(trained.ddpm.state_dict())
+    data = module.hparams["data"]  # what it has seen before counts too: a checkpoint names all of its training subjects
+    data["train_subjects"] = sorted({*data["train_subjects"], *trained.data["train_subjects"]})
+    data["begun_from"] = trained.weights_hash
     return {"begin_from": trained.weights_hash}
 
 

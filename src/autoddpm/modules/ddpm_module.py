@@ -121,6 +121,10 @@ class DDPMModule(LightningModule):
         total = self.trainer.estimated_stepping_batches  # infinite if only the time ends the training
         callbacks = getattr(self.trainer, "callbacks", ())
         timer = next((one for one in callbacks if isinstance(one, Timer)), None)  # of trainer.max_time
+        if (
+            timer is not None and getattr(self.trainer, "world_size", 1) > 1
+        ):  # each would have a learning rate by its own clock
+            raise ValueError("trainer.max_time: only on one process; say trainer.max_steps instead")
 
         def factor(step: int) -> float:
             if step < self.warmup_steps:

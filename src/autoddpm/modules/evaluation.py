@@ -23,7 +23,7 @@ from autoddpm.modules.nifti import write_nifti
 from autoddpm.modules.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin, made_by
 from autoddpm.modules.run_folder import MapFolder, write_npz
-from autoddpm.modules.thresholds import Thresholds, run
+from autoddpm.modules.thresholds import Thresholds, run, with_added
 
 log = logging.getLogger(__name__)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -78,7 +78,8 @@ def evaluate(
     finished = folder / "metrics.json"
     if finished.is_file():
         row = read_json(finished)
-        before, now = row["provenance"] | row["detector"], provenance | describe(detector)
+        before, now = row["provenance"] | with_added(row["detector"]), provenance | describe(detector)
+        before.setdefault("data_range", provenance["data_range"])  # not recorded in 0.1.0; the weights are compared
         if now.get("mask_threshold") == "calibrated":  # it was replaced by its value
             del now["mask_threshold"]
         for key in sorted(now):

@@ -1,6 +1,7 @@
 """Progress with the time left, over the whole of training or of an evaluation."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,8 @@ class TimeLeft(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         self._timer = next((one for one in callbacks if isinstance(one, Timer)), None)
-        self._start("train", int(trainer.estimated_stepping_batches), trainer.global_step)
+        total = trainer.estimated_stepping_batches
+        self._start("train", None if math.isinf(total) else int(total), trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         def losses() -> str:
@@ -63,7 +65,7 @@ class TimeLeft(ProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
 
-    def _start(self, title: str, total: int, done: int) -> None:
+    def _start(self, title: str, total: int | None, done: int) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -97,10 +99,10 @@ class TimeLeft(ProgressBar):
             and done > self._first
         ):
             self._lines_at = now
-            left = (now - self._began) / (done - self._first) * (float(task.total or 0) - done)
+            left = (now - self._began) / (done - self._first) * ((task.total or math.inf) - done)
             if self._timer is not None:  # of trainer.max_time
                 left = min(left, max(0.0, self._timer.time_remaining() or 0.0))
-            print(f"{task.description} {done}/{task.total}, {left / 60:.1f} min left  {text()}", flush=True)
+            print(f"{task.description} {done}/{task.total or '-'}, {left / 60:.1f} min left  {text()}", flush=True)
 
     def _stop(self) -> None:
         if self._progress:

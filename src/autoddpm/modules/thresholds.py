@@ -68,6 +68,7 @@ class Thresholds:
         self.path = beside if os.access(beside.parent, os.W_OK) else folder / "thresholds.json"
         kept = ("weights_hash", "seed", "sampler", "precision", "size")
         self.conditions = {key: provenance[key] for key in kept} | {"data_hash": datamodule.hash("calibrate")}
+        self.conditions["clip"] = list(trained.ddpm.clip)
 
     def of(
         self,
@@ -115,5 +116,9 @@ class Thresholds:
 
 def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
     """The conditions of a stored threshold with the settings that were added since it was calibrated."""
-    detector = conditions["detector"]
-    return {**conditions, "detector": {**ADDED.get(detector["name"], {}), **detector}}
+    return {"clip": [-1.0, 1.0], **conditions, "detector": with_added(conditions["detector"])}
+
+
+def with_added(detector: Mapping[str, Any]) -> dict[str, Any]:
+    """A detector's record with the settings that were added since it was written."""
+    return {**ADDED.get(detector.get("name", ""), {}), **detector}

@@ -157,7 +157,7 @@ def noise_level(rows: Sequence[Row]) -> str:
     if ranges == {"[-1.0, 1.0]"}:
         return "The models' range is [-1, 1]: the noise of each t is half of the paper's."
     if ranges == {"None"}:
-        return "The models' range is not recorded; in 0.1.0 it was [-1, 1]: the noise of each t is half of the paper's."
+        return "The models' range is not recorded; 0.1.0 trained on [-1, 1]: the noise of a t is half of the paper's."
     return "The models' ranges differ, or are not recorded for all rows: the same t is not the same noise."
 
 
@@ -165,7 +165,10 @@ def disagreements(rows: Sequence[Row]) -> list[str]:
     """What must agree among rows that are compared (data, weights, distance, sizes) and does not, in words, naming the
     folders. A perceptual distance that is not recorded (null) was not used and agrees with any."""
     found = []
+    same_weights = len({row.provenance.get("weights_hash") for row in rows}) == 1
     for key in MUST_AGREE:
+        if key == "data_range" and same_weights:  # not recorded in 0.1.0: the same weights have the same
+            continue
         folders = defaultdict(list)
         for row in rows:
             value = row.provenance.get(key)
