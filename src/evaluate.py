@@ -8,13 +8,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.launch.objective import check_objective, value_of
+from autoddpm.launch.refusal import refusal
 from autoddpm.modules.batch_size import eval_batch_size
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
 from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.evaluation import evaluate
-from autoddpm.modules.objective import check_objective, value_of
 from autoddpm.modules.progress import quiet_lightning
-from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import register_resolvers
 
 register_resolvers()

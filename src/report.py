@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from autoddpm.modules.refusal import refusal
+from autoddpm.launch.refusal import refusal
 from autoddpm.report.terminal import print_table
 from autoddpm.report.tracking import check_tracking, log_report
 from autoddpm.report.write import write_report

@@ -8,11 +8,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.launch.refusal import refusal
 from autoddpm.modules.batch_size import out_of_memory, smaller_steps
 from autoddpm.modules.checkpoint import begin, check_size, check_targets
 from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.progress import quiet_lightning
-from autoddpm.modules.refusal import refusal
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
 register_resolvers()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoddpm.modules.objective import check_objective, value_of
+from autoddpm.launch.objective import check_objective, value_of
 
 ROW = {"metrics": {"lesion/max_dice": 0.25, "lesion/auprc": None}, "undefined": {"lesion/auprc": "no lesion"}}
 

@@ -20,7 +20,7 @@ from joblib.externals.loky import get_reusable_executor
 from omegaconf import OmegaConf
 
 from autoddpm.detectors.anoddpm import AnoDDPM
-from autoddpm.modules.failed_jobs import FailedJobs
+from autoddpm.launch.failed_jobs import FailedJobs
 
 TOO_MUCH = "detector.t=2000: must be a noise level from 1 to T=1000"
 LAUNCHERS, SWEEPER = ("gpus", "slurm"), "optuna_mask"

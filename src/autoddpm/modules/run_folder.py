@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from autoddpm.atomic import read_json, write_json, written_whole
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
+from autoddpm.launch.help import choices
 from autoddpm.modules.checkpoint import weights_hash
-from autoddpm.modules.choices import choices
 from autoddpm.modules.devices import gpus_of_job, jobs_at_once
 
 

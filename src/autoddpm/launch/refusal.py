@@ -18,7 +18,7 @@ def refusal(verb: str) -> Iterator[None]:
     """End the program with exit code 1 and `verb: message` as the last thing on stderr if bad input is met inside.
 
     Bad input is what raises ValueError or OSError, also where Hydra was building an object from the configuration.
-    In a multirun only the job ends: RefusedError, see `autoddpm.modules.failed_jobs`.
+    In a multirun only the job ends: RefusedError, see `autoddpm.launch.failed_jobs`.
     HYDRA_FULL_ERROR=1 shows the traceback instead, as for Hydra's own errors.
     """
     try:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from autoddpm.atomic import read_json, write_json
-from autoddpm.modules.refusal import RefusedError
+from autoddpm.launch.refusal import RefusedError
 
 log = logging.getLogger(__name__)
 
