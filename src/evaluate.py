@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.launch.objective import check_objective, value_of
 from autoddpm.launch.refusal import refusal
-from autoddpm.modules.batch_size import eval_batch_size
+from autoddpm.machine.batch_size import eval_batch_size
+from autoddpm.machine.devices import claimed_device
+from autoddpm.machine.progress import quiet_lightning
 from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
-from autoddpm.modules.devices import claimed_device
 from autoddpm.modules.evaluation import evaluate
-from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.run_folder import register_resolvers
 
 register_resolvers()

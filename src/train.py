@@ -9,10 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.launch.refusal import refusal
-from autoddpm.modules.batch_size import out_of_memory, smaller_steps
+from autoddpm.machine.batch_size import out_of_memory, smaller_steps
+from autoddpm.machine.devices import claimed_device
+from autoddpm.machine.progress import quiet_lightning
 from autoddpm.modules.checkpoint import begin, check_size, check_targets
-from autoddpm.modules.devices import claimed_device
-from autoddpm.modules.progress import quiet_lightning
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
 register_resolvers()

@@ -25,8 +25,8 @@ from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.random import Stage, slice_keys
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler, reconstruct
-from autoddpm.modules import acceleration
-from autoddpm.modules.acceleration import Acceleration, choose
+from autoddpm.machine import acceleration
+from autoddpm.machine.acceleration import Acceleration, choose
 
 AUTO = {"layout": "auto", "compile": "auto", "cuda_graphs": "auto", "keep_memory": "auto"}
 SAMPLERS = [Ancestral(2), DDIM(2), DDIM(2, eta=1.0), DPMSolver(3)]

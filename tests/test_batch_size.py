@@ -18,8 +18,8 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.modules import batch_size
-from autoddpm.modules.batch_size import (
+from autoddpm.machine import batch_size
+from autoddpm.machine.batch_size import (
     MOST,
     ON_CPU,
     USED_SHARE,

@@ -16,8 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from autoddpm.modules import devices
-from autoddpm.modules.devices import claimed, claimed_device, gpus_of_job, jobs_at_once
+from autoddpm.machine import devices
+from autoddpm.machine.devices import claimed, claimed_device, gpus_of_job, jobs_at_once
 
 FORK = multiprocessing.get_context("fork")  # a new Python would import torch again
 CPU = OmegaConf.create({"accelerator": "cpu", "devices": 1})

@@ -14,11 +14,11 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, reconstruct
-from autoddpm.modules.acceleration import Acceleration
-from autoddpm.modules.batch_size import MOST, eval_batch_size
+from autoddpm.machine.acceleration import Acceleration
+from autoddpm.machine.batch_size import MOST, eval_batch_size
+from autoddpm.machine.progress import TimeLeft
 from autoddpm.modules.callbacks import EMA
 from autoddpm.modules.ddpm_module import DDPMModule
-from autoddpm.modules.progress import TimeLeft
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,8 +8,8 @@ import torch
 from tiny import one_thread as one_thread
 from torch import nn
 
-from autoddpm.modules import throughput
-from autoddpm.modules.throughput import Throughput, forward_operations, ideal_operations
+from autoddpm.machine import throughput
+from autoddpm.machine.throughput import Throughput, forward_operations, ideal_operations
 
 
 class OneConv(nn.Module):

@@ -43,10 +43,10 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.machine.acceleration import LAYOUTS, keep_freed_memory
 from autoddpm.metrics.histogram import histograms, resampled_localization
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.metrics.statistics import interval, subject_weights
-from autoddpm.modules.acceleration import LAYOUTS, keep_freed_memory
 from autoddpm.modules.checkpoint import load_checkpoint
 
 WEIGHTS = {"compact": "ixi-small"}

@@ -15,10 +15,10 @@ from lightning.pytorch.loggers import CSVLogger
 from turns import Variants
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.modules.acceleration import Acceleration, can_keep_freed_memory, keep_freed_memory
+from autoddpm.machine.acceleration import Acceleration, can_keep_freed_memory, keep_freed_memory
+from autoddpm.machine.progress import TimeLeft, quiet_lightning
 from autoddpm.modules.callbacks import EMA
 from autoddpm.modules.ddpm_module import DDPMModule
-from autoddpm.modules.progress import TimeLeft, quiet_lightning
 
 SLICES = 64
 

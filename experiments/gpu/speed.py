@@ -24,9 +24,9 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.modules.acceleration import LAYOUTS
+from autoddpm.machine.acceleration import LAYOUTS
+from autoddpm.machine.throughput import forward_operations, ideal_operations
 from autoddpm.modules.checkpoint import build_ddpm
-from autoddpm.modules.throughput import forward_operations, ideal_operations
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CUDA = torch.cuda.is_available()

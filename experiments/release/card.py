@@ -26,7 +26,7 @@ from autoddpm.data.slices import Batch
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
-from autoddpm.modules.acceleration import keep_freed_memory
+from autoddpm.machine.acceleration import keep_freed_memory
 from autoddpm.modules.checkpoint import load_checkpoint
 from autoddpm.modules.weights_file import weights_files
 

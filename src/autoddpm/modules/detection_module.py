@@ -9,7 +9,7 @@ from lightning import LightningModule
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.modules.batch_size import InParts
+from autoddpm.machine.batch_size import InParts
 from autoddpm.modules.run_folder import MapFolder
 
 

@@ -18,8 +18,8 @@ from autoddpm.atomic import read_json, write_json, written_whole
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.launch.help import choices
+from autoddpm.machine.devices import gpus_of_job, jobs_at_once
 from autoddpm.modules.checkpoint import weights_hash
-from autoddpm.modules.devices import gpus_of_job, jobs_at_once
 
 
 def register_resolvers() -> None:

@@ -114,7 +114,7 @@ def choose(asked: Mapping[str, Setting], device: str, training: bool, name: str 
 @lru_cache(maxsize=1)
 def measured() -> dict[str, dict[str, dict[str, Any]]]:
     """What paid on each GPU: name, "training" or "evaluation", settings and `gain` (experiments/gpu/speed.py)."""
-    return json.loads((files("autoddpm.modules") / "measured_speed.json").read_text(encoding="utf-8"))
+    return json.loads((files("autoddpm.machine") / "measured_speed.json").read_text(encoding="utf-8"))
 
 
 def _layout(device: str, training: bool) -> tuple[Setting, str]:

@@ -1,0 +1,1 @@
+"""How work is put on this machine: devices, memory, speed, progress."""
