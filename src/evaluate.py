@@ -13,7 +13,7 @@ from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
-from autoddpm.modules.checkpoint import check_compatible, load_checkpoint
+from autoddpm.models.trained import check_compatible, load_checkpoint
 from autoddpm.modules.evaluation import evaluate
 from autoddpm.modules.run_folder import register_resolvers
 

@@ -12,7 +12,7 @@ from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
-from autoddpm.modules.checkpoint import begin, check_size, check_targets
+from autoddpm.models.trained import begin, check_size, check_targets
 from autoddpm.modules.run_folder import check_same_run, register_resolvers
 
 register_resolvers()

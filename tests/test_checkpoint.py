@@ -14,7 +14,7 @@ from conftest import SIZE, compose_config
 from omegaconf import OmegaConf
 from PIL import Image
 
-from autoddpm.modules.checkpoint import (
+from autoddpm.models.trained import (
     AtomicCheckpointIO,
     TrainedDDPM,
     begin,

@@ -12,8 +12,8 @@ from test_weights_file import entry, make
 
 from autoddpm import __version__, cli
 from autoddpm.atomic import write_json
-from autoddpm.modules.checkpoint import load_checkpoint
-from autoddpm.modules.weights_file import write_weights
+from autoddpm.models.trained import load_checkpoint
+from autoddpm.models.weights_file import write_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +24,7 @@ def run(*arguments: str | Path) -> int:
 
 @pytest.fixture
 def authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("autoddpm.modules.import_weights.PAPER_NETWORK", SMALL)
+    monkeypatch.setattr("autoddpm.models.authors_weights.PAPER_NETWORK", SMALL)
     return save(authors_names(network()), tmp_path / "best_model.pt")
 
 
@@ -114,7 +114,7 @@ def test_export_weights_in_half_and_in_shards(
     assert (tmp_path / "half.safetensors").stat().st_size < 0.8 * path.stat().st_size
     assert run("export-weights", path, tmp_path / "one.safetensors", "--split") == 0
     assert load_checkpoint(tmp_path / "one.safetensors").path.is_file()
-    monkeypatch.setattr("autoddpm.modules.weights_file.SHARD_BYTES", 16_000)
+    monkeypatch.setattr("autoddpm.models.weights_file.SHARD_BYTES", 16_000)
     capsys.readouterr()
     assert run("export-weights", path, tmp_path / "s.safetensors", "--split") == 0
     shards = sorted(tmp_path.glob("s-*"))

@@ -23,7 +23,7 @@ from torchmetrics import Metric
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.diffusion.random import Draw, Stage, slice_keys
-from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.models.trained import build_ddpm
 from autoddpm.modules.ddpm_module import DDPMModule
 
 VERBS = ("train", "evaluate", "report")

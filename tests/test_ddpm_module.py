@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 import autoddpm.modules.ddpm_module as ddpm_module
 from autoddpm.data.slices import Batch
+from autoddpm.models.trained import load_checkpoint
 from autoddpm.modules.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
-from autoddpm.modules.checkpoint import load_checkpoint
 from autoddpm.modules.ddpm_module import DDPMModule, bins
 
 pytestmark = [

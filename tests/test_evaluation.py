@@ -30,7 +30,7 @@ from autoddpm.detectors.perceptual import DenoiserFeatures
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.metrics.localization import LesionLocalization
 from autoddpm.metrics.reconstruction import HealthyReconstruction
-from autoddpm.modules.checkpoint import load_checkpoint
+from autoddpm.models.trained import load_checkpoint
 from autoddpm.modules.evaluation import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
-from autoddpm.modules.checkpoint import load_checkpoint
-from autoddpm.modules.import_weights import PAPER_NETWORK, import_weights
+from autoddpm.models.authors_weights import PAPER_NETWORK, import_weights
+from autoddpm.models.trained import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from report_runs import ROOT
 
-from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.models.trained import build_ddpm
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from autoddpm.modules.checkpoint import TrainedDDPM, load_checkpoint
+from autoddpm.models.trained import TrainedDDPM, load_checkpoint
+from autoddpm.models.weights_file import released_names
 from autoddpm.modules.ddpm_module import DDPMModule
-from autoddpm.modules.weights_file import released_names
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "weights" / "ixi-small.safetensors"

@@ -14,8 +14,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 
+from autoddpm.models.trained import AtomicCheckpointIO
 from autoddpm.modules.callbacks import EMA, LastCheckpoint
-from autoddpm.modules.checkpoint import AtomicCheckpointIO
 from autoddpm.modules.ddpm_module import DDPMModule
 
 STEPS = 7  # of 3 slices, of 8: an epoch is 2 steps, and batches span epochs

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from autoddpm.atomic import write_json
-from autoddpm.modules import weights_file
-from autoddpm.modules.checkpoint import TrainedDDPM, build_ddpm, file_hash, load_checkpoint, weights_hash
-from autoddpm.modules.weights_file import known_thresholds, read_about, read_weights, weights_files, write_weights
+from autoddpm.models import weights_file
+from autoddpm.models.trained import TrainedDDPM, build_ddpm, file_hash, load_checkpoint, weights_hash
+from autoddpm.models.weights_file import known_thresholds, read_about, read_weights, weights_files, write_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,7 +21,7 @@ from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral, Sampler
 from autoddpm.diffusion.schedule import LinearSchedule
 from autoddpm.machine.acceleration import ALLOWED, LAYOUTS, choose, keep_freed_memory
-from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.models.trained import build_ddpm
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

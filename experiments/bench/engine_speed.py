@@ -47,7 +47,7 @@ from autoddpm.machine.acceleration import LAYOUTS, keep_freed_memory
 from autoddpm.metrics.histogram import histograms, resampled_localization
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.metrics.statistics import interval, subject_weights
-from autoddpm.modules.checkpoint import load_checkpoint
+from autoddpm.models.trained import load_checkpoint
 
 WEIGHTS = {"compact": "ixi-small"}
 START = {0.0: 200, -1.0: 331}  # t of the same noise, by the lowest value of the model's range

@@ -14,7 +14,7 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection
 from autoddpm.detectors.perceptual import RandomLPIPS
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.modules.checkpoint import load_checkpoint
+from autoddpm.models.trained import load_checkpoint
 
 SLICES, STRIDE, LIMIT = 4, 25, 1e-4
 

@@ -26,7 +26,7 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.machine.acceleration import LAYOUTS
 from autoddpm.machine.throughput import forward_operations, ideal_operations
-from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.models.trained import build_ddpm
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CUDA = torch.cuda.is_available()

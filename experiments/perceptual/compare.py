@@ -18,7 +18,7 @@ from autoddpm.detectors.anomaly_map import norm95, residual
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.metrics.localization import auprc, max_dice, threshold_counts
-from autoddpm.modules.checkpoint import load_checkpoint
+from autoddpm.models.trained import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

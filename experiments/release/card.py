@@ -27,8 +27,8 @@ from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
 from autoddpm.machine.acceleration import keep_freed_memory
-from autoddpm.modules.checkpoint import load_checkpoint
-from autoddpm.modules.weights_file import weights_files
+from autoddpm.models.trained import load_checkpoint
+from autoddpm.models.weights_file import weights_files
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 COLUMNS, TIMES, STRIDE = 8, (100, 200, 300), 5

@@ -21,15 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
-    from autoddpm.modules.import_weights import NOTE, import_weights  # late: torch takes seconds to import
+    from autoddpm.models.authors_weights import NOTE, import_weights  # late: torch takes seconds to import
 
     written = import_weights(arguments.file, arguments.output)
     print(f"{written}: network, [0, 1] range and schedule of the paper's authors. Note that {NOTE}.")
 
 
 def export_weights(arguments: argparse.Namespace) -> None:
-    from autoddpm.modules.checkpoint import load_checkpoint
-    from autoddpm.modules.weights_file import SHARD_BYTES, known_thresholds, write_weights
+    from autoddpm.models.trained import load_checkpoint
+    from autoddpm.models.weights_file import SHARD_BYTES, known_thresholds, write_weights
 
     trained = load_checkpoint(arguments.checkpoint)
     trained = replace(trained, thresholds=known_thresholds(trained))

@@ -17,8 +17,8 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
-from autoddpm.modules.checkpoint import TrainedDDPM
-from autoddpm.modules.weights_file import write_weights
+from autoddpm.models.trained import TrainedDDPM
+from autoddpm.models.weights_file import write_weights
 
 
 class EMA(WeightAveraging):

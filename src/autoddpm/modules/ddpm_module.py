@@ -15,7 +15,7 @@ from autoddpm.data.augmentation import augment
 from autoddpm.data.shift import AGE_NUMBERS, SCAN_NUMBERS, age, scan
 from autoddpm.data.slices import Batch
 from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
-from autoddpm.modules.checkpoint import build_ddpm
+from autoddpm.models.trained import build_ddpm
 
 BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each of these ranges of t
 

@@ -18,7 +18,7 @@ from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
-from autoddpm.modules.checkpoint import TrainedDDPM
+from autoddpm.models.trained import TrainedDDPM
 from autoddpm.modules.nifti import write_nifti
 from autoddpm.modules.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin, made_by

@@ -19,7 +19,7 @@ from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.launch.help import choices
 from autoddpm.machine.devices import gpus_of_job, jobs_at_once
-from autoddpm.modules.checkpoint import weights_hash
+from autoddpm.models.trained import weights_hash
 
 
 def register_resolvers() -> None:

@@ -12,11 +12,11 @@ from lightning import Trainer
 from autoddpm.atomic import read_json, write_json
 from autoddpm.data.datamodule import Role, SliceDataModule
 from autoddpm.metrics.localization import healthy_threshold
-from autoddpm.modules.checkpoint import TrainedDDPM
+from autoddpm.models.trained import TrainedDDPM
+from autoddpm.models.weights_file import known_thresholds
 from autoddpm.modules.detection_module import DetectionModule
 from autoddpm.modules.provenance import describe
 from autoddpm.modules.run_folder import MapFolder, write_npz
-from autoddpm.modules.weights_file import known_thresholds
 
 
 def run(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoddpm.modules.checkpoint import TrainedDDPM, build_ddpm, trained_ddpm
-from autoddpm.modules.weights_file import SUFFIX, open_safetensors, write_weights
+from autoddpm.models.trained import TrainedDDPM, build_ddpm, trained_ddpm
+from autoddpm.models.weights_file import SUFFIX, open_safetensors, write_weights
 
 PAPER_NETWORK: Mapping[str, Any] = {
     "_target_": "monai.networks.nets.DiffusionModelUNet",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autoddpm.atomic import written_whole
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.modules.weights_file import read_about, read_weights, released_names, weights_files
+from autoddpm.models.weights_file import read_about, read_weights, released_names, weights_files
 
 TRUSTED = ("autoddpm.diffusion.", "monai.networks.nets.")
 
@@ -52,7 +52,7 @@ class TrainedDDPM:
 def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
     """Read a checkpoint of `src.train`, with its averaged weights, on the CPU in float32 and in evaluation mode.
 
-    path: a .ckpt, or a weights file, see `autoddpm.modules.weights_file`. No code in the file is run: it is read with
+    path: a .ckpt, or a weights file, see `autoddpm.models.weights_file`. No code in the file is run: it is read with
     `weights_only`, and its configuration may name only classes that are defined in autoddpm.diffusion and in
     monai.networks.nets. Raises FileNotFoundError or ValueError, naming the file.
     """

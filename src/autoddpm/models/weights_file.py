@@ -33,7 +33,7 @@ from torch import Tensor
 from autoddpm.atomic import read_json, write_bytes
 
 if TYPE_CHECKING:
-    from autoddpm.modules.checkpoint import TrainedDDPM
+    from autoddpm.models.trained import TrainedDDPM
 
 log = logging.getLogger(__name__)
 

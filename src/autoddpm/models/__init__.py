@@ -1,0 +1,1 @@
+"""A model as a thing: what every family promises, and its file."""
