@@ -130,7 +130,7 @@ def test_only_modules_holds_lightning_modules() -> None:
         ("detectors", "from .. import modules", "autoddpm.modules"),
         ("detectors", "from autoddpm import report", "autoddpm.report"),
         ("report", "import autoddpm.diffusion.ddpm", "autoddpm.diffusion.ddpm"),
-        ("data", "import autoddpm.modules.ddpm_module", "autoddpm.modules.ddpm_module"),
+        ("data", "import autoddpm.training.module", "autoddpm.training.module"),
     ],
 )
 def test_a_forbidden_import_is_found_however_it_is_spelt(tmp_path: Path, folder: str, text: str, found: str) -> None:

@@ -23,7 +23,7 @@ from autoddpm.models.trained import (
     file_hash,
     load_checkpoint,
 )
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.module import DDPMModule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -24,7 +24,7 @@ from torchmetrics import Metric
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.diffusion.random import Draw, Stage, slice_keys
 from autoddpm.models.trained import build_ddpm
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.module import DDPMModule
 
 VERBS = ("train", "evaluate", "report")
 PARAMETERS = {"paper": 18_040_449, "small": 1_096_161}  # stated in conf/model

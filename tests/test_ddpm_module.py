@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-import autoddpm.modules.ddpm_module as ddpm_module
+import autoddpm.training.module as ddpm_module
 from autoddpm.data.slices import Batch
 from autoddpm.models.trained import load_checkpoint
-from autoddpm.modules.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
-from autoddpm.modules.ddpm_module import DDPMModule, bins
+from autoddpm.training.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
+from autoddpm.training.module import DDPMModule, bins
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -404,9 +404,9 @@ def test_a_training_that_a_time_ends_keeps_its_last_checkpoint_and_its_weights(
 
 def test_weights_are_kept_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = [0.0], []
-    monkeypatch.setattr("autoddpm.modules.callbacks.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("autoddpm.training.callbacks.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(
-        "autoddpm.modules.callbacks.write_weights", lambda trained, *a, **k: written.append(trained.step)
+        "autoddpm.training.callbacks.write_weights", lambda trained, *a, **k: written.append(trained.step)
     )
     export = WeightsExport(tmp_path / "x.safetensors", every_minutes=1)
     pl_module = SimpleNamespace(hparams={"model": {}, "data": {}}, ddpm=None)

@@ -17,8 +17,8 @@ from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, reconstruct
 from autoddpm.machine.acceleration import Acceleration
 from autoddpm.machine.batch_size import MOST, eval_batch_size
 from autoddpm.machine.progress import TimeLeft
-from autoddpm.modules.callbacks import EMA
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.callbacks import EMA
+from autoddpm.training.module import DDPMModule
 
 pytestmark = [
     pytest.mark.gpu,

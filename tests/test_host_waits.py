@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from tiny import one_thread as one_thread
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.module import DDPMModule
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_unique2", "unique_dim"}
 HOSTS = re.compile(r"torch/(optim/adam|optim/optimizer|utils/data/dataloader)\.py")  # of the host

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 
 from autoddpm.models.trained import TrainedDDPM, load_checkpoint
 from autoddpm.models.weights_file import released_names
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.module import DDPMModule
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "weights" / "ixi-small.safetensors"

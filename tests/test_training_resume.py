@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 
 from autoddpm.models.trained import AtomicCheckpointIO
-from autoddpm.modules.callbacks import EMA, LastCheckpoint
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.callbacks import EMA, LastCheckpoint
+from autoddpm.training.module import DDPMModule
 
 STEPS = 7  # of 3 slices, of 8: an epoch is 2 steps, and batches span epochs
 

@@ -17,8 +17,8 @@ from turns import Variants
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.machine.acceleration import Acceleration, can_keep_freed_memory, keep_freed_memory
 from autoddpm.machine.progress import TimeLeft, quiet_lightning
-from autoddpm.modules.callbacks import EMA
-from autoddpm.modules.ddpm_module import DDPMModule
+from autoddpm.training.callbacks import EMA
+from autoddpm.training.module import DDPMModule
 
 SLICES = 64
 
