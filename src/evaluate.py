@@ -15,7 +15,7 @@ from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import check_compatible, load_checkpoint
 from autoddpm.modules.evaluation import evaluate
-from autoddpm.modules.run_folder import register_resolvers
+from autoddpm.runs.parts import register_resolvers
 
 register_resolvers()
 quiet_lightning()

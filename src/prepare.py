@@ -11,8 +11,8 @@ from autoddpm.data.integrity import inspect
 from autoddpm.data.preparation import prepare_volumes, read_index
 from autoddpm.data.store import prepare_store
 from autoddpm.launch.refusal import refusal
-from autoddpm.modules.run_folder import register_resolvers
 from autoddpm.report.preparation import print_counts, write_preparation
+from autoddpm.runs.parts import register_resolvers
 
 register_resolvers()
 SHOWN = 8

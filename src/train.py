@@ -13,7 +13,7 @@ from autoddpm.machine.batch_size import out_of_memory, smaller_steps
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import begin, check_size, check_targets
-from autoddpm.modules.run_folder import check_same_run, register_resolvers
+from autoddpm.runs.parts import check_same_run, register_resolvers
 
 register_resolvers()
 quiet_lightning()

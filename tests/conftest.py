@@ -17,7 +17,7 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig
 from PIL import Image
 
-from autoddpm.modules.run_folder import register_resolvers
+from autoddpm.runs.parts import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from autoddpm.atomic import write_json
 from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
-from autoddpm.modules.provenance import CLEAR_REFS, forget_peak_memory, peak_memory_mb
-from autoddpm.modules.run_folder import MapFolder, check_same_run, slug
+from autoddpm.runs.parts import MapFolder, check_same_run, slug
+from autoddpm.runs.provenance import CLEAR_REFS, forget_peak_memory, peak_memory_mb
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

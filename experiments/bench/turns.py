@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autoddpm.modules.provenance import peak_memory_mb
+from autoddpm.runs.provenance import peak_memory_mb
 
 PEAK = ""  # asks a process for its memory
 Variants = Mapping[str, Callable[[], float | None]]

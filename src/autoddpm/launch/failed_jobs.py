@@ -27,7 +27,7 @@ class FailedJobs(Callback):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a launcher's worker process, which does not run the verb's module: do here what that does."""
         from autoddpm.machine.progress import quiet_lightning  # late: torch takes seconds to import
-        from autoddpm.modules.run_folder import register_resolvers
+        from autoddpm.runs.parts import register_resolvers
 
         register_resolvers()
         quiet_lightning()

@@ -10,7 +10,7 @@ from autoddpm.data.slices import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.machine.batch_size import InParts
-from autoddpm.modules.run_folder import MapFolder
+from autoddpm.runs.parts import MapFolder
 
 
 class DetectionModule(LightningModule):

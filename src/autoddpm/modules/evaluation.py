@@ -20,10 +20,10 @@ from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, m
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.modules.nifti import write_nifti
-from autoddpm.modules.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin, made_by
-from autoddpm.modules.run_folder import MapFolder, write_npz
 from autoddpm.modules.thresholds import Thresholds, run, with_added
+from autoddpm.runs.parts import MapFolder, write_npz
+from autoddpm.runs.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 
 log = logging.getLogger(__name__)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

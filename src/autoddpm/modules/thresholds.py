@@ -15,8 +15,8 @@ from autoddpm.metrics.localization import healthy_threshold
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.models.weights_file import known_thresholds
 from autoddpm.modules.detection_module import DetectionModule
-from autoddpm.modules.provenance import describe
-from autoddpm.modules.run_folder import MapFolder, write_npz
+from autoddpm.runs.parts import MapFolder, write_npz
+from autoddpm.runs.provenance import describe
 
 
 def run(
