@@ -8,13 +8,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.evaluation.row import evaluate
 from autoddpm.launch.objective import check_objective, value_of
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import check_compatible, load_checkpoint
-from autoddpm.modules.evaluation import evaluate
 from autoddpm.runs.parts import register_resolvers
 
 register_resolvers()

@@ -28,10 +28,10 @@ from autoddpm.detectors.anomaly_map import product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import DenoiserFeatures
 from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.evaluation.row import evaluate
 from autoddpm.metrics.localization import LesionLocalization
 from autoddpm.metrics.reconstruction import HealthyReconstruction
 from autoddpm.models.trained import load_checkpoint
-from autoddpm.modules.evaluation import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -36,7 +36,7 @@ class TrainedDDPM:
 
     model: its configuration.  data: `hash`, `size` and `train_subjects` of the data it was trained on.  step: optimiser
     steps taken, 0 where unknown.  weights_hash: see the function.  record: how it was trained, or where it is from.
-    thresholds: those stored in the file, as entries of `autoddpm.modules.thresholds`.
+    thresholds: those stored in the file, as entries of `autoddpm.evaluation.thresholds`.
     """
 
     ddpm: DDPM

@@ -9,7 +9,7 @@ JSON object:
     data            hash, size and train_subjects of the training data
     step            optimiser steps taken, 0 where unknown
     record          further facts for a model card
-    thresholds      entries {threshold, conditions}, as `autoddpm.modules.thresholds` keeps them
+    thresholds      entries {threshold, conditions}, as `autoddpm.evaluation.thresholds` keeps them
 
 `x.safetensors` may be split into shards, x-00001-of-00003.safetensors and so on, each with the same metadata. Any
 shard, x.safetensors and x name all of them.

@@ -11,10 +11,10 @@ from lightning import Trainer
 
 from autoddpm.atomic import read_json, write_json
 from autoddpm.data.datamodule import Role, SliceDataModule
+from autoddpm.evaluation.detect import DetectionModule
 from autoddpm.metrics.localization import healthy_threshold
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.models.weights_file import known_thresholds
-from autoddpm.modules.detection_module import DetectionModule
 from autoddpm.runs.parts import MapFolder, write_npz
 from autoddpm.runs.provenance import describe
 

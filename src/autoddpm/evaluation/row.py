@@ -16,12 +16,12 @@ from torchmetrics import Metric, MetricCollection
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
+from autoddpm.evaluation.reconstructions import CALIBRATION, MAPS, Remapped, find_twin, made_by
+from autoddpm.evaluation.thresholds import Thresholds, run, with_added
 from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.modules.nifti import write_nifti
-from autoddpm.modules.reuse import CALIBRATION, MAPS, Remapped, find_twin, made_by
-from autoddpm.modules.thresholds import Thresholds, run, with_added
 from autoddpm.runs.parts import MapFolder, write_npz
 from autoddpm.runs.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 

@@ -1,0 +1,1 @@
+"""From a detector and a test set to one row."""
