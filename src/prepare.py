@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from autoddpm.data.integrity import inspect
-from autoddpm.data.preparation import prepare_volumes, read_index
 from autoddpm.data.store import prepare_store
 from autoddpm.launch.refusal import refusal
+from autoddpm.preparation.folder import prepare_volumes, read_index
 from autoddpm.report.preparation import print_counts, write_preparation
 from autoddpm.runs.parts import register_resolvers
 

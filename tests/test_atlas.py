@@ -11,11 +11,11 @@ from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
 from autoddpm.data.atlas import ARTEFACT, atlas, atlas_volumes
-from autoddpm.data.cutting import Steps
-from autoddpm.data.preparation import prepare_volumes
 from autoddpm.data.published import published
 from autoddpm.data.slices import HEALTHY_PIXELS
 from autoddpm.data.store import prepare_store
+from autoddpm.preparation.cutting import Steps
+from autoddpm.preparation.folder import prepare_volumes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "atlas" / "published_index.csv"
 STEPS = Steps(n4=False, brain_mask="none", register=False, slices=3)

@@ -11,10 +11,10 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from scipy.spatial.transform import Rotation
 
-from autoddpm.data.cutting import RawVolume, Steps, cut_volume
-from autoddpm.data.geometry import SliceGeometry, to_volume
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.volume import Source
+from autoddpm.preparation.cutting import RawVolume, Steps, cut_volume
+from autoddpm.preparation.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.volume import Source
 
 SHAPE = (18, 21, 6)
 AFFINE = np.eye(4)

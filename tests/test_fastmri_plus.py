@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autoddpm.data.cutting import RawVolume, Steps
 from autoddpm.data.fastmri_plus import (
     COLUMNS,
     derived_splits,
@@ -17,10 +16,11 @@ from autoddpm.data.fastmri_plus import (
     published_splits,
     read_annotations,
 )
-from autoddpm.data.geometry import SliceGeometry, to_volume
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.preparation import prepare_volumes
 from autoddpm.data.store import prepare_store
+from autoddpm.preparation.cutting import RawVolume, Steps
+from autoddpm.preparation.folder import prepare_volumes
+from autoddpm.preparation.geometry import SliceGeometry, to_volume
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "fastmri_plus"
 STEPS = Steps(n4=False, brain_mask="none", register=False, slices="middle")

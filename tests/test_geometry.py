@@ -12,11 +12,11 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from autoddpm.data.geometry import SliceGeometry, to_volume, unprepare
 from autoddpm.data.preprocess import preprocess
-from autoddpm.data.registration import cut
-from autoddpm.data.volume import Source, read_volume
-from autoddpm.modules.nifti import write_nifti
+from autoddpm.preparation.geometry import SliceGeometry, to_volume, unprepare
+from autoddpm.preparation.nifti import write_nifti
+from autoddpm.preparation.registration import cut
+from autoddpm.preparation.volume import Source, read_volume
 
 
 def turned(degrees: tuple[float, float, float], spacing: tuple[float, float, float]) -> np.ndarray:

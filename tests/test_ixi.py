@@ -11,10 +11,10 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
-from autoddpm.data.cutting import RawVolume, Steps
 from autoddpm.data.ixi import ixi, ixi_volumes
-from autoddpm.data.preparation import prepare_volumes, read_index
 from autoddpm.data.published import published
+from autoddpm.preparation.cutting import RawVolume, Steps
+from autoddpm.preparation.folder import prepare_volumes, read_index
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "ixi" / "split.csv"
 SPLITS = published("ixi_split.csv").set_index("subject")["split"].to_dict()

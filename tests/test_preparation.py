@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from test_cutting import PLAIN, SHAPE, data, plane, raw, save
 
-from autoddpm.data import preparation
-from autoddpm.data.cutting import RawVolume, cut_volume
-from autoddpm.data.geometry import SliceGeometry, to_volume
-from autoddpm.data.preparation import prepare_volumes, prepared, read_index
 from autoddpm.data.store import prepare_store
-from autoddpm.data.volume import Source
+from autoddpm.preparation import folder as preparation
+from autoddpm.preparation.cutting import RawVolume, cut_volume
+from autoddpm.preparation.folder import prepare_volumes, prepared, read_index
+from autoddpm.preparation.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.volume import Source
 
 
 def three(folder: Path) -> list[RawVolume]:

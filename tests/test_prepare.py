@@ -11,17 +11,17 @@ from conftest import TINY_EVALUATION, TINY_TRAINING, Verb, call_verb, single_thr
 from raw_trees import IXI_SPACING, head_in_scanner, write_atlas_tree, write_fastmri_tree, write_ixi_tree
 from scipy import ndimage
 
-from autoddpm.data import registration
-from autoddpm.data.cutting import Steps
 from autoddpm.data.fastmri_plus import COLUMNS, published_splits
-from autoddpm.data.geometry import SliceGeometry, to_volume
 from autoddpm.data.ixi import ixi
-from autoddpm.data.preparation import prepared, read_index
 from autoddpm.data.preprocess import pad_to_square, resize_image
 from autoddpm.data.published import published
-from autoddpm.data.registration import brain_mask, cut, template
 from autoddpm.data.store import prepare_store
-from autoddpm.data.volume import Source, Volume, read_volume
+from autoddpm.preparation import registration
+from autoddpm.preparation.cutting import Steps
+from autoddpm.preparation.folder import prepared, read_index
+from autoddpm.preparation.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.registration import brain_mask, cut, template
+from autoddpm.preparation.volume import Source, Volume, read_volume
 
 pytestmark = pytest.mark.slow
 

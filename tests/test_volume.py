@@ -15,7 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
-from autoddpm.data.volume import Source, Volume, members, read_mask, read_volume
+from autoddpm.preparation.volume import Source, Volume, members, read_mask, read_volume
 
 SHAPE = (7, 5, 6)
 DATA = np.random.default_rng(0).integers(1, 1000, SHAPE).astype(np.int16)

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.registration import brain_mask, cut, n4, register, template
 from autoddpm.data.slices import SliceRecord
-from autoddpm.data.volume import Source, read_volume
+from autoddpm.preparation.registration import brain_mask, cut, n4, register, template
+from autoddpm.preparation.volume import Source, read_volume
 
 PAPER_GFLOP, H100_TFLOPS = 3 * 186, 800  # a training slice of the paper's network at 128 px; bf16
 

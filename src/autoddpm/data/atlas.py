@@ -4,13 +4,13 @@ import logging
 import re
 from pathlib import Path
 
-from autoddpm.data.cutting import RawVolume
 from autoddpm.data.ixi import existing
-from autoddpm.data.preparation import prepared
 from autoddpm.data.published import published
 from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord
-from autoddpm.data.volume import Source
+from autoddpm.preparation.cutting import RawVolume
+from autoddpm.preparation.folder import prepared
+from autoddpm.preparation.volume import Source
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from autoddpm.data.cutting import RawVolume
 from autoddpm.data.ixi import existing
-from autoddpm.data.preparation import prepared
 from autoddpm.data.published import published
 from autoddpm.data.slice_folder import split_by_subject
 from autoddpm.data.slices import SliceRecord
-from autoddpm.data.volume import Source
+from autoddpm.preparation.cutting import RawVolume
+from autoddpm.preparation.folder import prepared
+from autoddpm.preparation.volume import Source
 
 HEALTHY = ("Normal for age", "Normal variant")
 COLUMNS = ("file", "slice", "study_level", "x", "y", "width", "height", "label")

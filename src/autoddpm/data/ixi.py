@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from autoddpm.data.cutting import RawVolume
-from autoddpm.data.preparation import prepared
 from autoddpm.data.published import published
 from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord, Split
-from autoddpm.data.volume import Source, members
+from autoddpm.preparation.cutting import RawVolume
+from autoddpm.preparation.folder import prepared
+from autoddpm.preparation.volume import Source, members
 
 #: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after Clinica's t1-linear.
 AS_DOWNLOADED = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[^-]+)-\d+-T1\.nii(\.gz)?")

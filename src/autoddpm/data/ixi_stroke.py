@@ -19,14 +19,14 @@ from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.ixi import existing, ixi
 from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z
-from autoddpm.data.preparation import prepared
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
-from autoddpm.data.registration import template
 from autoddpm.data.shift import older, rescanned
 from autoddpm.data.slices import SliceRecord
 from autoddpm.data.stroke import contrast, implant_stroke
 from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
 from autoddpm.metrics.localization import GROUPS, size_group
+from autoddpm.preparation.folder import prepared
+from autoddpm.preparation.registration import template
 
 VERSION = 2
 #: Lesion pixels at 128 x 128 that are drawn for each size group, log-uniform, clear of the groups' borders (71, 570).

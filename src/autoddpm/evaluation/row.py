@@ -21,7 +21,7 @@ from autoddpm.evaluation.thresholds import Thresholds, run, with_added
 from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, max_dice, size_group, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.models.trained import TrainedDDPM
-from autoddpm.modules.nifti import write_nifti
+from autoddpm.preparation.nifti import write_nifti
 from autoddpm.runs.parts import MapFolder, write_npz
 from autoddpm.runs.provenance import describe, environment, forget_peak_memory, peak_memory_mb
 

@@ -24,10 +24,10 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from autoddpm.atomic import read_json, write_json, write_text
-from autoddpm.data.cutting import RawVolume, Steps, cut_volume
 from autoddpm.data.slices import SliceRecord
 from autoddpm.data.store import ORIGIN
-from autoddpm.data.volume import Source
+from autoddpm.preparation.cutting import RawVolume, Steps, cut_volume
+from autoddpm.preparation.volume import Source
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
 VERSION = 2

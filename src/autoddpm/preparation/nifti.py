@@ -9,7 +9,7 @@ import pandas as pd
 from nibabel.nifti1 import Nifti1Header
 
 from autoddpm.atomic import written_whole
-from autoddpm.data.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.geometry import SliceGeometry, to_volume
 
 
 def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFrame) -> list[Path]:

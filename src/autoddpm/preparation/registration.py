@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from autoddpm.data.volume import Volume
+from autoddpm.preparation.volume import Volume
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]

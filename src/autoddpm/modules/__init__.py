@@ -1,1 +1,0 @@
-"""Lightning modules, their callbacks, checkpoints and run folders."""
