@@ -200,8 +200,8 @@ def test_the_wheel_holds_the_whole_library_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_stranger_in_the_wheel_is_found() -> None:
-    library = ["autoddpm/data/ixi.py", "autoddpm-0.1.0.dist-info/METADATA"]
-    foreign = ["conf/train.yaml", "src/autoddpm/data/ixi.py", "tests/test_x.py", "train.py"]
+    library = ["autoddpm/datasets/ixi.py", "autoddpm-0.1.0.dist-info/METADATA"]
+    foreign = ["conf/train.yaml", "src/autoddpm/datasets/ixi.py", "tests/test_x.py", "train.py"]
     assert strangers(library + foreign) == foreign
 
 

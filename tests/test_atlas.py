@@ -10,10 +10,10 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
-from autoddpm.data.atlas import ARTEFACT, atlas, atlas_volumes
-from autoddpm.data.published import published
 from autoddpm.data.slices import HEALTHY_PIXELS
 from autoddpm.data.store import prepare_store
+from autoddpm.datasets.atlas import ARTEFACT, atlas, atlas_volumes
+from autoddpm.datasets.published import published
 from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepare_volumes
 

@@ -21,8 +21,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.ixi import ixi
-from autoddpm.data.ixi_stroke import ixi_stroke
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.ixi_stroke import ixi_stroke
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM

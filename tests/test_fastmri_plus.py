@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autoddpm.data.fastmri_plus import (
+from autoddpm.data.image_file import read_image, read_lesion
+from autoddpm.data.store import prepare_store
+from autoddpm.datasets.fastmri_plus import (
     COLUMNS,
     derived_splits,
     fastmri_plus,
@@ -16,8 +18,6 @@ from autoddpm.data.fastmri_plus import (
     published_splits,
     read_annotations,
 )
-from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.store import prepare_store
 from autoddpm.preparation.cutting import RawVolume, Steps
 from autoddpm.preparation.folder import prepare_volumes
 from autoddpm.preparation.geometry import SliceGeometry, to_volume

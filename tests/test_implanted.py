@@ -10,11 +10,11 @@ from conftest import write_table
 from PIL import Image
 
 from autoddpm.data.image_file import read_image
-from autoddpm.data.implanted import implant, ixi_tuning
-from autoddpm.data.ixi import ixi
-from autoddpm.data.phantom import phantom_slice
 from autoddpm.data.preprocess import window98
 from autoddpm.data.slices import SliceRecord
+from autoddpm.datasets.implanted import implant, ixi_tuning
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.phantom.phantoms import phantom_slice
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
-from autoddpm.data.ixi import ixi, ixi_volumes
-from autoddpm.data.published import published
+from autoddpm.datasets.ixi import ixi, ixi_volumes
+from autoddpm.datasets.published import published
 from autoddpm.preparation.cutting import RawVolume, Steps
 from autoddpm.preparation.folder import prepare_volumes, read_index
 

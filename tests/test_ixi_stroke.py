@@ -12,10 +12,10 @@ from PIL import Image
 from tiny import one_thread as one_thread
 
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.ixi_stroke import Recipe, build_ixi_stroke, ixi_stroke, plan
-from autoddpm.data.phantom import phantom_slice
 from autoddpm.data.preprocess import window98
 from autoddpm.data.slices import SliceRecord
+from autoddpm.datasets.ixi_stroke import Recipe, build_ixi_stroke, ixi_stroke, plan
+from autoddpm.datasets.phantom.phantoms import phantom_slice
 
 RECIPE = Recipe(per_group=2)
 

@@ -8,10 +8,10 @@ import pytest
 from conftest import SIZE, Site
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.ixi import ixi
-from autoddpm.data.ixi_stroke import ixi_stroke
-from autoddpm.data.packed import packed, write_packed
 from autoddpm.data.store import prepare_store
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.ixi_stroke import ixi_stroke
+from autoddpm.datasets.packed import packed, write_packed
 
 ROLES = {"train": ["ixi"], "calibrate": ["ixi"], "test": ["ixi_stroke"]}
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from autoddpm.data import phantom
-from autoddpm.data.phantom import GROUPS, montage, phantom_slice, phantom_volume, phantoms, save_nifti
-from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
 from autoddpm.data.preprocess import window98
 from autoddpm.data.slices import SliceRecord
+from autoddpm.datasets.phantom import phantoms as phantom
+from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
+from autoddpm.datasets.phantom.phantoms import GROUPS, montage, phantom_slice, phantom_volume, phantoms, save_nifti
 
 COUNTS = {"train": 3, "val": 1, "test_healthy": 2, "test_lesion": 9}
 FEW = {"size": 32, "train": 1, "val": 0, "test_healthy": 0, "test_lesion": 1, "processes": 1}

@@ -11,11 +11,11 @@ from conftest import TINY_EVALUATION, TINY_TRAINING, Verb, call_verb, single_thr
 from raw_trees import IXI_SPACING, head_in_scanner, write_atlas_tree, write_fastmri_tree, write_ixi_tree
 from scipy import ndimage
 
-from autoddpm.data.fastmri_plus import COLUMNS, published_splits
-from autoddpm.data.ixi import ixi
 from autoddpm.data.preprocess import pad_to_square, resize_image
-from autoddpm.data.published import published
 from autoddpm.data.store import prepare_store
+from autoddpm.datasets.fastmri_plus import COLUMNS, published_splits
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.published import published
 from autoddpm.preparation import registration
 from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepared, read_index

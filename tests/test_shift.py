@@ -6,7 +6,6 @@ import torch
 from scipy import ndimage
 from tiny import one_thread as one_thread
 
-from autoddpm.data.phantom import phantom_slice
 from autoddpm.data.preprocess import preprocess
 from autoddpm.data.shift import (
     AGE_NUMBERS,
@@ -20,6 +19,7 @@ from autoddpm.data.shift import (
     rescanned,
     scan,
 )
+from autoddpm.datasets.phantom.phantoms import phantom_slice
 
 SWITCHES = {name: n for n, name in enumerate(["gamma", "tone", "bias", "blur", "noise", "cut"])}
 ZERO = torch.zeros(1, 2, 128, 128)

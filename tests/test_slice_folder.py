@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoddpm.data.ixi import ixi
-from autoddpm.data.slice_folder import slice_folder
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.slice_folder import slice_folder
 
 DATA = Path(os.environ.get("AUTODDPM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

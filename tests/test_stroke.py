@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tiny import one_thread as one_thread
 
-from autoddpm.data.implanted import template_planes
-from autoddpm.data.phantom import phantom_slice
 from autoddpm.data.preprocess import window98
-from autoddpm.data.stroke import APPEARANCES, SHARES, contrast, implant_stroke, outlines
+from autoddpm.datasets.implanted import template_planes
+from autoddpm.datasets.phantom.phantoms import phantom_slice
+from autoddpm.datasets.stroke import APPEARANCES, SHARES, contrast, implant_stroke, outlines
 
 AREAS = (40.0, 150.0, 900.0, 4000.0)
 

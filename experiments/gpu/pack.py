@@ -9,8 +9,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from autoddpm.data.packed import write_packed
 from autoddpm.data.store import prepare_store
+from autoddpm.datasets.packed import write_packed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -7,8 +7,8 @@ import sys
 
 import torch
 
-from autoddpm.data.packed import packed
 from autoddpm.data.slices import Batch
+from autoddpm.datasets.packed import packed
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection

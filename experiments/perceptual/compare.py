@@ -12,7 +12,7 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch.nn.functional import interpolate, normalize
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.phantom import phantoms
+from autoddpm.datasets.phantom.phantoms import phantoms
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import norm95, residual
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS

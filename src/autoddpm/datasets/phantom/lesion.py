@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from autoddpm.data.phantom_anatomy import Array, Axes, Cut, SmoothField, step
+from autoddpm.datasets.phantom.anatomy import Array, Axes, Cut, SmoothField, step
 
 #: Pixels of a lesion at 128 x 128 that are drawn for each size group, clear of the groups' borders (71 and 570).
 SIZES = ((14, 60), (85, 480), (680, 1350))

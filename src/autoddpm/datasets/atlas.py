@@ -4,10 +4,10 @@ import logging
 import re
 from pathlib import Path
 
-from autoddpm.data.ixi import existing
-from autoddpm.data.published import published
-from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord
+from autoddpm.datasets.ixi import existing
+from autoddpm.datasets.published import published
+from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.volume import Source

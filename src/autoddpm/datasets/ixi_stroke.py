@@ -17,12 +17,12 @@ from rich.progress import track
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
-from autoddpm.data.ixi import existing, ixi
-from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
 from autoddpm.data.shift import older, rescanned
 from autoddpm.data.slices import SliceRecord
-from autoddpm.data.stroke import contrast, implant_stroke
+from autoddpm.datasets.ixi import existing, ixi
+from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z
+from autoddpm.datasets.stroke import contrast, implant_stroke
 from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
 from autoddpm.metrics.localization import GROUPS, size_group
 from autoddpm.preparation.folder import prepared

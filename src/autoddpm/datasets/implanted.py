@@ -15,12 +15,12 @@ from rich.progress import track
 
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
-from autoddpm.data.ixi import ixi
-from autoddpm.data.phantom_anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
-from autoddpm.data.phantom_lesion import Lesion
 from autoddpm.data.preprocess import window98
 from autoddpm.data.shift import older, rescanned
 from autoddpm.data.slices import SliceRecord, Split
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.phantom.anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
+from autoddpm.datasets.phantom.lesion import Lesion
 
 VERSION = 1
 TISSUE = 0.4  # of the windowed slice: what is darker is fluid, and no place for a lesion

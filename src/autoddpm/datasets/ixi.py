@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from autoddpm.data.published import published
-from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord, Split
+from autoddpm.datasets.published import published
+from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.volume import Source, members

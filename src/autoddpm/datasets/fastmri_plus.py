@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from autoddpm.data.ixi import existing
-from autoddpm.data.published import published
-from autoddpm.data.slice_folder import split_by_subject
 from autoddpm.data.slices import SliceRecord
+from autoddpm.datasets.ixi import existing
+from autoddpm.datasets.published import published
+from autoddpm.datasets.slice_folder import split_by_subject
 from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.volume import Source

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from autoddpm.data.implanted import template_planes
-from autoddpm.data.phantom_anatomy import step
+from autoddpm.datasets.implanted import template_planes
+from autoddpm.datasets.phantom.anatomy import step
 from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
 
 Array = NDArray[np.floating]
@@ -65,7 +65,7 @@ class Draws:
 @lru_cache(maxsize=1)
 def outlines() -> tuple[Array, list[str]]:
     """Signed distances in pixels, positive inside, (100, 233, 197), of real strokes' outlines, and whose they are."""
-    with (files("autoddpm.data.published") / "stroke_outlines.npz").open("rb") as file, np.load(file) as stored:
+    with (files("autoddpm.datasets.published") / "stroke_outlines.npz").open("rb") as file, np.load(file) as stored:
         columns = int(stored["shape"][1])
         inside = np.unpackbits(stored["outlines"], axis=-1, count=columns).astype(bool)
         return np.stack([_distance(one) for one in inside]), stored["subjects"].tolist()

@@ -22,11 +22,11 @@ from rich.progress import track
 from scipy import ndimage
 
 from autoddpm.atomic import written_whole
-from autoddpm.data.phantom_anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
-from autoddpm.data.phantom_lesion import Lesion
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
-from autoddpm.data.slice_folder import slice_folder
 from autoddpm.data.slices import SliceRecord
+from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
+from autoddpm.datasets.phantom.lesion import Lesion
+from autoddpm.datasets.slice_folder import slice_folder
 
 #: Part of the folder's hash: raise it with any change of what is drawn.
 VERSION = 2

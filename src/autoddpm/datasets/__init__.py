@@ -1,0 +1,1 @@
+"""Which scans there are: one file per data set, a function from a folder to records (or raw volumes)."""
