@@ -10,7 +10,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
-from autoddpm.data.slices import HEALTHY_PIXELS
+from autoddpm.data.sample import HEALTHY_PIXELS
 from autoddpm.data.store import prepare_store
 from autoddpm.datasets.atlas import ARTEFACT, atlas, atlas_volumes
 from autoddpm.datasets.published import published

@@ -12,7 +12,7 @@ from lightning import Trainer
 from tiny import Conv, Difference, images, short_ddpm
 from tiny import one_thread as one_thread
 
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection

@@ -13,7 +13,7 @@ from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.order import EvaluationOrder
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.ixi import ixi
 
 DATA = Path(os.environ.get("AUTODDPM_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 import autoddpm.training.module as ddpm_module
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.training.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
 from autoddpm.training.module import DDPMModule, bins

@@ -8,7 +8,7 @@ from lightning import Callback, Trainer
 from tiny import Difference, Slices, images, short_ddpm, unet
 from torch.utils.data import DataLoader
 
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.diffusion.noise import NoiseOf

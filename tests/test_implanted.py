@@ -11,7 +11,7 @@ from PIL import Image
 
 from autoddpm.data.image_file import read_image
 from autoddpm.data.preprocess import window98
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.implanted import implant, ixi_tuning
 from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.phantom.phantoms import phantom_slice

@@ -13,7 +13,7 @@ from tiny import one_thread as one_thread
 
 from autoddpm.data.image_file import read_image, read_lesion
 from autoddpm.data.preprocess import window98
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.ixi_stroke import Recipe, build_ixi_stroke, ixi_stroke, plan
 from autoddpm.datasets.phantom.phantoms import phantom_slice
 

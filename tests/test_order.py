@@ -14,7 +14,7 @@ from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.order import TrainingOrder, training_rows
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from autoddpm.data.preprocess import window98
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.phantom import phantoms as phantom
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
 from autoddpm.datasets.phantom.phantoms import GROUPS, montage, phantom_slice, phantom_volume, phantoms, save_nifti

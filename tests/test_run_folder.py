@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from autoddpm.atomic import write_json
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.runs.parts import MapFolder, check_same_run, slug
 from autoddpm.runs.provenance import CLEAR_REFS, forget_peak_memory, peak_memory_mb

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from PIL import Image
 
 from autoddpm.data.image_file import read_image, read_lesion, stem
-from autoddpm.data.slices import Batch, SliceRecord
+from autoddpm.data.sample import Batch, SliceRecord
 
 GREY = np.random.default_rng(0).integers(1, 255, (18, 21), dtype=np.uint8)
 

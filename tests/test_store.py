@@ -12,7 +12,7 @@ from PIL import Image
 
 from autoddpm.data import store as module
 from autoddpm.data.preprocess import preprocess
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.data.store import prepare_store
 
 

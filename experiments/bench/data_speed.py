@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.preparation.registration import brain_mask, cut, n4, register, template
 from autoddpm.preparation.volume import Source, read_volume
 

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.datasets.packed import packed
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM

@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 
 from autoddpm.atomic import written_whole
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct

@@ -1,1 +1,1 @@
-"""Slices: from files to batches."""
+"""What a network is given: samples, stored once, in an order, checked."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from autoddpm.data.slices import HEALTHY_PIXELS, SliceRecord
+from autoddpm.data.sample import HEALTHY_PIXELS, SliceRecord
 
 
 def check_records(records: Mapping[str, Sequence[SliceRecord]]) -> None:

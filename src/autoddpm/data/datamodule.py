@@ -18,7 +18,7 @@ from autoddpm.data.checks import check_healthy, check_records, check_separate, f
 from autoddpm.data.integrity import leaks_between
 from autoddpm.data.order import EvaluationOrder, Rows, TrainingOrder
 from autoddpm.data.preprocess import VERSION
-from autoddpm.data.slices import Batch, SliceRecord
+from autoddpm.data.sample import Batch, SliceRecord
 from autoddpm.data.store import COLUMNS, Store, prepare_store
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from autoddpm.data.slices import HEALTHY_PIXELS
+from autoddpm.data.sample import HEALTHY_PIXELS
 
 #: Correlation of two slices at 64 x 64 above which they are taken for the same head. Among the 581 subjects of IXI the
 #: nearest two have .983; a slice and its copy after a gamma of 1.2, noise of .03 or a blur of 1 pixel have .997.

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from autoddpm.data.image_file import read_image, read_lesion
 from autoddpm.data.preprocess import VERSION, Prepared, preprocess
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.metrics.localization import GROUPS, size_group
 
 log = logging.getLogger(__name__)

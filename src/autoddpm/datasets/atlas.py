@@ -4,7 +4,7 @@ import logging
 import re
 from pathlib import Path
 
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.ixi import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.ixi import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import split_by_subject

@@ -16,8 +16,8 @@ from rich.progress import track
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.preprocess import window98
+from autoddpm.data.sample import SliceRecord, Split
 from autoddpm.data.shift import older, rescanned
-from autoddpm.data.slices import SliceRecord, Split
 from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.phantom.anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
 from autoddpm.datasets.phantom.lesion import Lesion

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from autoddpm.data.slices import SliceRecord, Split
+from autoddpm.data.sample import SliceRecord, Split
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.cutting import RawVolume

@@ -18,8 +18,8 @@ from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
+from autoddpm.data.sample import SliceRecord
 from autoddpm.data.shift import older, rescanned
-from autoddpm.data.slices import SliceRecord
 from autoddpm.datasets.ixi import existing, ixi
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z
 from autoddpm.datasets.stroke import contrast, implant_stroke

@@ -11,7 +11,7 @@ import pandas as pd
 
 from autoddpm.data.checks import first_few
 from autoddpm.data.image_file import SUFFIXES, stem
-from autoddpm.data.slices import SPLITS, SliceRecord
+from autoddpm.data.sample import SPLITS, SliceRecord
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from lightning import LightningModule
 
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.machine.batch_size import InParts

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from autoddpm.atomic import read_json
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
 
 log = logging.getLogger(__name__)

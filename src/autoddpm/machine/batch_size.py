@@ -9,7 +9,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.diffusion.ddpm import DDPM
 

@@ -24,7 +24,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from autoddpm.atomic import read_json, write_json, write_text
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.data.store import ORIGIN
 from autoddpm.preparation.cutting import RawVolume, Steps, cut_volume
 from autoddpm.preparation.volume import Source

@@ -15,7 +15,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from autoddpm.atomic import read_json, write_json, written_whole
-from autoddpm.data.slices import Batch
+from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
 from autoddpm.launch.help import choices
 from autoddpm.machine.devices import gpus_of_job, jobs_at_once

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from autoddpm.data.augmentation import augment
+from autoddpm.data.sample import Batch
 from autoddpm.data.shift import AGE_NUMBERS, SCAN_NUMBERS, age, scan
-from autoddpm.data.slices import Batch
 from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
 from autoddpm.models.trained import build_ddpm
 

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from autoddpm.atomic import written_whole
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
-from autoddpm.data.slices import SliceRecord
+from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.datasets.slice_folder import slice_folder
