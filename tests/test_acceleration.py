@@ -23,10 +23,10 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.official_v0 import OfficialV0
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Stage, slice_keys
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler, reconstruct
 from autoddpm.machine import acceleration
 from autoddpm.machine.acceleration import Acceleration, choose
+from autoddpm.random import Stage, slice_keys
 
 AUTO = {"layout": "auto", "compile": "auto", "cuda_graphs": "auto", "keep_memory": "auto"}
 SAMPLERS = [Ancestral(2), DDIM(2), DDIM(2, eta=1.0), DPMSolver(3)]

@@ -27,8 +27,8 @@ from autoddpm.detectors.anomaly_map import perceptual, product, residual
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Draw, Stage, slice_keys
 from autoddpm.diffusion.sampler import DDIM, Ancestral
+from autoddpm.random import Draw, Stage, slice_keys
 
 BATCH = Slices(images(3), ["a", "b", "c"])
 

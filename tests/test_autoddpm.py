@@ -30,8 +30,8 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Draw, Stage, slice_keys
 from autoddpm.diffusion.sampler import DDIM, Ancestral, Sampler
+from autoddpm.random import Draw, Stage, slice_keys
 
 BATCH = Slices(images(3), ["a", "b", "c"])
 FULL, EMPTY = -1.0, 1e9  # thresholds below and above every map

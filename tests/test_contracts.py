@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.diffusion.random import Draw, Stage, slice_keys
 from autoddpm.models.trained import build_ddpm
+from autoddpm.random import Draw, Stage, slice_keys
 from autoddpm.training.module import DDPMModule
 
 VERBS = ("train", "evaluate", "report")

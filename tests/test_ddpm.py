@@ -12,8 +12,8 @@ from tiny import one_thread as one_thread
 
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys
 from autoddpm.diffusion.schedule import LinearSchedule
+from autoddpm.random import Draw, Stage, normal, slice_keys
 
 BETA = reference.betas(T, FIRST, LAST)
 ZERO, ONE = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)

@@ -11,8 +11,8 @@ from tiny import Slices, images, short_ddpm, unet
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import DenoiserFeatures
-from autoddpm.diffusion.random import Draw, Stage, normal, random_words, slice_keys
 from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.random import Draw, Stage, normal, random_words, slice_keys
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,11 +12,11 @@ from autoddpm.data.sample import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, reconstruct
 from autoddpm.machine.acceleration import Acceleration
 from autoddpm.machine.batch_size import MOST, eval_batch_size
 from autoddpm.machine.progress import TimeLeft
+from autoddpm.random import Stage
 from autoddpm.training.callbacks import EMA
 from autoddpm.training.module import DDPMModule
 

@@ -17,8 +17,8 @@ from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Draw, Stage
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver
+from autoddpm.random import Draw, Stage
 
 GAUSSIAN = Gaussian()
 IDS = ["ixi/IXI002", "ixi/IXI012", "phantom/1", "phantom/2", "last"]

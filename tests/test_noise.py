@@ -9,7 +9,7 @@ from tiny import one_thread as one_thread
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.noise.simplex import Simplex
-from autoddpm.diffusion.random import Draw, Stage, normal, random_words, slice_keys
+from autoddpm.random import Draw, Stage, normal, random_words, slice_keys
 
 KINDS = [Gaussian(), Simplex(octaves=2)]
 WHAT = (Stage.RECONSTRUCTION, Draw.FORWARD)

@@ -11,7 +11,7 @@ from scipy import stats
 from tiny import one_thread as one_thread
 from torch import Tensor
 
-from autoddpm.diffusion.random import Draw, Stage, normal, philox, random_words, slice_keys, uniform
+from autoddpm.random import Draw, Stage, normal, philox, random_words, slice_keys, uniform
 
 KNOWN = [  # kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, result
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -79,7 +79,7 @@ def test_uniforms_are_the_words_in_the_open_interval():
 
 def test_the_extreme_words_give_uniforms_inside_zero_and_one(monkeypatch):
     extremes = torch.tensor([[0, 2**32 - 1]])
-    monkeypatch.setattr("autoddpm.diffusion.random.random_words", lambda *args: extremes)
+    monkeypatch.setattr("autoddpm.random.random_words", lambda *args: extremes)
     u = uniform(extremes, 2, Stage.TRAINING, Draw.TIME)
     assert 0 < u[0, 0] < u[0, 1] < 1
     assert torch.isfinite(normal(extremes, 1, Stage.TRAINING, Draw.TIME)).all()

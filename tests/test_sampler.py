@@ -14,7 +14,6 @@ from tiny import one_thread as one_thread
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Draw, Stage, slice_keys
 from autoddpm.diffusion.sampler import (
     DDIM,
     Ancestral,
@@ -25,6 +24,7 @@ from autoddpm.diffusion.sampler import (
     strided_times,
 )
 from autoddpm.diffusion.schedule import LinearSchedule
+from autoddpm.random import Draw, Stage, slice_keys
 
 BETA = reference.betas(T, FIRST, LAST)
 SAMPLERS = [

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.random import Draw, Stage
 from autoddpm.diffusion.schedule import LinearSchedule
+from autoddpm.random import Draw, Stage
 
 WIDE = (-1.0, 1.0)
 T, FIRST, LAST = 12, 0.02, 0.3  # a short schedule whose every step changes a lot

@@ -24,11 +24,11 @@ from torch import Tensor
 from autoddpm.atomic import written_whole
 from autoddpm.data.sample import Batch
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
 from autoddpm.machine.acceleration import keep_freed_memory
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import weights_files
+from autoddpm.random import Stage
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 COLUMNS, TIMES, STRIDE = 8, (100, 200, 300), 5

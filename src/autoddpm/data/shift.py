@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
+from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
 VERSION = 1  # of what this file computes: part of the names of what is written with it
 SCANS, SEEN = 20, 0.8  # how often a scan is drawn anew until its field of view holds that share of a lesion

@@ -23,10 +23,10 @@ from autoddpm.data.shift import older, rescanned
 from autoddpm.datasets.ixi import existing, ixi
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z
 from autoddpm.datasets.stroke import contrast, implant_stroke
-from autoddpm.diffusion.random import Draw, Stage, slice_keys, uniform
 from autoddpm.metrics.localization import GROUPS, size_group
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.registration import template
+from autoddpm.random import Draw, Stage, slice_keys, uniform
 
 VERSION = 2
 #: Lesion pixels at 128 x 128 that are drawn for each size group, log-uniform, clear of the groups' borders (71, 570).

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from autoddpm.datasets.implanted import template_planes
 from autoddpm.datasets.phantom.anatomy import step
-from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
+from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]

@@ -10,8 +10,8 @@ from autoddpm.detectors.detector import Detection, Slices
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Sampler, count_calls, reconstruct
+from autoddpm.random import Stage
 
 
 class AnoDDPM:

@@ -13,8 +13,8 @@ from autoddpm.detectors.detector import Detection, Slices
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Draw, Stage
 from autoddpm.diffusion.sampler import Sampler, count_calls, step_noise
+from autoddpm.random import Draw, Stage
 
 
 class AutoDDPM:

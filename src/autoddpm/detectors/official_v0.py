@@ -11,8 +11,8 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Draw
 from autoddpm.diffusion.sampler import Sampler, step_noise
+from autoddpm.random import Draw
 
 CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Draw
+from autoddpm.random import Draw
 
 
 class Sampler(Protocol):

@@ -15,10 +15,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from autoddpm.atomic import written_whole
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.random import Stage
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.models.weights_file import write_weights
+from autoddpm.random import Stage
 
 
 class EMA(WeightAveraging):

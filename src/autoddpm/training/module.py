@@ -14,8 +14,8 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from autoddpm.data.augmentation import augment
 from autoddpm.data.sample import Batch
 from autoddpm.data.shift import AGE_NUMBERS, SCAN_NUMBERS, age, scan
-from autoddpm.diffusion.random import Draw, Stage, normal, slice_keys, uniform
 from autoddpm.models.trained import build_ddpm
+from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
 BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each of these ranges of t
 

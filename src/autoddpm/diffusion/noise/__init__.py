@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from autoddpm.diffusion.random import Draw, Stage, slice_keys
+from autoddpm.random import Draw, Stage, slice_keys
 
 
 class Noise(Protocol):

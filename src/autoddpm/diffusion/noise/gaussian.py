@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from autoddpm.diffusion.random import Draw, Stage, normal
+from autoddpm.random import Draw, Stage, normal
 
 
 class Gaussian:
@@ -13,6 +13,6 @@ class Gaussian:
     def __call__(
         self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
     ) -> Tensor:
-        """keys: (B, 2), see `autoddpm.diffusion.random`. Returns (B, 1, H, W) float32."""
+        """keys: (B, 2), see `autoddpm.random`. Returns (B, 1, H, W) float32."""
         height, width = size
         return normal(keys, height * width, stage, draw, t, repeat).view(-1, 1, height, width)

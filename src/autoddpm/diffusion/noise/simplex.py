@@ -7,7 +7,7 @@ import torch
 from opensimplex import OpenSimplex
 from torch import Tensor
 
-from autoddpm.diffusion.random import Draw, Stage, random_words
+from autoddpm.random import Draw, Stage, random_words
 
 
 class Simplex:
@@ -24,7 +24,7 @@ class Simplex:
     def __call__(
         self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
     ) -> Tensor:
-        """keys: (B, 2), see `autoddpm.diffusion.random`. Returns (B, 1, H, W) float32 on the keys' device."""
+        """keys: (B, 2), see `autoddpm.random`. Returns (B, 1, H, W) float32 on the keys' device."""
         words = random_words(keys, 2, stage, draw, t, repeat).cpu()
         seeds = (words[:, 0] << 31 ^ words[:, 1]).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
         heights = torch.as_tensor(t).expand(len(keys)).tolist()
