@@ -11,7 +11,7 @@ from autoddpm.data.integrity import inspect
 from autoddpm.data.store import prepare_store
 from autoddpm.launch.refusal import refusal
 from autoddpm.preparation.folder import prepare_volumes, read_index
-from autoddpm.report.preparation import print_counts, write_preparation
+from autoddpm.report.page.preparation import print_counts, write_preparation
 from autoddpm.runs.parts import register_resolvers
 
 register_resolvers()

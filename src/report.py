@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from autoddpm.launch.refusal import refusal
-from autoddpm.report.terminal import print_table
-from autoddpm.report.tracking import check_tracking, log_report
+from autoddpm.report.tables.terminal import print_table
+from autoddpm.report.tracking.wandb_runs import check_tracking, log_report
 from autoddpm.report.write import write_report
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -24,7 +24,7 @@ from autoddpm.metrics.localization import (
     threshold_counts,
 )
 from autoddpm.metrics.reconstruction import HealthyReconstruction, mse, ssim
-from autoddpm.report.rows import Row, read_row
+from autoddpm.report.rows.row import Row, read_row
 from autoddpm.report.write import Report, write_report
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,15 +30,15 @@ from report_runs import no_pictures as no_pictures
 from rich.console import Console
 
 from autoddpm.atomic import write_bytes
-from autoddpm.report.curve import noise_curve
-from autoddpm.report.examples import pick_examples, read_shown
-from autoddpm.report.figure import noise_paradox, outline, panel_size, png, top_of_scale
-from autoddpm.report.formats import to_csv, to_markdown
-from autoddpm.report.html import provenance
-from autoddpm.report.methods import Method, disagreements, set_apart
-from autoddpm.report.rows import UnreadableRunError, read_maps, read_row, read_rows
-from autoddpm.report.table import Column, make_table
-from autoddpm.report.terminal import print_table
+from autoddpm.report.figures.curve import noise_curve
+from autoddpm.report.figures.examples import pick_examples, read_shown
+from autoddpm.report.figures.figure import noise_paradox, outline, panel_size, png, top_of_scale
+from autoddpm.report.page.html import provenance
+from autoddpm.report.rows.methods import Method, disagreements, set_apart
+from autoddpm.report.rows.row import UnreadableRunError, read_maps, read_row, read_rows
+from autoddpm.report.tables.formats import to_csv, to_markdown
+from autoddpm.report.tables.table import Column, make_table
+from autoddpm.report.tables.terminal import print_table
 
 ROOT = Path(__file__).resolve().parents[1]
 

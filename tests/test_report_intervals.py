@@ -17,15 +17,15 @@ from scipy import stats
 from autoddpm.metrics.histogram import histograms
 from autoddpm.metrics.localization import auprc, max_dice, threshold_counts
 from autoddpm.metrics.statistics import Difference, Interval, holm
-from autoddpm.report import intervals
-from autoddpm.report.differences import make_differences
-from autoddpm.report.intervals import Resampled, Resamples, resample_rows
-from autoddpm.report.methods import Method, disagreements, set_apart
-from autoddpm.report.resampling import precision_recall
-from autoddpm.report.rows import Row, read_rows
-from autoddpm.report.scored import read_scored
-from autoddpm.report.seeds import pool_seeds, seed_of
-from autoddpm.report.table import Column, make_table
+from autoddpm.report.rows.methods import Method, disagreements, set_apart
+from autoddpm.report.rows.row import Row, read_rows
+from autoddpm.report.rows.scored import read_scored
+from autoddpm.report.rows.seeds import pool_seeds, seed_of
+from autoddpm.report.tables import intervals
+from autoddpm.report.tables.differences import make_differences
+from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
+from autoddpm.report.tables.resampling import precision_recall
+from autoddpm.report.tables.table import Column, make_table
 
 R = 100
 NO_INTERVAL = {"calls_per_slice", *(f"lesion/best_threshold{group}" for group in ("", "/small", "/medium", "/large"))}

@@ -17,15 +17,15 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from report_runs import SIZE, SLICES, anoddpm, autoddpm, report
 
 from autoddpm.metrics.localization import dice
-from autoddpm.report.browser import BORDER, SIDE
-from autoddpm.report.browser_data import browser_data, spread_slices, threshold_levels
-from autoddpm.report.charts import DARK_COLOURS, LEVELS, level_chart, precision_recall_chart
-from autoddpm.report.embed import chart
-from autoddpm.report.figure import DARK, LIGHT
-from autoddpm.report.intervals import Resampled, Resamples, resample_rows
-from autoddpm.report.methods import Method
-from autoddpm.report.rows import Row, read_rows
-from autoddpm.report.table import Column
+from autoddpm.report.figures.charts import DARK_COLOURS, LEVELS, level_chart, precision_recall_chart
+from autoddpm.report.figures.embed import chart
+from autoddpm.report.figures.figure import DARK, LIGHT
+from autoddpm.report.page.browser import BORDER, SIDE
+from autoddpm.report.page.browser_data import browser_data, spread_slices, threshold_levels
+from autoddpm.report.rows.methods import Method
+from autoddpm.report.rows.row import Row, read_rows
+from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
+from autoddpm.report.tables.table import Column
 
 ANODDPM, AUTODDPM = Method("AnoDDPM", {"name": "AnoDDPM"}, "t"), Method("AutoDDPM", {"name": "AutoDDPM"})
 SSIM = Column("SSIM", "healthy/ssim", 100)
@@ -194,7 +194,7 @@ def test_slices_that_are_left_out_are_said_and_so_is_a_row_whose_maps_are_not_wh
 
 
 def test_many_rows_show_fewer_slices_so_that_the_page_stays_light(rows, monkeypatch):
-    monkeypatch.setattr("autoddpm.report.browser_data.MOST_PIXELS", 5 * SIZE * SIZE * (1 + 2 * 3))
+    monkeypatch.setattr("autoddpm.report.page.browser_data.MOST_PIXELS", 5 * SIZE * SIZE * (1 + 2 * 3))
     data, remarks = browser_data(list(rows.values()), 60)
     assert len(data["slices"]) == 5
     assert "5 of 11 slices" in remarks[0]

@@ -12,12 +12,12 @@ import pytest
 from report_runs import AUTODDPM, ROOT, Page, anoddpm, autoddpm, read_csv, report, settings, write_row
 from report_runs import no_pictures as no_pictures
 
-from autoddpm.report.formats import latex, to_csv, to_latex, to_markdown
-from autoddpm.report.methods import Method, set_apart
-from autoddpm.report.published import read_published
-from autoddpm.report.rows import read_rows
-from autoddpm.report.seeds import pool_seeds
-from autoddpm.report.table import Column, make_table
+from autoddpm.report.rows.methods import Method, set_apart
+from autoddpm.report.rows.row import read_rows
+from autoddpm.report.rows.seeds import pool_seeds
+from autoddpm.report.tables.formats import latex, to_csv, to_latex, to_markdown
+from autoddpm.report.tables.published import read_published
+from autoddpm.report.tables.table import Column, make_table
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

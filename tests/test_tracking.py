@@ -16,12 +16,12 @@ from conftest import TINY_TRAINING, Site, Verb
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
-from autoddpm.report.examples import Example
-from autoddpm.report.rows import Row, read_row
-from autoddpm.report.table import Cell, Column, Table
-from autoddpm.report.tracking import check_tracking, in_long_form, log_report, row_config, row_summary
-from autoddpm.report.training import read_history, training_folders
-from autoddpm.report.workspace import EXAMPLES, curves, workspace
+from autoddpm.report.figures.examples import Example
+from autoddpm.report.rows.row import Row, read_row
+from autoddpm.report.tables.table import Cell, Column, Table
+from autoddpm.report.tracking.training import read_history, training_folders
+from autoddpm.report.tracking.wandb_runs import check_tracking, in_long_form, log_report, row_config, row_summary
+from autoddpm.report.tracking.workspace import EXAMPLES, curves, workspace
 
 SIZE, THRESHOLD, IDS = 16, 0.5, ["phantom/a", "phantom/b"]
 SSIM, DICE = Column("SSIM", "healthy/ssim", scale=100), Column("Dice", "lesion/max_dice", scale=100)

@@ -1,1 +1,1 @@
-"""From run folders to tables, figures and one page. Reads files; never runs a model."""
+"""From rows to tables, figures and one page: select once, read once, then only draw."""

@@ -9,18 +9,18 @@ from typing import Any
 from rich.console import Console
 
 from autoddpm.atomic import write_bytes
-from autoddpm.report.differences import DIFFERENCES, make_differences
-from autoddpm.report.examples import Example
-from autoddpm.report.formats import to_csv, to_latex, to_markdown
-from autoddpm.report.html import page
-from autoddpm.report.intervals import resample_rows
-from autoddpm.report.measured import to_measured
-from autoddpm.report.methods import Method, disagreements, noise_level, set_apart, without_copies
-from autoddpm.report.pictures import choose_examples, draw_browser, draw_pictures
-from autoddpm.report.published import Published, read_published
-from autoddpm.report.rows import Row, read_rows
-from autoddpm.report.seeds import pool_seeds
-from autoddpm.report.table import Column, Table, chosen_rows, make_table
+from autoddpm.report.figures.examples import Example
+from autoddpm.report.figures.pictures import choose_examples, draw_browser, draw_pictures
+from autoddpm.report.page.html import page
+from autoddpm.report.rows.methods import Method, disagreements, noise_level, set_apart, without_copies
+from autoddpm.report.rows.row import Row, read_rows
+from autoddpm.report.rows.seeds import pool_seeds
+from autoddpm.report.tables.differences import DIFFERENCES, make_differences
+from autoddpm.report.tables.formats import to_csv, to_latex, to_markdown
+from autoddpm.report.tables.intervals import resample_rows
+from autoddpm.report.tables.measured import to_measured
+from autoddpm.report.tables.published import Published, read_published
+from autoddpm.report.tables.table import Column, Table, chosen_rows, make_table
 
 CACHE = "resamples"  # in the report's folder
 

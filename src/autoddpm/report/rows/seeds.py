@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from autoddpm.metrics.statistics import seed_spread
-from autoddpm.report.methods import is_seed, settings_of
-from autoddpm.report.rows import Row
+from autoddpm.report.rows.methods import is_seed, settings_of
+from autoddpm.report.rows.row import Row
 
 
 def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:

@@ -8,12 +8,12 @@ from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem, Numera
 from bokeh.plotting import figure
 
 from autoddpm.metrics.statistics import Interval
-from autoddpm.report.curve import MARKERS
-from autoddpm.report.figure import BASELINE, DARK, LIGHT, METHOD
-from autoddpm.report.intervals import Resamples
-from autoddpm.report.methods import Method
-from autoddpm.report.rows import Row
-from autoddpm.report.table import Column
+from autoddpm.report.figures.curve import MARKERS
+from autoddpm.report.figures.figure import BASELINE, DARK, LIGHT, METHOD
+from autoddpm.report.rows.methods import Method
+from autoddpm.report.rows.row import Row
+from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.table import Column
 
 INK = LIGHT.ink
 METHODS = (METHOD, "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito

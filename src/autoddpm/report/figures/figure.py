@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from autoddpm.report.examples import Example, Shown
+from autoddpm.report.figures.examples import Example, Shown
 
 DPI = 200
 FONT, LETTER, LINE, LEFT = 7.5, 12, 27, 215  # points; and in pixels: a letter, a line, the margin for notes at the left

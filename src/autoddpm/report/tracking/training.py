@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from autoddpm.report.rows import NOT_SETTINGS, Row
+from autoddpm.report.rows.row import NOT_SETTINGS, Row
 
 
 def training_folders(rows: Sequence[Row]) -> tuple[list[Path], list[str]]:

@@ -19,7 +19,7 @@ from autoddpm.metrics.statistics import (
     slice_dice,
     slice_scores,
 )
-from autoddpm.report.scored import Scored
+from autoddpm.report.rows.scored import Scored
 
 SLICE_MEANS = ("ssim", "mse", "lpips")  # columns of slices.csv
 GROUPS = ("small", "medium", "large")

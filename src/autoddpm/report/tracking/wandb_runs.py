@@ -18,13 +18,13 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from autoddpm.report.examples import Example, read_shown
-from autoddpm.report.figure import ANOMALY_COLOURS, top_of_scale
-from autoddpm.report.rows import Row
-from autoddpm.report.seeds import seed_of
-from autoddpm.report.table import Table
-from autoddpm.report.training import composed, read_history, training_folders
-from autoddpm.report.workspace import EXAMPLES, STEP, curves, workspace
+from autoddpm.report.figures.examples import Example, read_shown
+from autoddpm.report.figures.figure import ANOMALY_COLOURS, top_of_scale
+from autoddpm.report.rows.row import Row
+from autoddpm.report.rows.seeds import seed_of
+from autoddpm.report.tables.table import Table
+from autoddpm.report.tracking.training import composed, read_history, training_folders
+from autoddpm.report.tracking.workspace import EXAMPLES, STEP, curves, workspace
 
 PROJECT = "autoddpm"  # where WANDB_PROJECT does not name another
 

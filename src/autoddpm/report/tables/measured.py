@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoddpm.metrics.statistics import Interval
-from autoddpm.report.intervals import Resamples
-from autoddpm.report.rows import Row
-from autoddpm.report.seeds import seed_of
+from autoddpm.report.rows.row import Row
+from autoddpm.report.rows.seeds import seed_of
+from autoddpm.report.tables.intervals import Resamples
 
 MADE_BY = (
     "variant",

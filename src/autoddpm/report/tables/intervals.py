@@ -17,10 +17,11 @@ from autoddpm.atomic import written_whole
 from autoddpm.metrics import histogram, statistics
 from autoddpm.metrics.histogram import histograms
 from autoddpm.metrics.statistics import Difference, Interval, difference, interval, subject_weights
-from autoddpm.report import resampling, scored
-from autoddpm.report.resampling import precision_recall, resampled_metrics
-from autoddpm.report.rows import Row, UnreadableRunError
-from autoddpm.report.scored import Scored, read_scored
+from autoddpm.report.rows import scored
+from autoddpm.report.rows.row import Row, UnreadableRunError
+from autoddpm.report.rows.scored import Scored, read_scored
+from autoddpm.report.tables import resampling
+from autoddpm.report.tables.resampling import precision_recall, resampled_metrics
 
 MOST_APART = 2e-3  # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
 CODE = (histogram, statistics, resampling, scored)  # what was resampled by other code is resampled again

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from autoddpm.report.figure import BASELINE, DPI, LIGHT, METHOD, Theme
-from autoddpm.report.rows import Row
-from autoddpm.report.table import Column
+from autoddpm.report.figures.figure import BASELINE, DPI, LIGHT, METHOD, Theme
+from autoddpm.report.rows.row import Row
+from autoddpm.report.tables.table import Column
 
 MARKERS = "osD^v"
 DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from autoddpm.report.table import Cell, Column, Table
+from autoddpm.report.tables.table import Cell, Column, Table
 
 TRACE = ("variant", "data_hash", "weights_hash", "commit", "seed", "device", "date")
 LATEX = {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoddpm.report.rows import Row, UnreadableRunError, read_ids, read_maps, read_slices
+from autoddpm.report.rows.row import Row, UnreadableRunError, read_ids, read_maps, read_slices
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoddpm.report.methods import is_seed
-from autoddpm.report.rows import Row
+from autoddpm.report.rows.methods import is_seed
+from autoddpm.report.rows.row import Row
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 COLUMNS = ["method", "metric", "value"]

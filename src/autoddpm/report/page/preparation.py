@@ -25,8 +25,8 @@ from autoddpm.data.integrity import Finding
 from autoddpm.data.store import Store
 from autoddpm.metrics.localization import GROUPS, LARGEST_OF_GROUP, size_group
 from autoddpm.preparation.folder import ERROR
-from autoddpm.report.figure import DARK, DPI, LIGHT, METHOD, Theme, png
-from autoddpm.report.html import Picture
+from autoddpm.report.figures.figure import DARK, DPI, LIGHT, METHOD, Theme, png
+from autoddpm.report.page.html import Picture
 
 #: Slices in the published test set (paper, section 4).
 PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
@@ -58,7 +58,7 @@ def write_preparation(
     for picture in pictures:
         write_bytes(folder / f"{picture.name}.png", picture.light or b"")
     environment = Environment(
-        loader=PackageLoader("autoddpm.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("autoddpm.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"base64": lambda data: b64encode(data).decode()}
     settings = read_json(folder.parent / "preparation.json")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autoddpm.report.rows import Row, UnreadableRunError, read_ids, read_maps, read_slices
+from autoddpm.report.rows.row import Row, UnreadableRunError, read_ids, read_maps, read_slices
 
 HEALTHY = "healthy"
 

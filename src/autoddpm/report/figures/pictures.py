@@ -6,19 +6,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from autoddpm.report.browser import browser_layout
-from autoddpm.report.browser_data import browser_data
-from autoddpm.report.charts import level_chart, precision_recall_chart
-from autoddpm.report.curve import noise_curve
-from autoddpm.report.embed import Chart, chart
-from autoddpm.report.examples import Example, pick_examples, read_shown
-from autoddpm.report.figure import DARK, LIGHT, Theme, noise_paradox, png, resampling
-from autoddpm.report.html import Picture
-from autoddpm.report.intervals import Resamples
-from autoddpm.report.methods import Method
-from autoddpm.report.rows import Row, UnreadableRunError
-from autoddpm.report.seeds import seed_of
-from autoddpm.report.table import Column, chosen_rows
+from autoddpm.report.figures.charts import level_chart, precision_recall_chart
+from autoddpm.report.figures.curve import noise_curve
+from autoddpm.report.figures.embed import Chart, chart
+from autoddpm.report.figures.examples import Example, pick_examples, read_shown
+from autoddpm.report.figures.figure import DARK, LIGHT, Theme, noise_paradox, png, resampling
+from autoddpm.report.page.browser import browser_layout
+from autoddpm.report.page.browser_data import browser_data
+from autoddpm.report.page.html import Picture
+from autoddpm.report.rows.methods import Method
+from autoddpm.report.rows.row import Row, UnreadableRunError
+from autoddpm.report.rows.seeds import seed_of
+from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.table import Column, chosen_rows
 
 INITIAL_STAGES = ("initial_reconstruction", "stitched", "reconstruction", "mask")
 

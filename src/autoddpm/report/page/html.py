@@ -9,13 +9,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from autoddpm.report.charts import DARK_COLOURS
-from autoddpm.report.embed import Chart, bokeh_library
-from autoddpm.report.figure import DPI
-from autoddpm.report.formats import interval_text, p_text, spread_text
-from autoddpm.report.rows import Row
-from autoddpm.report.seeds import seed_of
-from autoddpm.report.table import Table, superscript
+from autoddpm.report.figures.charts import DARK_COLOURS
+from autoddpm.report.figures.embed import Chart, bokeh_library
+from autoddpm.report.figures.figure import DPI
+from autoddpm.report.rows.row import Row
+from autoddpm.report.rows.seeds import seed_of
+from autoddpm.report.tables.formats import interval_text, p_text, spread_text
+from autoddpm.report.tables.table import Table, superscript
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def page(
     """The page as HTML; `note` says in plain words what the data are, `remarks` what was left out. slices: what the
     slice browser shows."""
     environment = Environment(
-        loader=PackageLoader("autoddpm.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("autoddpm.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {
         "base64": lambda data: b64encode(data).decode(),

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autoddpm.report.examples import Shown, pick_examples, read_shown
-from autoddpm.report.figure import top_of_scale
-from autoddpm.report.rows import Row, UnreadableRunError, has_stage, read_ids, read_maps, read_slices
+from autoddpm.report.figures.examples import Shown, pick_examples, read_shown
+from autoddpm.report.figures.figure import top_of_scale
+from autoddpm.report.rows.row import Row, UnreadableRunError, has_stage, read_ids, read_maps, read_slices
 
 STAGES = ("input", "reconstruction", "mask", "map", "lesion")
 GROUPS = ("healthy", "small", "medium", "large")

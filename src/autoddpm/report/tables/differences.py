@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoddpm.metrics.statistics import Difference, Interval, holm
-from autoddpm.report.intervals import Resamples
-from autoddpm.report.methods import Method
-from autoddpm.report.rows import Row
-from autoddpm.report.table import UNDEFINED, Cell, Column, Table, note_of, scaled, superscript
+from autoddpm.report.rows.methods import Method
+from autoddpm.report.rows.row import Row
+from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.table import UNDEFINED, Cell, Column, Table, note_of, scaled, superscript
 
 SIGNIFICANT = 0.05
 DIFFERENCES = "_differences"  # after the name of a table

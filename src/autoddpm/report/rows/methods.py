@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from autoddpm.report.rows import Row
+from autoddpm.report.rows.row import Row
 
 MUST_AGREE = ("data_hash", "calibrate_hash", "weights_hash", "data_range", "perceptual", "size_groups")
 ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from autoddpm.report.table import Table
+from autoddpm.report.tables.table import Table
 
 METHOD_WIDTH = 15
 

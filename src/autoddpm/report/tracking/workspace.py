@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from autoddpm.report.methods import Method
-from autoddpm.report.rows import Row
-from autoddpm.report.table import Column, Table
+from autoddpm.report.rows.methods import Method
+from autoddpm.report.rows.row import Row
+from autoddpm.report.tables.table import Column, Table
 
 STEP = "trainer/global_step"  # as Lightning's logger calls it
 EXAMPLES = ("examples/input", "examples/reconstruction", "examples/anomaly_map")

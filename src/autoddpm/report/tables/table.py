@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autoddpm.metrics.statistics import Interval
-from autoddpm.report.intervals import Resamples
-from autoddpm.report.methods import Method, disagreements, named_among
-from autoddpm.report.published import Published, other_data
-from autoddpm.report.rows import Row
-from autoddpm.report.seeds import seed_of
+from autoddpm.report.rows.methods import Method, disagreements, named_among
+from autoddpm.report.rows.row import Row
+from autoddpm.report.rows.seeds import seed_of
+from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.published import Published, other_data
 
 UNDEFINED = "–"
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

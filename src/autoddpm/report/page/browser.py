@@ -24,7 +24,7 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from autoddpm.report.figure import ANOMALY_COLOURS, LESION
+from autoddpm.report.figures.figure import ANOMALY_COLOURS, LESION
 
 FLAGGED = "#5be38a"  # neither in the grey image nor among the colours of the maps
 SIDE, BORDER = 512, 4  # of the picture, in CSS pixels; without a border its edge is not cleared between two drawings
@@ -61,7 +61,7 @@ def browser_layout(data: Mapping[str, Any]) -> LayoutDOM:
     texts = {name: Div(text="", render_as_text=True) for name in ("label", "said")}
     callback = CustomJS(
         args={**widgets, **parts, **texts, "picture": picture},
-        code=files("autoddpm.report").joinpath("browser.js").read_text(encoding="utf-8"),
+        code=files("autoddpm.report.page").joinpath("browser.js").read_text(encoding="utf-8"),
     )
     for name, widget in widgets.items():
         if isinstance(widget, Button):

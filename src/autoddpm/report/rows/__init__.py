@@ -1,0 +1,1 @@
+"""The finished rows of an experiment, chosen and grouped."""

@@ -1,0 +1,1 @@
+"""Rows as tables: cells, intervals, differences, formats."""
