@@ -14,9 +14,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy.ndimage import gaussian_filter
 
+from autoddpm.data.lesion_size import GROUPS
 from autoddpm.metrics.detection import LesionDetection
 from autoddpm.metrics.localization import (
-    GROUPS,
     HEALTHY_FPRS,
     LesionLocalization,
     healthy_threshold,

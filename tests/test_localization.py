@@ -9,16 +9,15 @@ import torch
 from sklearn.metrics import average_precision_score
 from tiny import one_thread as one_thread
 
+from autoddpm.data.lesion_size import GROUPS, size_group
 from autoddpm.metrics import histogram
 from autoddpm.metrics.localization import (
-    GROUPS,
     LesionLocalization,
     auprc,
     dice,
     grid_dice,
     healthy_threshold,
     max_dice,
-    size_group,
     threshold_counts,
 )
 

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from turns import Variants
 
+from autoddpm.data.lesion_size import HEALTHY, size_group
 from autoddpm.metrics.detection import LesionDetection
 from autoddpm.metrics.histogram import histograms, resampled_localization
-from autoddpm.metrics.localization import HEALTHY, HEALTHY_FPRS, LesionLocalization, size_group
+from autoddpm.metrics.localization import HEALTHY_FPRS, LesionLocalization
 from autoddpm.metrics.statistics import interval, subject_weights
 
 HEALTHY_SHARE = 1 / 3

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from autoddpm.data.image_file import read_image, read_lesion
+from autoddpm.data.lesion_size import GROUPS, size_group
 from autoddpm.data.preprocess import VERSION, Prepared, preprocess
 from autoddpm.data.sample import SliceRecord
-from autoddpm.metrics.localization import GROUPS, size_group
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from rich.progress import track
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
+from autoddpm.data.lesion_size import GROUPS, size_group
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
 from autoddpm.data.sample import SliceRecord
 from autoddpm.data.shift import older, rescanned
 from autoddpm.datasets.ixi import existing, ixi
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z
 from autoddpm.datasets.stroke import contrast, implant_stroke
-from autoddpm.metrics.localization import GROUPS, size_group
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.registration import template
 from autoddpm.random import Draw, Stage, slice_keys, uniform

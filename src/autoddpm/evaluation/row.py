@@ -16,9 +16,10 @@ from torchmetrics import Metric, MetricCollection
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
+from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.evaluation.reconstructions import CALIBRATION, MAPS, Remapped, find_twin, made_by
 from autoddpm.evaluation.thresholds import Thresholds, run, with_added
-from autoddpm.metrics.localization import GROUPS, HEALTHY, HEALTHY_FPRS, dice, max_dice, size_group, threshold_counts
+from autoddpm.metrics.localization import HEALTHY_FPRS, dice, max_dice, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.preparation.nifti import write_nifti

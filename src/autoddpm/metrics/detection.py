@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from autoddpm.metrics.localization import HEALTHY, auprc, dice_above, max_dice, threshold_counts
+from autoddpm.data.lesion_size import HEALTHY
+from autoddpm.metrics.localization import auprc, dice_above, max_dice, threshold_counts
 from autoddpm.metrics.statistics import (
     detections,
     pixel_counts,

@@ -9,13 +9,11 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from autoddpm.data.lesion_size import GROUPS, HEALTHY
 from autoddpm.metrics.histogram import flagged_pixels, refuse_non_finite
 
 #: Share of healthy validation pixels that each calibrated threshold may flag.
 HEALTHY_FPRS = {"healthy_fpr1": 0.01, "healthy_fpr2": 0.02, "healthy_fpr5": 0.05}
-GROUPS = ("healthy", "small", "medium", "large")
-HEALTHY = 0  # index of a slice's group in GROUPS
-LARGEST_OF_GROUP = (1, 71, 570)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
 GRID = np.arange(101) / 100  # thresholds of the authors' code
 
 
@@ -82,22 +80,6 @@ def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
     allowed += (allowed + 1) / len(scores) <= false_positive_rate  # 0.29 * 100 is below 29
     allowed = min(allowed, len(scores) - 1)
     return float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed])
-
-
-def size_group(lesion_pixels: Tensor, size: int, cuts: str = "published") -> Tensor:
-    """(N,) indices into GROUPS, by the lesion's size as if at 128x128.
-
-    lesion_pixels: (N,) at size x size.  cuts: "published" (71 and 570 pixels), or "percentiles": small up to the 25th
-    and large above the 75th percentile of these lesions' unique sizes, which is how the published cuts were made.
-    """
-    at_128 = lesion_pixels.double() * (128 / size) ** 2
-    largest = torch.tensor(LARGEST_OF_GROUP, dtype=torch.float64, device=at_128.device)
-    lesions = at_128[at_128 > largest[HEALTHY]]
-    if cuts == "percentiles" and len(lesions):
-        largest[1:] = lesions.unique().quantile(torch.tensor([0.25, 0.75], dtype=torch.float64, device=at_128.device))
-    elif cuts not in ("published", "percentiles"):
-        raise ValueError(f"size_groups={cuts}: must be published or percentiles")
-    return torch.bucketize(at_128, largest)
 
 
 class LesionLocalization(Metric):

@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torchmetrics import Metric
 
-from autoddpm.metrics.localization import HEALTHY
+from autoddpm.data.lesion_size import HEALTHY
 
 
 def ssim(image: np.ndarray, reconstruction: np.ndarray) -> float:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from autoddpm.atomic import written_whole
+from autoddpm.data.lesion_size import GROUPS, size_group
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
-from autoddpm.metrics.localization import GROUPS, size_group
 from autoddpm.preparation.geometry import Array, SliceGeometry
 from autoddpm.preparation.registration import brain_dice, brain_mask, cut, is_on_template_grid, n4, register, template
 from autoddpm.preparation.volume import Source, Volume, read_mask, read_volume

@@ -22,8 +22,8 @@ from scipy import ndimage
 
 from autoddpm.atomic import read_json, write_bytes
 from autoddpm.data.integrity import Finding
+from autoddpm.data.lesion_size import GROUPS, LARGEST_OF_GROUP, size_group
 from autoddpm.data.store import Store
-from autoddpm.metrics.localization import GROUPS, LARGEST_OF_GROUP, size_group
 from autoddpm.preparation.folder import ERROR
 from autoddpm.report.figures.figure import DARK, DPI, LIGHT, METHOD, Theme, png
 from autoddpm.report.page.html import Picture
