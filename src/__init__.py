@@ -1,4 +1,5 @@
-"""The checkout's verbs (`python -m src.train`): they use this folder's autoddpm, whichever other one is installed."""
+"""The checkout's verbs (`python -m src.train`): they use this folder's autoddpm, whichever other
+one is installed."""
 
 import sys
 

@@ -9,13 +9,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.evaluation.row import evaluate
+from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.objective import check_objective, value_of
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import check_compatible, load_checkpoint
-from autoddpm.runs.parts import register_resolvers
 
 register_resolvers()
 quiet_lightning()
@@ -39,16 +39,32 @@ def main(cfg: DictConfig) -> float | None:
             perceptual=perceptual,
             anomaly_map=instantiate(cfg.anomaly_map),
         )
-        trainer = instantiate(cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()), devices=devices)
-        datamodule.eval_batch_size = eval_batch_size(cfg.data.eval_batch_size, trained.ddpm, datamodule.size, trainer)
+        trainer = instantiate(
+            cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()), devices=devices
+        )
+        datamodule.eval_batch_size = eval_batch_size(
+            cfg.data.eval_batch_size, trained.ddpm, datamodule.size, trainer
+        )
         metrics, config = instantiate(cfg.metrics), OmegaConf.to_yaml(cfg, resolve=True)
         row = evaluate(
-            detector, trained, datamodule, trainer, metrics, folder, cfg.mask_false_positive_rate, cfg.size_groups,
-            about={"experiment": cfg.name}, config=config, nifti=cfg.nifti,
-        )  # fmt: skip
+            detector,
+            trained,
+            datamodule,
+            trainer,
+            metrics,
+            folder,
+            cfg.mask_false_positive_rate,
+            cfg.size_groups,
+            about={"experiment": cfg.name},
+            config=config,
+            nifti=cfg.nifti,
+        )
         keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
         values = {key: row["metrics"].get(key) for key in keys}
-        text = "  ".join(f"{k} {'undefined' if value is None else f'{100 * value:.2f}'}" for k, value in values.items())
+        text = "  ".join(
+            f"{k} {'undefined' if value is None else f'{100 * value:.2f}'}"
+            for k, value in values.items()
+        )
         log.info("%s: %s  (%s)", row["label"], text, folder)
         return value_of(row, cfg.objective) if cfg.objective else None
 

@@ -1,4 +1,5 @@
-"""`python -m src.prepare`: from a data set as it was downloaded to slices, with a page that shows what was done."""
+"""`python -m src.prepare`: from a data set as it was downloaded to slices, with a page that shows
+what was done."""
 
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from rich.console import Console
 
 from autoddpm.data.integrity import inspect
 from autoddpm.data.store import prepare_store
+from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.preparation.folder import prepare_volumes, read_index
 from autoddpm.report.page.preparation import print_counts, write_preparation
-from autoddpm.runs.parts import register_resolvers
 
 register_resolvers()
 SHOWN = 8
@@ -28,8 +29,13 @@ def main(cfg: DictConfig) -> None:
             if "build" in cfg.preparation:
                 instantiate(cfg.preparation.build)
             else:
-                volumes, steps = instantiate(cfg.preparation.volumes), instantiate(cfg.preparation.steps)
-                prepare_volumes(volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}")
+                volumes, steps = (
+                    instantiate(cfg.preparation.volumes),
+                    instantiate(cfg.preparation.steps),
+                )
+                prepare_volumes(
+                    volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}"
+                )
         except KeyboardInterrupt:
             raise SystemExit("prepare: stopped; the same command goes on from there") from None
         records = instantiate(cfg.data.sources[name])()
@@ -40,10 +46,19 @@ def main(cfg: DictConfig) -> None:
     console = Console(width=None if Console().is_terminal else 140)
     print_counts(name, store, index, console)
     for finding in findings[:SHOWN]:
-        console.print(finding.text, style="bold red" if finding.is_leak else "yellow", markup=False, highlight=False)
+        console.print(
+            finding.text,
+            style="bold red" if finding.is_leak else "yellow",
+            markup=False,
+            highlight=False,
+        )
     if len(findings) > SHOWN:
-        console.print(f"... and {len(findings) - SHOWN} more findings, all in the report.", style="yellow")
-    console.print(f"Prepared in {folder}, store {store.folder}, report: {page}", soft_wrap=True, markup=False)
+        console.print(
+            f"... and {len(findings) - SHOWN} more findings, all in the report.", style="yellow"
+        )
+    console.print(
+        f"Prepared in {folder}, store {store.folder}, report: {page}", soft_wrap=True, markup=False
+    )
 
 
 if __name__ == "__main__":

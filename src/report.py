@@ -1,4 +1,5 @@
-"""`python -m src.report +experiment=demo`: tables, figures and one page from an experiment's finished rows."""
+"""`python -m src.report +experiment=demo`: tables, figures and one page from an experiment's
+finished rows."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,9 @@ def main(config: DictConfig) -> None:
     with refusal("report"):
         check_tracking(settings["wandb"])
         report = write_report(rows, folder, config.name, settings, CHECKOUT, progress)
-        tracked = log_report(config.name, report.tables, report.rows, report.examples, settings, folder)
+        tracked = log_report(
+            config.name, report.tables, report.rows, report.examples, settings, folder
+        )
     console = Console(width=None if Console().is_terminal else 140)
     for table in report.tables[:1]:
         print_table(table, console)

@@ -8,12 +8,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.launch.names import check_same_run, register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import begin, check_size, check_targets
-from autoddpm.runs.parts import check_same_run, register_resolvers
 
 register_resolvers()
 quiet_lightning()
@@ -37,10 +37,18 @@ def main(cfg: DictConfig) -> None:
         check_size(module.ddpm, datamodule.size)
         settings |= begin(module, cfg.begin_from)
         settings |= {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
-        check_same_run(folder, {"model": model, "data": data["hash"], "batch_size": datamodule.batch_size, **settings})
+        check_same_run(
+            folder,
+            {"model": model, "data": data["hash"], "batch_size": datamodule.batch_size, **settings},
+        )
     parameters = sum(p.numel() for p in module.ddpm.parameters())
-    log.info("%d training slices, %d validation slices, %.1f M parameters; writing to %s",
-             len(datamodule.index("train")), len(datamodule.index("calibrate")), parameters / 1e6, folder)  # fmt: skip
+    log.info(
+        "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
+        len(datamodule.index("train")),
+        len(datamodule.index("calibrate")),
+        parameters / 1e6,
+        folder,
+    )
     callbacks = list(instantiate(cfg.callbacks).values())
     loggers = list(instantiate(cfg.logger).values()) if cfg.logger else False
     last, plugins = folder / "checkpoints" / "last.ckpt", [instantiate(cfg.checkpoint_io)]
@@ -48,7 +56,9 @@ def main(cfg: DictConfig) -> None:
         log.info("continuing from %s", last)
     advice = smaller_steps(datamodule.batch_size, cfg.trainer.accumulate_grad_batches)
     with refusal("train"), out_of_memory(advice), claimed_device(cfg.trainer) as devices:
-        trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices)
+        trainer = instantiate(
+            cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices
+        )
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
     log.info("checkpoint=%s", last)
 

@@ -1,8 +1,10 @@
-"""What the tests of training, evaluation and the verbs share: tiny slices in the real layouts, and the verbs."""
+"""What the tests of training, evaluation and the verbs share: tiny slices in the real layouts, and
+the verbs."""
 
 import csv
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,20 +19,37 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig
 from PIL import Image
 
-from autoddpm.runs.parts import register_resolvers
+from autoddpm.launch.names import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
+REAL_DATA = Path(os.environ.get("AUTODDPM_DATA", "/AUTODDPM_DATA is not set"))
 SIZE = 32
-SIDE_OF_LESION = {"healthy": 0, "small": 2, "medium": 4, "large": 7}  # at 32 pixels one counts for 16 at 128
+SIDE_OF_LESION = {
+    "healthy": 0,
+    "small": 2,
+    "medium": 4,
+    "large": 7,
+}  # at 32 pixels one counts for 16 at 128
 
 # A training and an evaluation of seconds, for slices of 32 x 32.
 TINY_TRAINING = (
-    "model=tiny", "data.size=32", "data.batch_size=4", "trainer.max_steps=4", "trainer.precision=32-true",
-    "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "callbacks.last.every_n_steps=2",
-)  # fmt: skip
+    "model=tiny",
+    "data.size=32",
+    "data.batch_size=4",
+    "trainer.max_steps=4",
+    "trainer.precision=32-true",
+    "trainer.val_check_interval=2",
+    "trainer.log_every_n_steps=1",
+    "callbacks.last.every_n_steps=2",
+)
 TINY_EVALUATION = ("data.size=32", "perceptual=denoiser", "sampler.stride=10", "detector.t=30")
-TINY_AUTODDPM = (*TINY_EVALUATION, "detector=autoddpm", "detector.t_resample=20", "detector.resample_steps=2")
+TINY_AUTODDPM = (
+    *TINY_EVALUATION,
+    "detector=autoddpm",
+    "detector.t_resample=20",
+    "detector.resample_steps=2",
+)
 
 
 @contextmanager
@@ -51,7 +70,8 @@ def one_thread() -> Iterator[None]:
 
 
 def compose_config(verb: str, *overrides: str, hydra: bool = False) -> DictConfig:
-    """The configuration that `python -m src.<verb> OVERRIDES` would have; with `hydra`, also Hydra's own part."""
+    """The configuration that `python -m src.<verb> OVERRIDES` would have; with `hydra`, also
+    Hydra's own part."""
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose(verb, list(overrides), return_hydra_config=hydra)
@@ -63,11 +83,14 @@ def choices(group: str) -> list[str]:
 
 
 def brain(seed: int, lesion_side: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A textured ellipse of 32 x 32 uint8 and the mask (0, 255) of a dark square of `lesion_side` pixels in it."""
+    """A textured ellipse of 32 x 32 uint8 and the mask (0, 255) of a dark square of `lesion_side`
+    pixels in it."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2 + 0.5
     a, b, phase, tilt = *rng.uniform(9, 14, 2), *rng.uniform(0, 6, 2)
-    folds = 70 * np.sin((x + tilt * y) / 3 + phase) * np.cos(y / 4 + phase) + rng.normal(0, 12, (SIZE, SIZE))
+    folds = 70 * np.sin((x + tilt * y) / 3 + phase) * np.cos(y / 4 + phase) + rng.normal(
+        0, 12, (SIZE, SIZE)
+    )
     image = (np.hypot(x / a, y / b) < 1) * (150 + folds)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     row, column = rng.integers(9, 16, 2)
@@ -92,8 +115,11 @@ def write_ixi(root: Path, train: int = 8, val: int = 3, test: int = 2) -> Path:
     return root
 
 
-def write_stroke(root: Path, groups: Sequence[str] = (*["healthy"] * 3, *["small", "medium", "large"] * 2)) -> Path:
-    """Test slices in the layout of a prepared set: images/*.png, lesions/*.png, index.csv, preparation.json."""
+def write_stroke(
+    root: Path, groups: Sequence[str] = (*["healthy"] * 3, *["small", "medium", "large"] * 2)
+) -> Path:
+    """Test slices in the layout of a prepared set: images/*.png, lesions/*.png, index.csv,
+    preparation.json."""
     (root / "images").mkdir(parents=True)
     (root / "lesions").mkdir()
     (root / "preparation.json").write_text("{}")
@@ -133,8 +159,14 @@ def make_site(folder: Path, **counts: int) -> Site:
 
 @contextmanager
 def untouched_process() -> Iterator[None]:
-    """Undo what a verb leaves behind in this process: Hydra's singletons, logging, the command line, TF32 flags."""
-    argv, handlers, level, state = sys.argv, logging.root.handlers[:], logging.root.level, Singleton.get_state()
+    """Undo what a verb leaves behind in this process: Hydra's singletons, logging, the command
+    line, TF32 flags."""
+    argv, handlers, level, state = (
+        sys.argv,
+        logging.root.handlers[:],
+        logging.root.level,
+        Singleton.get_state(),
+    )
     flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         yield
@@ -155,7 +187,8 @@ Verb = Callable[..., Outcome]
 
 
 def call_verb(verb: str, *arguments: str) -> int:
-    """`python -m src.<verb> ARGUMENTS` in this process, which saves the seconds of importing torch again."""
+    """`python -m src.<verb> ARGUMENTS` in this process, which saves the seconds of importing torch
+    again."""
     main = importlib.import_module(f"src.{verb}").main
     with untouched_process():
         sys.argv = [f"{verb}.py", "--config-path", str(CONF), *arguments]
@@ -170,8 +203,11 @@ def call_verb(verb: str, *arguments: str) -> int:
 
 
 @pytest.fixture
-def verb(capfd: pytest.CaptureFixture[str], one_thread: None, monkeypatch: pytest.MonkeyPatch) -> Verb:
-    """Runs a verb in this process: `verb("train", "+experiment=ixi")` gives its exit code, stdout and stderr."""
+def verb(
+    capfd: pytest.CaptureFixture[str], one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> Verb:
+    """Runs a verb in this process: `verb("train", "+experiment=ixi")` gives its exit code, stdout
+    and stderr."""
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def run(name: str, *arguments: str) -> Outcome:
@@ -192,6 +228,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def checkpoint(site: Site) -> Path:
     """A tiny network, trained for four steps by the verb itself. No test changes it."""
     with single_thread():
-        assert call_verb("train", "+experiment=ixi", *TINY_TRAINING, *site.paths, "name=shared") == 0
+        assert (
+            call_verb("train", "+experiment=ixi", *TINY_TRAINING, *site.paths, "name=shared") == 0
+        )
     (path,) = site.folder.glob("runs/shared/train/*/checkpoints/last.ckpt")
     return path

@@ -1,7 +1,8 @@
-"""Slow oracles, written from the paper and from definitions: loops, float64, one slice, nothing of the library.
+"""Slow oracles, written from the paper and from definitions: loops, float64, one slice, nothing of
+the library.
 
-Times are the paper's. A network is a function (x_t, index) -> eps with the 0-based index t-1; noise is a function
-(draw, t, repeat) -> (H, W). Images are (H, W) arrays.
+Times are the paper's. A network is a function (x_t, index) -> eps with the 0-based index t-1; noise
+is a function (draw, t, repeat) -> (H, W). Images are (H, W) arrays.
 """
 
 import math
@@ -29,8 +30,12 @@ def box_muller(words: Sequence[int], count: int) -> list[float]:
     """Normals of 32-bit words: the first half gives the radii, the second half the angles."""
     half = (count + 1) // 2
     u = [(word + 0.5) / 2**32 for word in words[: 2 * half]]
-    cosines = [math.sqrt(-2 * math.log(u[i])) * math.cos(2 * math.pi * u[half + i]) for i in range(half)]
-    sines = [math.sqrt(-2 * math.log(u[i])) * math.sin(2 * math.pi * u[half + i]) for i in range(half)]
+    cosines = [
+        math.sqrt(-2 * math.log(u[i])) * math.cos(2 * math.pi * u[half + i]) for i in range(half)
+    ]
+    sines = [
+        math.sqrt(-2 * math.log(u[i])) * math.sin(2 * math.pi * u[half + i]) for i in range(half)
+    ]
     return (cosines + sines)[:count]
 
 
@@ -56,18 +61,25 @@ def forward(x: np.ndarray, s: int, t: int, beta: Sequence[float], eps: np.ndarra
     return scale * x + math.sqrt(variance) * eps
 
 
-def posterior(x_t: np.ndarray, x0: np.ndarray, t: int, s: int, beta: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Mean and variance of q(x_s | x_t, x_0) by Bayes' rule: the product of two Gaussians in x_s."""
+def posterior(
+    x_t: np.ndarray, x0: np.ndarray, t: int, s: int, beta: Sequence[float]
+) -> tuple[np.ndarray, float]:
+    """Mean and variance of q(x_s | x_t, x_0) by Bayes' rule: the product of two Gaussians in
+    x_s."""
     if s == 0:
         return x0, 0.0
     alpha_bar = alpha_bars(beta)
     ratio = math.prod(1 - beta[i] for i in range(s + 1, t + 1))
     prior, likelihood = 1 / (1 - alpha_bar[s]), ratio / (1 - ratio)  # precisions
-    mean = (prior * math.sqrt(alpha_bar[s]) * x0 + likelihood * x_t / math.sqrt(ratio)) / (prior + likelihood)
+    mean = (prior * math.sqrt(alpha_bar[s]) * x0 + likelihood * x_t / math.sqrt(ratio)) / (
+        prior + likelihood
+    )
     return mean, 1 / (prior + likelihood)
 
 
-def ancestral(network: Network, x_t: np.ndarray, t: int, s: int, beta: Sequence[float], eps: np.ndarray) -> np.ndarray:
+def ancestral(
+    network: Network, x_t: np.ndarray, t: int, s: int, beta: Sequence[float], eps: np.ndarray
+) -> np.ndarray:
     """A draw of p(x_s | x_t), with x_0 estimated from the network's eps and clipped."""
     alpha_bar = alpha_bars(beta)[t]
     x0 = (x_t - math.sqrt(1 - alpha_bar) * network(x_t, t - 1)) / math.sqrt(alpha_bar)
@@ -98,7 +110,8 @@ def resample(
     beta: Sequence[float],
     noise: Noise,
 ) -> np.ndarray:
-    """Sections 3.2 and 3.3: `passes` denoising passes at each t with passes - 1 re-noisings between them."""
+    """Sections 3.2 and 3.3: `passes` denoising passes at each t with passes - 1 re-noisings between
+    them."""
     x_t = forward(x_hat, 0, t, beta, noise("FORWARD", t, 0))
     while t > 0:
         s = max(t - stride, 0)
@@ -139,7 +152,8 @@ def auto_ddpm(
     first_noise: Noise,
     second_noise: Noise,
 ) -> dict[str, np.ndarray]:
-    """The whole of section 3 for one image in [0, 1] and a network on [-1, 1]; the last map is a plain residual."""
+    """The whole of section 3 for one image in [0, 1] and a network on [-1, 1]; the last map is a
+    plain residual."""
 
     def decode(x: np.ndarray) -> np.ndarray:
         return np.clip((x + 1) / 2, 0, 1)
@@ -148,7 +162,15 @@ def auto_ddpm(
     initial_map = norm95(np.abs(initial - image)) * distance(initial, image)  # (9)
     mask = ndimage.binary_dilation(initial_map > threshold, np.ones((dilation, dilation)))
     x = resample(
-        network, 2 * image - 1, 2 * initial - 1, mask.astype(float), t_resample, passes, stride, beta, second_noise
+        network,
+        2 * image - 1,
+        2 * initial - 1,
+        mask.astype(float),
+        t_resample,
+        passes,
+        stride,
+        beta,
+        second_noise,
     )
     reconstruction = np.where(mask, decode(x), image)
     return {

@@ -31,25 +31,43 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
 SLICES = [("healthy", 0)] * 2 + [("small", 2)] * 3 + [("medium", 5)] * 3 + [("large", 9)] * 3
 METRICS = [
-    "healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/grid_dice", "lesion/dice@healthy_fpr5",
-    "healthy/fpr@healthy_fpr5", "lesion/max_dice/small", "lesion/max_dice/medium", "lesion/max_dice/large",
-]  # fmt: skip
-AUTODDPM = {"name": "AutoDDPM", "t": 200, "t_resample": 50, "resample_steps": 5, "use_uncertainty": True}
+    "healthy/ssim",
+    "lesion/auprc",
+    "lesion/max_dice",
+    "lesion/grid_dice",
+    "lesion/dice@healthy_fpr5",
+    "healthy/fpr@healthy_fpr5",
+    "lesion/max_dice/small",
+    "lesion/max_dice/medium",
+    "lesion/max_dice/large",
+]
+AUTODDPM = {
+    "name": "AutoDDPM",
+    "t": 200,
+    "t_resample": 50,
+    "resample_steps": 5,
+    "use_uncertainty": True,
+}
 
 
 def brain(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """A slice with ventricles and, for radius > 0, a dark lesion: image in [0, 1] and the lesion's mask."""
+    """A slice with ventricles and, for radius > 0, a dark lesion: image in [0, 1] and the lesion's
+    mask."""
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
     inside = (x / 0.36) ** 2 + (y / 0.44) ** 2 < 1
     image = inside * (0.62 + 0.5 * gaussian_filter(rng.standard_normal((SIZE, SIZE)), 2))
     image[((abs(x) - 0.06) / 0.04) ** 2 + (y / 0.14) ** 2 < 1] = 0.15
     at = rng.uniform(-0.16, 0.16, 2)
-    lesion = np.hypot(x - at[0], y - at[1]) * SIZE < radius * (1 + 0.3 * np.sin(4 * np.arctan2(y - at[1], x - at[0])))
+    lesion = np.hypot(x - at[0], y - at[1]) * SIZE < radius * (
+        1 + 0.3 * np.sin(4 * np.arctan2(y - at[1], x - at[0]))
+    )
     image = np.where(lesion, 0.25, image)
     return gaussian_filter(image, 0.6).clip(0, 1).astype(np.float32), lesion
 
 
-def write_row(runs: Path, folder: str, label: str, detector: dict, value: float | None = 0.2, **changes) -> Path:
+def write_row(
+    runs: Path, folder: str, label: str, detector: dict, value: float | None = 0.2, **changes
+) -> Path:
     """A finished run folder. value: of every metric; None: what the metrics of an evaluation find.
 
     changes: metrics, undefined, provenance, config; and slices, in the place of SLICES.
@@ -67,7 +85,10 @@ def write_row(runs: Path, folder: str, label: str, detector: dict, value: float 
         mask = np.stack([gaussian_filter(lesion.astype(float), 1) > 0.2 for lesion in lesions])
         stitched = np.where(mask, smooth, images)
         maps |= {"initial_map": maps["anomaly_map"], "initial_reconstruction": smooth, "mask": mask}
-        maps |= {"stitched": stitched, "reconstruction": np.where(mask, 0.6, images).astype(np.float32)}
+        maps |= {
+            "stitched": stitched,
+            "reconstruction": np.where(mask, 0.6, images).astype(np.float32),
+        }
         maps["anomaly_map"] = (maps["anomaly_map"] * (mask + 0.1) * 0.5).astype(np.float32)
     np.savez_compressed(path / "maps.npz", **maps)
     groups = [group for group, _ in slices]
@@ -75,22 +96,41 @@ def write_row(runs: Path, folder: str, label: str, detector: dict, value: float 
     metrics: dict = dict.fromkeys(METRICS, value)
     if value is None:
         healthy = maps["anomaly_map"][[group == "healthy" for group in groups]]
-        thresholds |= {name: healthy_threshold(healthy, share) for name, share in HEALTHY_FPRS.items()}
+        thresholds |= {
+            name: healthy_threshold(healthy, share) for name, share in HEALTHY_FPRS.items()
+        }
         metrics = found(maps, groups, thresholds)
     write_slices(path / "slices.csv", maps, groups)
-    config = {"detector": {"_target_": f"autoddpm.detectors.{label}", **detector}, "sampler": {"stride": 10}}
+    config = {
+        "detector": {"_target_": f"autoddpm.detectors.{label}", **detector},
+        "sampler": {"stride": 10},
+    }
     (path / "config.yaml").write_text(yaml.safe_dump(config | changes.get("config", {})))
     made_by = {
-        "data_hash": "d" * 64, "weights_hash": "a" * 64, "commit": "0123abc", "seed": 0, "device": "cpu",
-        "precision": "32", "versions": {"torch": "2.15.0", "monai": "1.6.1"}, "date": "2026-11-22",
-        "perceptual": "denoiser", "sampler": "ancestral", "size": SIZE, "experiment": "demo",
-        "calibrate_hash": "c" * 64, "size_groups": "published", "data_range": "ranges",
-    }  # fmt: skip
+        "data_hash": "d" * 64,
+        "weights_hash": "a" * 64,
+        "commit": "0123abc",
+        "seed": 0,
+        "device": "cpu",
+        "precision": "32",
+        "versions": {"torch": "2.15.0", "monai": "1.6.1"},
+        "date": "2026-11-22",
+        "perceptual": "denoiser",
+        "sampler": "ancestral",
+        "size": SIZE,
+        "experiment": "demo",
+        "calibrate_hash": "c" * 64,
+        "size_groups": "published",
+        "data_range": "ranges",
+    }
     reasons = {key: reason for key, reason in metrics.items() if isinstance(reason, str)}
     content = {
         "label": label,
         "detector": detector,
-        "metrics": metrics | dict.fromkeys(reasons) | {"calls_per_slice": 45.0} | changes.get("metrics", {}),
+        "metrics": metrics
+        | dict.fromkeys(reasons)
+        | {"calls_per_slice": 45.0}
+        | changes.get("metrics", {}),
         "undefined": reasons | changes.get("undefined", {}),
         "thresholds": thresholds,
         "provenance": made_by | changes.get("provenance", {}),
@@ -101,7 +141,10 @@ def write_row(runs: Path, folder: str, label: str, detector: dict, value: float 
 
 def found(maps: dict, groups: list[str], thresholds: dict) -> dict:
     """What the metrics of an evaluation say of maps: values, and texts where undefined."""
-    arrays = {name: torch.from_numpy(maps[name]) for name in ("image", "reconstruction", "anomaly_map", "lesion")}
+    arrays = {
+        name: torch.from_numpy(maps[name])
+        for name in ("image", "reconstruction", "anomaly_map", "lesion")
+    }
     group = torch.tensor([GROUPS.index(name) for name in groups])
     calibrated = {name: thresholds[name] for name in HEALTHY_FPRS}
     kept = HealthyReconstruction()
@@ -117,9 +160,13 @@ def write_slices(path: Path, maps: dict, groups: list[str]) -> None:
     """slices.csv: each slice of its own subject."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
-        lines.writerow(["id", "subject", "lesion_pixels", "size_group", "ssim", "mse", "max_dice", "calls"])
+        lines.writerow(
+            ["id", "subject", "lesion_pixels", "size_group", "ssim", "mse", "max_dice", "calls"]
+        )
         for n, (slice_id, group) in enumerate(zip(maps["id"], groups, strict=True)):
-            image, other, lesion, heat = (maps[k][n] for k in ("image", "reconstruction", "lesion", "anomaly_map"))
+            image, other, lesion, heat = (
+                maps[k][n] for k in ("image", "reconstruction", "lesion", "anomaly_map")
+            )
             own = [ssim(image, other), mse(image, other), ""]
             if group != "healthy":
                 own = ["", "", max_dice(threshold_counts(heat, lesion))[0]]
@@ -142,8 +189,16 @@ def write_all(runs: Path, **changes) -> Path:
         anoddpm(runs, t, **changes)
     autoddpm(runs, **changes)
     given = {"value": 0.35} | changes
-    write_row(runs, "no-u", "AutoDDPM (w/o uncertainty)", AUTODDPM | {"use_uncertainty": False}, **given)
-    write_row(runs, "no-r", "AutoDDPM (w/o re-sampling)", AUTODDPM | {"resample_steps": 0}, **{"value": 0.33} | changes)
+    write_row(
+        runs, "no-u", "AutoDDPM (w/o uncertainty)", AUTODDPM | {"use_uncertainty": False}, **given
+    )
+    write_row(
+        runs,
+        "no-r",
+        "AutoDDPM (w/o re-sampling)",
+        AUTODDPM | {"resample_steps": 0},
+        **{"value": 0.33} | changes,
+    )
     return runs
 
 
@@ -160,7 +215,8 @@ def settings(*overrides: str) -> dict:
 
 
 def report(runs: Path, *overrides: str) -> Report:
-    """The report of the rows in `runs`, in the folder `report` beside it; without resamples unless asked for."""
+    """The report of the rows in `runs`, in the folder `report` beside it; without resamples unless
+    asked for."""
     given = settings("report.resamples=0", *overrides)
     return write_report(runs, runs.parent / "report", "demo", given, ROOT)
 
@@ -185,7 +241,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.script = tag == "script"
-        self.loads += [value.split()[0] for key, value in attrs if key in ("src", "href", "srcset", "data")]
+        self.loads += [
+            value.split()[0] for key, value in attrs if key in ("src", "href", "srcset", "data")
+        ]
 
     def handle_endtag(self, tag):
         self.script = False

@@ -1,7 +1,8 @@
-"""The laws of the layout: who may import whom, how long a file may be, what the wheel holds, which autoddpm runs."""
+"""The laws of the layout: who may import whom, how long a function is, what the wheel holds."""
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,21 +15,46 @@ from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
-FOLDERS = ("diffusion", "detectors", "data", "metrics", "modules", "report")
-FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "monai.data"}
-MODELS = {"monai.networks", "autoddpm.diffusion", "autoddpm.detectors", "autoddpm.modules"}
-FORBIDDEN = {
-    "diffusion": FRAMEWORKS | {f"autoddpm.{folder}" for folder in FOLDERS if folder != "diffusion"},
-    "detectors": FRAMEWORKS | {"autoddpm.modules", "autoddpm.metrics", "autoddpm.report"},
-    "data": {"autoddpm.detectors", "autoddpm.modules", "autoddpm.report"},
-    "metrics": {"autoddpm.detectors", "autoddpm.modules", "autoddpm.report"},
-    "report": MODELS | {"lightning", "pytorch_lightning"},
+#: For each room, the other rooms that it may import: the way of a scan, and never back.
+ROOMS: dict[str, set[str]] = {
+    "data": set(),
+    "diffusion": set(),
+    "preparation": {"data"},
+    "datasets": {"data", "preparation"},
+    "metrics": {"data"},
+    "models": {"diffusion"},
+    "detectors": {"diffusion", "models"},
+    "runs": {"data", "detectors"},
+    "machine": {"diffusion", "models"},
+    "training": {"data", "diffusion", "machine", "models"},
+    "evaluation": {
+        "data",
+        "detectors",
+        "diffusion",
+        "machine",
+        "metrics",
+        "models",
+        "preparation",
+        "runs",
+    },
+    "launch": {"machine", "models"},
+    "report": {"data", "metrics", "preparation", "runs"},
 }
+FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "monai.data"}
+FORBIDDEN = {
+    room: {f"autoddpm.{other}" for other in ROOMS if other not in {room, *allowed}}
+    | (FRAMEWORKS if room in ("diffusion", "detectors") else set())
+    | ({"lightning", "pytorch_lightning", "monai.networks"} if room == "report" else set())
+    for room, allowed in ROOMS.items()
+}
+WITH_LIGHTNING_MODULES = {"training", "evaluation"}
+MOST_LINES, MOST_PARAMETERS = 40, 7
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
 def imported_modules(file: Path, root: Path) -> set[str]:
-    """Absolute names of all that `file` imports, anywhere in it; `root` is the folder that holds its outermost package.
+    """Absolute names of all that `file` imports, anywhere in it; `root` is the folder that holds
+    its outermost package.
 
     `from a.b import c` gives both a.b and a.b.c, since c may be a module.
     """
@@ -50,7 +76,8 @@ def within(name: str, packages: Iterable[str]) -> bool:
 
 
 def forbidden_imports(src: Path, folder: str) -> list[str]:
-    """`file: module` for each import in src/autoddpm/<folder> that its place in the layout does not allow."""
+    """`file: module` for each import in src/autoddpm/<folder> that its place in the layout does not
+    allow."""
     return sorted(
         f"{file.relative_to(src)}: {name}"
         for file in (src / "autoddpm" / folder).rglob("*.py")
@@ -66,10 +93,10 @@ def folder_imports(src: Path) -> dict[str, set[str]]:
             other
             for file in (src / "autoddpm" / folder).rglob("*.py")
             for name in imported_modules(file, src)
-            for other in FOLDERS
+            for other in ROOMS
             if other != folder and within(name, [f"autoddpm.{other}"])
         }
-        for folder in FOLDERS
+        for folder in ROOMS
     }
 
 
@@ -77,14 +104,18 @@ def lightning_modules(src: Path) -> Iterator[Path]:
     """The files that define a LightningModule."""
     for file in (src / "autoddpm").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and any(ast.unparse(b).endswith("LightningModule") for b in node.bases):
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(b).endswith("LightningModule") for b in node.bases
+            ):
                 yield file
 
 
 def strangers(names: Iterable[str]) -> list[str]:
     """Files of a wheel that are neither the library nor the wheel's own description."""
     tops = ((name, name.split("/")[0]) for name in names)
-    return sorted(name for name, top in tops if top != "autoddpm" and not top.endswith(".dist-info"))
+    return sorted(
+        name for name, top in tops if top != "autoddpm" and not top.endswith(".dist-info")
+    )
 
 
 def write(src: Path, path: str, text: str = "") -> Path:
@@ -94,15 +125,34 @@ def write(src: Path, path: str, text: str = "") -> Path:
     return file
 
 
-def too_long(files: Iterable[Path], limit: int) -> dict[str, int]:
-    """Lines of each file that has `limit` or more."""
-    lines = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
-    return {file: count for file, count in lines.items() if count >= limit}
+def functions(file: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the last, without its docstring's."""
+    first = function.body[0]
+    has_docstring = ast.get_docstring(function) is not None
+    documented = (first.end_lineno or 0) - first.lineno + 1 if has_docstring else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - documented
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Parameters, without self and cls."""
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
 
 
 def test_the_library_has_just_the_folders_that_these_laws_name() -> None:
-    folders = {path.name for path in (SRC / "autoddpm").iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    assert folders == set(FOLDERS)
+    folders = {
+        path.name
+        for path in (SRC / "autoddpm").iterdir()
+        if path.is_dir() and any(path.glob("*.py"))
+    }
+    assert folders == set(ROOMS)
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
@@ -115,8 +165,8 @@ def test_the_folders_import_each_other_in_no_circle() -> None:
     assert set(imports) <= {*TopologicalSorter(imports).static_order()}
 
 
-def test_only_modules_holds_lightning_modules() -> None:
-    assert {file.parent.name for file in lightning_modules(SRC)} == {"modules"}
+def test_lightning_modules_are_for_training_and_for_running_a_detector() -> None:
+    assert {file.parent.name for file in lightning_modules(SRC)} == WITH_LIGHTNING_MODULES
 
 
 @pytest.mark.parametrize(
@@ -126,14 +176,16 @@ def test_only_modules_holds_lightning_modules() -> None:
         ("diffusion", "from monai import data", "monai.data"),
         ("diffusion", "def late():\n    from hydra.utils import call", "hydra.utils"),
         ("diffusion", "from ..detectors import anoddpm", "autoddpm.detectors"),
-        ("diffusion/noise", "from ...data.slices import Batch", "autoddpm.data.sample"),
-        ("detectors", "from .. import modules", "autoddpm.modules"),
+        ("diffusion/noise", "from ...data.sample import Batch", "autoddpm.data.sample"),
+        ("detectors", "from .. import evaluation", "autoddpm.evaluation"),
         ("detectors", "from autoddpm import report", "autoddpm.report"),
         ("report", "import autoddpm.diffusion.ddpm", "autoddpm.diffusion.ddpm"),
         ("data", "import autoddpm.training.module", "autoddpm.training.module"),
     ],
 )
-def test_a_forbidden_import_is_found_however_it_is_spelt(tmp_path: Path, folder: str, text: str, found: str) -> None:
+def test_a_forbidden_import_is_found_however_it_is_spelt(
+    tmp_path: Path, folder: str, text: str, found: str
+) -> None:
     write(tmp_path, f"autoddpm/{folder}/x.py", text)
     assert f"autoddpm/{folder}/x.py: {found}" in forbidden_imports(tmp_path, folder.split("/")[0])
 
@@ -144,7 +196,7 @@ def test_a_forbidden_import_is_found_however_it_is_spelt(tmp_path: Path, folder:
         "import torch",
         "from . import anomaly_map",
         "from ..diffusion.schedule import Schedule",
-        "from autoddpm.data.sample import Batch",
+        "from autoddpm.models.trained import TrainedDDPM",
         "from monai.networks.nets import DiffusionModelUNet",
         "import lightning_utilities",
         "from monai import data_statistics",
@@ -156,7 +208,7 @@ def test_an_allowed_import_is_left_alone(tmp_path: Path, text: str) -> None:
 
 
 def test_a_circle_between_folders_is_found(tmp_path: Path) -> None:
-    write(tmp_path, "autoddpm/metrics/x.py", "from ..data import slices")
+    write(tmp_path, "autoddpm/metrics/x.py", "from ..data import sample")
     write(tmp_path, "autoddpm/data/x.py", "import autoddpm.metrics.statistics")
     with pytest.raises(CycleError):
         TopologicalSorter(folder_imports(tmp_path)).prepare()
@@ -169,25 +221,74 @@ def test_a_lightning_module_is_found_by_its_base(tmp_path: Path) -> None:
 
 
 def test_nothing_imports_the_library_through_src() -> None:
-    files = [*SRC.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
-    assert [file for file in files if any(within(n, ["src.autoddpm"]) for n in imported_modules(file, ROOT))] == []
-    configured = [file for file in (ROOT / "conf").rglob("*.yaml") if "src.autoddpm" in file.read_text("utf-8")]
+    files = [
+        *SRC.rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "experiments").rglob("*.py"),
+    ]
+    assert [
+        file
+        for file in files
+        if any(within(n, ["src.autoddpm"]) for n in imported_modules(file, ROOT))
+    ] == []
+    configured = [
+        file
+        for file in (ROOT / "conf").rglob("*.yaml")
+        if "src.autoddpm" in file.read_text("utf-8")
+    ]
     assert configured == []
 
 
 def test_a_verb_that_imports_the_library_through_src_is_found(tmp_path: Path) -> None:
-    for text in ("from src.autoddpm.data import ixi", "from .autoddpm import data", "import src.autoddpm"):
+    for text in (
+        "from src.autoddpm.data import ixi",
+        "from .autoddpm import data",
+        "import src.autoddpm",
+    ):
         verb = write(tmp_path, "src/train.py", text)
-        assert any(within(name, ["src.autoddpm"]) for name in imported_modules(verb, tmp_path)), text
+        assert any(within(name, ["src.autoddpm"]) for name in imported_modules(verb, tmp_path)), (
+            text
+        )
 
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:
     assert [path for path in SRC.rglob("*") if path.stem.lower() in DRAWERS] == []
 
 
-def test_a_verb_stays_below_60_lines_and_a_file_of_the_library_below_250() -> None:
-    assert too_long(SRC.glob("*.py"), 60) == {}
-    assert too_long((SRC / "autoddpm").rglob("*.py"), 250) == {}
+@pytest.mark.xfail(strict=True, reason="the rooms are moved, their long functions not yet cut")
+def test_a_function_is_short_enough_to_be_read_at_once() -> None:
+    found = [(file, one) for file in SRC.rglob("*.py") for one in functions(file)]
+    long = {f"{file.name}: {one.name}": code_lines(one) for file, one in found}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def configured() -> set[str]:
+    """Names of the classes and functions that `conf/` fills: each parameter of theirs is a setting."""
+    lines = (ROOT / "conf").rglob("*.yaml")
+    found = re.findall(
+        r"_target_: autoddpm\.([\w.]+)", "\n".join(one.read_text("utf-8") for one in lines)
+    )
+    return {name.rsplit(".", 1)[-1] for name in found}
+
+
+@pytest.mark.xfail(strict=True, reason="the rooms are moved, their long functions not yet cut")
+def test_a_function_has_few_parameters_but_for_what_the_configuration_fills() -> None:
+    many, settings = {}, configured()
+    for file in SRC.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        free = [one for one in ast.walk(tree) if getattr(one, "name", None) in settings]
+        exempt = {id(one) for node in free for one in [node, *ast.iter_child_nodes(node)]}
+        for node in ast.walk(tree):
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_function and id(node) not in exempt and parameters(node) > MOST_PARAMETERS:
+                many[f"{file.name}: {node.name}"] = parameters(node)
+    assert many == {}
+
+
+def test_docstrings_and_self_do_not_count(tmp_path: Path) -> None:
+    text = 'def f(self, a, *, b):\n    """Two\n    lines."""\n    return (\n        a\n    )\n'
+    (one,) = functions(write(tmp_path, "x.py", text))
+    assert (code_lines(one), parameters(one)) == (4, 2)
 
 
 def test_the_wheel_holds_the_whole_library_and_nothing_else(tmp_path: Path) -> None:
@@ -211,7 +312,15 @@ def test_the_verbs_use_the_checkout_even_if_another_autoddpm_comes_first(tmp_pat
     def file_after(statement: str) -> Path:
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
         command = [sys.executable, "-c", f"{statement}; print(autoddpm.__file__)"]
-        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        run = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
         return Path(run.stdout.strip()).resolve()
 
     assert file_after("import autoddpm") == other.resolve()

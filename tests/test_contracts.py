@@ -1,4 +1,5 @@
-"""Contracts: what lies under conf/ builds, and every command that is promised somewhere composes."""
+"""Contracts: what lies under conf/ builds, and every command that is promised somewhere
+composes."""
 
 import inspect
 import re
@@ -48,25 +49,38 @@ def paths_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", choices("model"))
-def test_a_model_has_its_stated_size_and_runs_and_predicts_nothing_before_training(name: str) -> None:
+def test_a_model_has_its_stated_size_and_runs_and_predicts_nothing_before_training(
+    name: str,
+) -> None:
     ddpm = build_ddpm(model_of(name)).eval()
     if name in PARAMETERS:
         assert sum(p.numel() for p in ddpm.parameters()) == PARAMETERS[name]
-        assert f"{PARAMETERS[name] / 1e6:.1f} M" in (CONF / "model" / f"{name}.yaml").read_text().splitlines()[0]
+        assert (
+            f"{PARAMETERS[name] / 1e6:.1f} M"
+            in (CONF / "model" / f"{name}.yaml").read_text().splitlines()[0]
+        )
     keys = slice_keys(0, ["a"])
     x0 = ddpm.encode(torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
     eps = ddpm.noise(keys, (32, 32), Stage.TRAINING, Draw.FORWARD)
     with torch.no_grad():
         loss = ddpm.loss(x0, torch.tensor([500]), eps)
     torch.testing.assert_close(loss, eps.square().mean().view(1))  # the last layer begins at 0
-    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (0, 1, 1000)  # the authors' range: their t is their noise
+    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (
+        0,
+        1,
+        1000,
+    )  # the authors' range: their t is their noise
 
 
 def test_the_paper_s_network_is_the_one_of_its_authors() -> None:
     denoiser = model_of("paper")["denoiser"]
     assert denoiser["channels"] == [128, 256, 256]
     assert denoiser["attention_levels"] == [False, True, True]
-    assert (denoiser["num_res_blocks"], denoiser["num_head_channels"], denoiser["include_fc"]) == (1, 256, False)
+    assert (denoiser["num_res_blocks"], denoiser["num_head_channels"], denoiser["include_fc"]) == (
+        1,
+        256,
+        False,
+    )
 
 
 @pytest.mark.parametrize("name", choices("data"))
@@ -79,7 +93,9 @@ def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", choices("detector"))
-def test_a_detector_s_file_is_flat_and_names_just_the_arguments_of_its_constructor(name: str) -> None:
+def test_a_detector_s_file_is_flat_and_names_just_the_arguments_of_its_constructor(
+    name: str,
+) -> None:
     written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
     assert written.pop("_partial_") is True
     constructor = inspect.signature(get_class(written.pop("_target_")))
@@ -91,9 +107,15 @@ def test_a_detector_s_file_is_flat_and_names_just_the_arguments_of_its_construct
 
 @pytest.mark.parametrize("anomaly_map", choices("anomaly_map"))
 @pytest.mark.parametrize("detector", choices("detector"))
-def test_every_detector_builds_and_runs_with_every_anomaly_map(detector: str, anomaly_map: str) -> None:
+def test_every_detector_builds_and_runs_with_every_anomaly_map(
+    detector: str, anomaly_map: str
+) -> None:
     cfg = compose_config(
-        "evaluate", f"detector={detector}", f"anomaly_map={anomaly_map}", "perceptual=none", "sampler.stride=100"
+        "evaluate",
+        f"detector={detector}",
+        f"anomaly_map={anomaly_map}",
+        "perceptual=none",
+        "sampler.stride=100",
     )
     if "mask_threshold" in cfg.detector:
         cfg.detector.mask_threshold = 0.1
@@ -130,7 +152,9 @@ def test_a_perceptual_distance_builds_or_says_what_to_do(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     cfg = compose_config("evaluate", f"perceptual={name}").perceptual
     if name == "lpips":
-        with pytest.raises(InstantiationException, match=r"perceptual=denoiser.*perceptual=lpips_random"):
+        with pytest.raises(
+            InstantiationException, match=r"perceptual=denoiser.*perceptual=lpips_random"
+        ):
             instantiate(cfg)
         return
     if name in ("default", "lpips_alex", "lpips_vgg"):
@@ -165,17 +189,23 @@ def test_a_logger_builds_and_writes_into_the_run_folder(
     assert str(logger.save_dir).startswith(str(tmp_path))
 
 
-def test_the_metrics_and_callbacks_of_the_verbs_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_and_callbacks_of_the_verbs_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     for verb in ("train", "evaluate"):
         cfg = compose_config(verb, f"hydra.run.dir={tmp_path}", hydra=True)
         cfg.hydra.runtime.output_dir = str(tmp_path)
         HydraConfig.instance().set_config(cfg)
-        assert all(isinstance(callback, Callback) for callback in instantiate(cfg.callbacks).values())
+        assert all(
+            isinstance(callback, Callback) for callback in instantiate(cfg.callbacks).values()
+        )
     metrics = instantiate(cfg.metrics)
     assert all(isinstance(metric, Metric) for metric in metrics.values())
-    assert not any(metric.sync_on_compute for metric in metrics.values())  # each process has the maps of all
+    assert not any(
+        metric.sync_on_compute for metric in metrics.values()
+    )  # each process has the maps of all
 
 
 def test_the_module_s_settings_are_the_arguments_of_its_constructor() -> None:
@@ -197,7 +227,9 @@ def test_no_defaults_list_names_an_experiment(verb: str) -> None:
     assert not any("experiment" in entry for entry in defaults if isinstance(entry, dict))
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+@pytest.mark.parametrize(
+    "path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF))
+)
 def test_every_target_in_conf_can_be_imported(path: Path) -> None:
     for target in re.findall(r"_target_:\s*(\S+)", path.read_text()):
         module, name = target.rsplit(".", 1)
@@ -214,13 +246,16 @@ def commands() -> Iterator[tuple[Path, str]]:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ") if path.is_file() else ""
         variables = dict(re.findall(r'^(\w+)="?([^"\s#]+)"?', text, re.MULTILINE))
         for command in re.findall(r"python -m src\.\w+[^\n`#]*", text):
-            command = re.split(r"\s{3,}|[;|>]|\.$| \.\.\.", command)[0]  # what follows is explanation
+            command = re.split(r"\s{3,}|[;|>]|\.$| \.\.\.", command)[
+                0
+            ]  # what follows is explanation
             if EXAMPLE not in command:
                 yield path, substitute(command, variables)
 
 
 def substitute(command: str, variables: dict[str, str]) -> str:
-    """Put in the shell variables that the script sets itself, and the default of those that it may be given."""
+    """Put in the shell variables that the script sets itself, and the default of those that it may
+    be given."""
 
     def value(match: re.Match[str]) -> str:
         name, default = match[1] or match[3], match[2]
@@ -236,7 +271,9 @@ COMMANDS = sorted({(str(path.relative_to(ROOT)), command) for path, command in c
 @pytest.mark.parametrize(("source", "command"), COMMANDS)
 def test_every_promised_command_composes(source: str, command: str) -> None:
     _, _, module, *arguments = shlex.split(command)
-    overrides = [argument.replace("=...", "=X") for argument in arguments if not argument.startswith("-")]
+    overrides = [
+        argument.replace("=...", "=X") for argument in arguments if not argument.startswith("-")
+    ]
     parsed = OverridesParser.create().parse_overrides(overrides)
     jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
     assert len(jobs) == 1 or "-m" in arguments or "--multirun" in arguments
@@ -254,7 +291,11 @@ def test_the_recipes_of_the_repository_are_among_the_commands() -> None:
 
 
 def test_a_script_s_variables_are_put_into_its_commands() -> None:
-    variables = {"checkpoint": "runs/$name/last.ckpt", "perceptual": "${1:-denoiser}", "name": "ixi"}
+    variables = {
+        "checkpoint": "runs/$name/last.ckpt",
+        "perceptual": "${1:-denoiser}",
+        "name": "ixi",
+    }
     command = "python -m src.evaluate checkpoint=$checkpoint perceptual=${perceptual} t=${2:-50}"
     expected = "python -m src.evaluate checkpoint=runs/ixi/last.ckpt perceptual=denoiser t=50"
     assert substitute(command, variables) == expected
@@ -273,7 +314,9 @@ def test_help_explains_the_choices_and_shows_the_way(name: str, verb: Verb) -> N
     )
     for group in groups:
         for choice in choices(group):
-            assert re.search(rf"^{group}={choice} +[A-Z].{{6}}", outcome.out, re.MULTILINE), f"{group}={choice}"
+            assert re.search(rf"^{group}={choice} +[A-Z].{{6}}", outcome.out, re.MULTILINE), (
+                f"{group}={choice}"
+            )
 
 
 @pytest.mark.parametrize(

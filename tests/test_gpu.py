@@ -29,9 +29,14 @@ def exact_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_gpu_draws_the_same_integers_as_a_cpu_and_normals_within_a_millionth() -> None:
     keys = {device: slice_keys(3, IDS, torch.device(device)) for device in ("cpu", "cuda")}
-    words = {device: random_words(k, 999, Stage.RESAMPLING, Draw.RENOISE, 7, 2) for device, k in keys.items()}
+    words = {
+        device: random_words(k, 999, Stage.RESAMPLING, Draw.RENOISE, 7, 2)
+        for device, k in keys.items()
+    }
     assert torch.equal(words["cpu"], words["cuda"].cpu())
-    normals = {device: normal(k, 100_000, Stage.TRAINING, Draw.FORWARD, 5) for device, k in keys.items()}
+    normals = {
+        device: normal(k, 100_000, Stage.TRAINING, Draw.FORWARD, 5) for device, k in keys.items()
+    }
     torch.testing.assert_close(normals["cpu"], normals["cuda"].cpu(), atol=1e-6, rtol=0)
 
 
@@ -39,20 +44,37 @@ def test_a_gpu_gives_the_maps_of_a_cpu() -> None:
     found = {}
     for device in ("cpu", "cuda"):
         ddpm = short_ddpm(unet()).to(device)
-        detector = AutoDDPM(ddpm, Ancestral(), DenoiserFeatures(t=2), residual, 0, 8, 5, mask_threshold="percentile")
+        detector = AutoDDPM(
+            ddpm, Ancestral(), DenoiserFeatures(t=2), residual, 0, 8, 5, mask_threshold="percentile"
+        )
         found[device] = detector(Slices(images(4, side=32).to(device), IDS))
     cpu, gpu = found["cpu"], found["cuda"]
     assert 0 < cpu.stages["mask"].float().mean() < 1
     same = (cpu.stages["mask"] == gpu.stages["mask"].cpu()).flatten(1).all(1)
     assert same.sum() >= 3  # a pixel at the threshold may fall on either side
-    torch.testing.assert_close(cpu.stages["initial_map"], gpu.stages["initial_map"].cpu(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(cpu.reconstruction[same], gpu.reconstruction[same].cpu(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(cpu.anomaly_map[same], gpu.anomaly_map[same].cpu(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        cpu.stages["initial_map"], gpu.stages["initial_map"].cpu(), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        cpu.reconstruction[same], gpu.reconstruction[same].cpu(), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        cpu.anomaly_map[same], gpu.anomaly_map[same].cpu(), atol=1e-4, rtol=0
+    )
 
 
-def test_training_and_evaluation_run_on_a_gpu_and_score_as_on_a_cpu(site: Site, tmp_path: Path, verb: Verb) -> None:
+def test_training_and_evaluation_run_on_a_gpu_and_score_as_on_a_cpu(
+    site: Site, tmp_path: Path, verb: Verb
+) -> None:
     paths = (*site.paths, f"paths.runs={tmp_path}")
-    trained = verb("train", "+experiment=ixi", *TINY_TRAINING, *paths, "trainer=gpu", "trainer.precision=bf16-mixed")
+    trained = verb(
+        "train",
+        "+experiment=ixi",
+        *TINY_TRAINING,
+        *paths,
+        "trainer=gpu",
+        "trainer.precision=bf16-mixed",
+    )
     assert trained.code == 0, trained.err
     (checkpoint,) = tmp_path.glob("ixi/train/*/checkpoints/last.ckpt")
     rows = {}

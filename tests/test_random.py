@@ -1,4 +1,5 @@
-"""Randomness from identity: published vectors, an integer oracle, moments, and what a number depends on."""
+"""Randomness from identity: published vectors, an integer oracle, moments, and what a number
+depends on."""
 
 import hashlib
 import itertools
@@ -14,11 +15,30 @@ from torch import Tensor
 from autoddpm.random import Draw, Stage, normal, philox, random_words, slice_keys, uniform
 
 KNOWN = [  # kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, result
-    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    (
+        "00000000 00000000 00000000 00000000",
+        "00000000 00000000",
+        "6627e8d5 e169c58d bc57ac4c 9b00dbd8",
+    ),
+    (
+        "ffffffff ffffffff ffffffff ffffffff",
+        "ffffffff ffffffff",
+        "408f276d 41c83b0e a20bc7c6 6d5451fd",
+    ),
+    (
+        "243f6a88 85a308d3 13198a2e 03707344",
+        "a4093822 299f31d0",
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
 ]
-WHAT = {"seed": 1, "id": "ixi/IXI002", "stage": Stage.RESAMPLING, "draw": Draw.CONTEXT, "t": 7, "repeat": 2}
+WHAT = {
+    "seed": 1,
+    "id": "ixi/IXI002",
+    "stage": Stage.RESAMPLING,
+    "draw": Draw.CONTEXT,
+    "t": 7,
+    "repeat": 2,
+}
 
 
 def words_in(text: str) -> list[int]:
@@ -31,10 +51,14 @@ def field(count: int = 10_000, **changes: object) -> np.ndarray:
     return normal(keys, count, what["stage"], what["draw"], what["t"], what["repeat"])[0].numpy()
 
 
-def oracle_words(count: int, seed: int, slice_id: str, stage: int, draw: int, t: int, repeat: int) -> list[int]:
+def oracle_words(
+    count: int, seed: int, slice_id: str, stage: int, draw: int, t: int, repeat: int
+) -> list[int]:
     digest = hashlib.blake2b(f"{seed}/{slice_id}".encode(), digest_size=8).digest()
     key = [int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")]
-    blocks = [reference.philox([i, t, repeat, 16 * stage + draw], key) for i in range((count + 3) // 4)]
+    blocks = [
+        reference.philox([i, t, repeat, 16 * stage + draw], key) for i in range((count + 3) // 4)
+    ]
     return list(itertools.chain(*blocks))[:count]
 
 
@@ -55,7 +79,9 @@ def test_the_integer_oracle_gives_the_published_vectors(counter, key, result):
 def test_random_words_are_philox_of_the_identity_by_integer_arithmetic(count):
     ids = ["ixi/IXI002", "phantom/7", ""]
     words = random_words(slice_keys(3, ids), count, Stage.TRAINING, Draw.AUGMENT, 123, 4)
-    assert words.tolist() == [oracle_words(count, 3, i, Stage.TRAINING, Draw.AUGMENT, 123, 4) for i in ids]
+    assert words.tolist() == [
+        oracle_words(count, 3, i, Stage.TRAINING, Draw.AUGMENT, 123, 4) for i in ids
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 45])
@@ -139,7 +165,10 @@ def test_every_stage_draw_time_and_repeat_has_numbers_of_its_own():
 def test_a_tensor_of_times_equals_ints_slice_by_slice():
     ids, times = ["a", "b", "c"], [1, 999, 4]
     together = normal(slice_keys(0, ids), 11, Stage.TRAINING, Draw.FORWARD, torch.tensor(times))
-    alone = [normal(slice_keys(0, [i]), 11, Stage.TRAINING, Draw.FORWARD, t) for i, t in zip(ids, times, strict=True)]
+    alone = [
+        normal(slice_keys(0, [i]), 11, Stage.TRAINING, Draw.FORWARD, t)
+        for i, t in zip(ids, times, strict=True)
+    ]
     assert torch.equal(together, torch.cat(alone))
 
 

@@ -85,7 +85,13 @@ class RecordingNoise:
         self.asked: list[tuple[Stage, str, int, int]] = []
 
     def __call__(
-        self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+        self,
+        keys: Tensor,
+        size: Sequence[int],
+        stage: Stage,
+        draw: Draw,
+        t: Tensor | int = 0,
+        repeat: int = 0,
     ) -> Tensor:
         self.asked.append((stage, draw.name, int(t), repeat))
         return Gaussian()(keys, size, stage, draw, t, repeat)
@@ -110,7 +116,8 @@ class Excess:
 
 
 def unet(seed: int = 0) -> DiffusionModelUNet:
-    """MONAI's network with two channels of features. Its zero-initialised layers are made random as well."""
+    """MONAI's network with two channels of features. Its zero-initialised layers are made random as
+    well."""
     network = DiffusionModelUNet(
         spatial_dims=2,
         in_channels=1,

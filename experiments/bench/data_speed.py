@@ -1,4 +1,5 @@
-"""Speed of the data's way: each step of `src.prepare` for a volume, and slices a second from the store to a network."""
+"""Speed of the data's way: each step of `src.prepare` for a volume, and slices a second from the
+store to a network."""
 
 import tempfile
 import time
@@ -22,10 +23,14 @@ def volumes_a_minute() -> dict[str, float]:
     affine = template().affine @ np.diag([1.2, 0.94, 0.94, 1.0])
     shape = (150, 240, 200)
     index = np.linalg.inv(template().affine) @ affine
-    planes = [cut(template().data, np.eye(4), np.eye(4), index, shape[:2], z) for z in range(shape[2])]
+    planes = [
+        cut(template().data, np.eye(4), np.eye(4), index, shape[:2], z) for z in range(shape[2])
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii.gz"
-        nibabel.save(nibabel.Nifti1Image((1000 * np.stack(planes, -1)).astype(np.int16), affine), path)
+        nibabel.save(
+            nibabel.Nifti1Image((1000 * np.stack(planes, -1)).astype(np.int16), affine), path
+        )
         volume = read_volume(Source(path))
         brain = brain_mask(volume, "deepbet")  # once, so that its model is loaded
         to_source = register(volume, brain)
@@ -34,7 +39,9 @@ def volumes_a_minute() -> dict[str, float]:
             "N4": lambda: n4(volume),
             "brain mask (deepbet)": lambda: brain_mask(volume, "deepbet"),
             "affine registration": lambda: register(volume, brain),
-            "cut one slice": lambda: cut(volume.data, volume.affine, to_source, template().affine, (197, 233), 95),
+            "cut one slice": lambda: cut(
+                volume.data, volume.affine, to_source, template().affine, (197, 233), 95
+            ),
         }
         return {name: 60 / _seconds(step) for name, step in steps.items()}
 
@@ -43,7 +50,9 @@ def loader_slices_a_second(slices: int = 512, batch: int = 16) -> float:
     """From a store at 128 px to batches, in this process, as training reads them."""
     with tempfile.TemporaryDirectory() as folder:
         records = random_slices(Path(folder), slices, 128)
-        data = SliceDataModule({"bench": lambda: records}, ["bench"], [], [], 128, Path(folder) / "store", batch)
+        data = SliceDataModule(
+            {"bench": lambda: records}, ["bench"], [], [], 128, Path(folder) / "store", batch
+        )
         data.setup()
         loader = data.train_dataloader()
         return slices / _seconds(lambda: [None for _ in loader])
@@ -60,7 +69,8 @@ def random_slices(folder: Path, count: int, size: int) -> list[SliceRecord]:
 
 
 def h100_needs() -> float:
-    """Training slices a second of the paper's network if an H100 ran at its full speed: more it can never ask for."""
+    """Training slices a second of the paper's network if an H100 ran at its full speed: more it can
+    never ask for."""
     return 1e3 * H100_TFLOPS / PAPER_GFLOP
 
 

@@ -1,4 +1,5 @@
-"""Detection: the plain baseline, ours exact and strided, and a bare forward pass to measure them by."""
+"""Detection: the plain baseline, ours exact and strided, and a bare forward pass to measure them
+by."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 @dataclass(frozen=True)
 class Chain:
-    """A shortened detection of random images with an untrained network: its speed is that of any other.
+    """A shortened detection of random images with an untrained network: its speed is that of any
+    other.
 
-    batch: slices that ours takes at once.  plain_slices: that the baseline goes through.  batches: sizes of which the
-    bare forward pass takes the best.
+    batch: slices that ours takes at once.  plain_slices: that the baseline goes through.  batches:
+    sizes of which the bare forward pass takes the best.
     """
 
     model: str
@@ -52,7 +54,10 @@ class Slices:
 
 def configuration(model: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return cast(dict[str, Any], OmegaConf.to_container(compose("train", [f"model={model}"]).model, resolve=True))
+        return cast(
+            dict[str, Any],
+            OmegaConf.to_container(compose("train", [f"model={model}"]).model, resolve=True),
+        )
 
 
 def network(model: str) -> DDPM:
@@ -75,19 +80,27 @@ def plain(chain: Chain) -> Variants:
     """The baseline, and the same forward passes as ours has."""
     exact_float32()
     ddpm = network(chain.model).to(device())
-    detector = PlainAutoDDPM(ddpm.denoiser, None, chain.t, chain.t_resample, chain.passes, threshold=-1.0)
+    detector = PlainAutoDDPM(
+        ddpm.denoiser, None, chain.t, chain.t_resample, chain.passes, threshold=-1.0
+    )
     image = images(chain.plain_slices, chain.size)
     distance = RandomLPIPS()
     return {
         "detect": within("32-true", lambda: detector(image)),
-        "distance": within("32-true", lambda: [distance(ddpm, 1 - one[None], one[None]) for one in image]),
+        "distance": within(
+            "32-true", lambda: [distance(ddpm, 1 - one[None], one[None]) for one in image]
+        ),
         f"forward, {max(chain.batches)}": forward(ddpm, images(max(chain.batches), chain.size)),
     }
 
 
 def plain_calls(chain: Chain | None = None) -> int:
     """Network calls of a slice by the baseline; as published without a chain."""
-    length = {} if chain is None else {"t": chain.t, "t_resample": chain.t_resample, "passes": chain.passes}
+    length = (
+        {}
+        if chain is None
+        else {"t": chain.t, "t_resample": chain.t_resample, "passes": chain.passes}
+    )
     return PlainAutoDDPM(torch.nn.Linear(1, 1), None, **length).calls
 
 
@@ -123,17 +136,29 @@ def ours(chain: Chain, precision: str) -> Variants:
             for name, sampler in samplers().items()
         },
         "distance": within(precision, lambda: distance(ddpm, 1 - batch.image, batch.image)),
-        **{f"forward, {size}": forward(ddpm, images(size, chain.size), precision) for size in chain.batches},
-        "forward contiguous": forward(contiguous, images(max(chain.batches), chain.size), precision),
+        **{
+            f"forward, {size}": forward(ddpm, images(size, chain.size), precision)
+            for size in chain.batches
+        },
+        "forward contiguous": forward(
+            contiguous, images(max(chain.batches), chain.size), precision
+        ),
     }
 
 
 def detector(ddpm: DDPM, chain: Chain, sampler: Sampler) -> AutoDDPM:
     """Every slice has a mask, so that none leaves the loop: what is measured is the loop."""
     return AutoDDPM(
-        ddpm, sampler, NoPerceptual(), residual, 0, chain.t, chain.t_resample, chain.passes,
+        ddpm,
+        sampler,
+        NoPerceptual(),
+        residual,
+        0,
+        chain.t,
+        chain.t_resample,
+        chain.passes,
         mask_threshold=-1.0,
-    )  # fmt: skip
+    )
 
 
 def detection(detector: AutoDDPM, batch: Slices, precision: str) -> Callable[[], None]:
@@ -147,7 +172,10 @@ def forward(ddpm: DDPM, image: Tensor, precision: str = "32-true") -> Callable[[
 
 def within(precision: str, work: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
-        with torch.no_grad(), torch.autocast(device(), torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with (
+            torch.no_grad(),
+            torch.autocast(device(), torch.bfloat16, enabled=precision == "bf16-mixed"),
+        ):
             work()
 
     return run

@@ -36,7 +36,8 @@ def metrics(slices: int, size: int, resamples: int) -> Variants:
 
 
 def test_set(slices: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of distinct float32 values, higher in discs of 2 to 30 pixels at 128; maps and lesions are (N, H, W)."""
+    """Maps of distinct float32 values, higher in discs of 2 to 30 pixels at 128; maps and lesions
+    are (N, H, W)."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] / size
     maps = rng.random((slices, size, size), dtype=np.float32)

@@ -1,6 +1,8 @@
-"""How far two rows of the same slices and weights lie apart: python experiments/bench/sameness.py ROW ROW
+"""How far two rows of the same slices and weights lie apart: python experiments/bench/sameness.py
+ROW ROW
 
-For rows that should be the same: other batch sizes, other numbers of processes; or in fp32 and in bf16.
+For rows that should be the same: other batch sizes, other numbers of processes; or in fp32 and in
+    bf16.
 """
 
 import sys
@@ -14,12 +16,14 @@ METRICS = ("healthy/ssim", "lesion/auprc", "lesion/max_dice")
 
 
 def compare(rows: list[Path]) -> dict[str, float]:
-    """Of two run folders with equal ids: the share of mask pixels that differ, the largest difference of a map in the
-    slices whose masks do not, and of each metric."""
+    """Of two run folders with equal ids: the share of mask pixels that differ, the largest
+    difference of a map in the slices whose masks do not, and of each metric."""
     first, second = (np.load(row / "maps.npz") for row in rows)
     if first["id"].tolist() != second["id"].tolist():
         raise ValueError(f"{rows[0]} and {rows[1]} are of other slices")
-    flipped = first["mask"] != second["mask"] if "mask" in first else np.zeros(first["image"].shape, bool)
+    flipped = (
+        first["mask"] != second["mask"] if "mask" in first else np.zeros(first["image"].shape, bool)
+    )
     same = ~flipped.any(axis=(1, 2))
     off = np.abs(first["anomaly_map"].astype(float) - second["anomaly_map"])
     said = {
@@ -29,7 +33,11 @@ def compare(rows: list[Path]) -> dict[str, float]:
         "largest value of a map": float(first["anomaly_map"].max()),
     }
     values = [read_json(row / "metrics.json")["metrics"] for row in rows]
-    return said | {name: values[1][name] - values[0][name] for name in METRICS if None not in (v[name] for v in values)}
+    return said | {
+        name: values[1][name] - values[0][name]
+        for name in METRICS
+        if None not in (v[name] for v in values)
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Training: Lightning's loop as src.train has it, and a bare PyTorch loop over the same network and batch."""
+"""Training: Lightning's loop as src.train has it, and a bare PyTorch loop over the same network and
+batch."""
 
 import tempfile
 import time
@@ -24,7 +25,8 @@ SLICES = 64
 
 
 class StepTimes(Callback):
-    """Seconds from the end of each step to the end of the next: data, logging and averaging are in them."""
+    """Seconds from the end of each step to the end of the next: data, logging and averaging are in
+    them."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -74,15 +76,30 @@ def _lightning_step(model: str, size: int, batch: int, steps: int) -> float:
     times = StepTimes()
     with tempfile.TemporaryDirectory() as folder:
         data = SliceDataModule(
-            {"bench": lambda: random_slices(Path(folder), SLICES, size)}, ["bench"], [], [], size,
-            Path(folder) / "store", batch,
-        )  # fmt: skip
-        module = DDPMModule(configuration(model), {"hash": "bench", "size": size, "train_subjects": []})
+            {"bench": lambda: random_slices(Path(folder), SLICES, size)},
+            ["bench"],
+            [],
+            [],
+            size,
+            Path(folder) / "store",
+            batch,
+        )
+        module = DDPMModule(
+            configuration(model), {"hash": "bench", "size": size, "train_subjects": []}
+        )
         trainer = Trainer(
-            accelerator=device(), devices=1, precision="bf16-mixed", max_steps=steps, gradient_clip_val=1.0,
-            callbacks=[Acceleration(), EMA(), TimeLeft(), times], logger=CSVLogger(folder), log_every_n_steps=4,
-            enable_checkpointing=False, enable_model_summary=False, use_distributed_sampler=False,
-        )  # fmt: skip
+            accelerator=device(),
+            devices=1,
+            precision="bf16-mixed",
+            max_steps=steps,
+            gradient_clip_val=1.0,
+            callbacks=[Acceleration(), EMA(), TimeLeft(), times],
+            logger=CSVLogger(folder),
+            log_every_n_steps=4,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
         trainer.fit(module, datamodule=data)
     return _mean_step(times.ends)
 

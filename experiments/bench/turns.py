@@ -17,9 +17,11 @@ Variants = Mapping[str, Callable[[], float | None]]
 
 
 class Side:
-    """Variants in a process of their own, so that its peak memory is theirs and its allocator is as they set it.
+    """Variants in a process of their own, so that its peak memory is theirs and its allocator is as
+    they set it.
 
-    make: a function of a module, gives the variants by name; a variant may return the seconds it is to count for.
+    make: a function of a module, gives the variants by name; a variant may return the seconds it is
+        to count for.
     here: in this process instead, for tests.
     """
 
@@ -77,8 +79,8 @@ def _timed(variant: Callable[[], float | None]) -> float:
 
 
 def in_turns(variants: Mapping[str, tuple[Side, str]], repeats: int) -> dict[str, float]:
-    """Median seconds of each variant, (side, its name there): run one after the other `repeats` times, after a round
-    that does not count."""
+    """Median seconds of each variant, (side, its name there): run one after the other `repeats`
+    times, after a round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for repeat in range(repeats + 1):
         for name, (side, variant) in variants.items():

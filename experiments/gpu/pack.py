@@ -1,6 +1,7 @@
 """Pack what a GPU machine without a network needs of the data: one file, data/packed.npz.
 
-AUTODDPM_DATA=DIR python experiments/gpu/pack.py [FILE [PIXELS]]   (needs ixi/, and ixi_stroke built by src.prepare)
+AUTODDPM_DATA=DIR python experiments/gpu/pack.py [FILE [PIXELS]]   (needs ixi/, and ixi_stroke built
+by src.prepare)
 """
 
 import sys
@@ -19,7 +20,10 @@ def main(path: str = "data/packed.npz", size: str = "128") -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("evaluate", ["+experiment=ixi_stroke"])
     sources = {name: instantiate(source)() for name, source in cfg.data.sources.items()}
-    stores = {name: prepare_store(name, records, int(size), cfg.paths.prepared) for name, records in sources.items()}
+    stores = {
+        name: prepare_store(name, records, int(size), cfg.paths.prepared)
+        for name, records in sources.items()
+    }
     written = write_packed(stores, path)
     print(f"{written}: {written.stat().st_size / 2**20:.1f} MiB")
 

@@ -29,7 +29,9 @@ def main(path: str, checkpoint: str = "ixi-small") -> None:
     found: dict[str, Detection] = {}
     for place in ("cpu", device):
         ddpm = load_checkpoint(checkpoint).ddpm.to(place)
-        detector = AutoDDPM(ddpm, Ancestral(STRIDE), RandomLPIPS(), residual, mask_threshold="percentile")
+        detector = AutoDDPM(
+            ddpm, Ancestral(STRIDE), RandomLPIPS(), residual, mask_threshold="percentile"
+        )
         found[place] = detector(Batch(image.to(place), lesion, ids, epoch))
     one, other = found["cpu"], found[device]
     flipped = one.stages["mask"] != other.stages["mask"].cpu()
@@ -37,8 +39,14 @@ def main(path: str, checkpoint: str = "ixi-small") -> None:
     initial = (one.stages["initial_map"] - other.stages["initial_map"].cpu()).abs().max()
     final = (one.anomaly_map - other.anomaly_map.cpu()).abs()[whole]
     worst = float(final.max()) if len(final) else float("nan")
-    print(f"cpu against {device}: initial map {float(initial):.1e}, mask pixels that differ {int(flipped.sum())}, ")
-    print(f"    final map of the {int(whole.sum())} slices of equal masks {worst:.1e} (at most {LIMIT:.0e})")
+    print(
+        f"cpu against {device}: initial map {float(initial):.1e}, mask pixels that differ "
+        f"{int(flipped.sum())}, "
+    )
+    print(
+        f"    final map of the {int(whole.sum())} slices of equal masks {worst:.1e} (at most "
+        f"{LIMIT:.0e})"
+    )
     if not worst <= LIMIT or float(initial) > LIMIT:
         raise SystemExit("the maps differ by more than that")
 

@@ -1,4 +1,5 @@
-"""Which encoder level, and at which time, makes the best perceptual distance: on phantoms that no table uses (seed 1).
+"""Which encoder level, and at which time, makes the best perceptual distance: on phantoms that no
+table uses (seed 1).
 
 usage: python experiments/perceptual/compare.py CHECKPOINT      a checkpoint of +experiment=demo
 """
@@ -26,8 +27,19 @@ ROOT = Path(__file__).resolve().parents[2]
 @torch.no_grad()
 def main(checkpoint: str) -> None:
     ddpm = load_checkpoint(checkpoint).ddpm
-    draw = partial(phantoms, ROOT / "data/phantoms", size=64, seed=1, train=2, val=12, test_healthy=10, test_lesion=45)
-    data = SliceDataModule({"phantom": draw}, [], [], ["phantom"], size=64, prepared=ROOT / "data/prepared")
+    draw = partial(
+        phantoms,
+        ROOT / "data/phantoms",
+        size=64,
+        seed=1,
+        train=2,
+        val=12,
+        test_healthy=10,
+        test_lesion=45,
+    )
+    data = SliceDataModule(
+        {"phantom": draw}, [], [], ["phantom"], size=64, prepared=ROOT / "data/prepared"
+    )
     detector = AnoDDPM(ddpm, Ancestral(10), NoPerceptual(), residual, t=200)
     image, lesion, reconstruction = [], [], []
     for batch in data.test_dataloader():
@@ -40,14 +52,21 @@ def main(checkpoint: str) -> None:
     def show(name: str, distance: torch.Tensor) -> None:
         scores = norm95((x_hat - x).abs()) * distance  # Eq. (9)
         counts = threshold_counts(scores[has_lesion].numpy(), truth[has_lesion].numpy())
-        print(f"| {name} | {100 * auprc(counts):.1f} | {100 * max_dice(counts)[0]:.1f} |", flush=True)
+        print(
+            f"| {name} | {100 * auprc(counts):.1f} | {100 * max_dice(counts)[0]:.1f} |", flush=True
+        )
 
     print("| distance in Eq. (9) | AUPRC | max Dice |\n|---|---|---|")
     show("none", torch.ones_like(x))
     for t in (1, 50, 200, 500):
-        for level, (a, b) in enumerate(zip(features(ddpm, x_hat, t), features(ddpm, x, t), strict=True)):
+        for level, (a, b) in enumerate(
+            zip(features(ddpm, x_hat, t), features(ddpm, x, t), strict=True)
+        ):
             difference = (normalize(a, dim=1) - normalize(b, dim=1)).square().sum(1, keepdim=True)
-            show(f"denoiser, level {level}, t={t}", interpolate(difference, x.shape[-2:], mode="bilinear"))
+            show(
+                f"denoiser, level {level}, t={t}",
+                interpolate(difference, x.shape[-2:], mode="bilinear"),
+            )
     show("LPIPS, random backbone", RandomLPIPS(0)(ddpm, x_hat, x))
 
 

@@ -1,4 +1,5 @@
-"""CPU seconds per slice of each LPIPS on one core, at full and at half resolution; random weights cost the same.
+"""CPU seconds per slice of each LPIPS on one core, at full and at half resolution; random weights
+cost the same.
 
 usage: python experiments/perceptual/speed.py
 """
@@ -17,7 +18,9 @@ SLICES, SIDE, REPEATS = 16, 128, 5
 @torch.no_grad()
 def main() -> None:
     torch.set_num_threads(1)
-    image, reconstruction = torch.rand(2, SLICES, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    image, reconstruction = torch.rand(
+        2, SLICES, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
+    )
     print("| network | full resolution | half |\n|---|---|---|")
     for net in ("vgg", "alex", "squeeze"):
         network = lpips.LPIPS(net=net, pnet_rand=True, spatial=True, verbose=False).eval()

@@ -1,11 +1,14 @@
-"""What the model card shows of released weights: pictures beside the file, and tables as markdown on the screen.
+"""What the model card shows of released weights: pictures beside the file, and tables as markdown
+on the screen.
 
-    python experiments/release/card.py weights/ixi-small.safetensors runs/ixi_release/train/default [RUN ...]
+    python experiments/release/card.py weights/ixi-small.safetensors runs/ixi_release/train/default
+    [RUN ...]
 
-NAME_reconstructions.png: validation subjects (top) and their reconstructions from t = 100, 200, 300.
+NAME_reconstructions.png: validation subjects (top) and their reconstructions from t = 100, 200,
+300.
 NAME_samples.png: slices made from noise alone.
-Printed: the validation loss by noise level along the training, the last loss where detection happens (t = 1..300) of
-this and of further trainings, and the file's sha256.
+Printed: the validation loss by noise level along the training, the last loss where detection
+happens (t = 1..300) of this and of further trainings, and the file's sha256.
 """
 
 import hashlib
@@ -41,7 +44,9 @@ def validation_slices() -> Batch:
     data.prepare_data()
     data.setup("fit")
     batches: list[Batch] = list(data.loader("calibrate"))
-    images, lesions, epochs = (torch.cat([getattr(b, name) for b in batches]) for name in ("image", "lesion", "epoch"))
+    images, lesions, epochs = (
+        torch.cat([getattr(b, name) for b in batches]) for name in ("image", "lesion", "epoch")
+    )
     return Batch(images, lesions, [slice_id for batch in batches for slice_id in batch.id], epochs)
 
 
@@ -54,10 +59,18 @@ def picture(rows: list[Tensor], path: Path) -> None:
 
 def losses(run: Path) -> pd.DataFrame:
     """Validation losses, a line for each validation, a column for each range of t."""
-    logged = pd.concat([pd.read_csv(file) for file in sorted(run.glob("csv/*/metrics.csv"))]).dropna(subset="val/loss")
-    shown = logged.drop_duplicates("step", keep="last").sort_values("step").filter(regex="^step$|^val/loss")
+    logged = pd.concat(
+        [pd.read_csv(file) for file in sorted(run.glob("csv/*/metrics.csv"))]
+    ).dropna(subset="val/loss")
+    shown = (
+        logged.drop_duplicates("step", keep="last")
+        .sort_values("step")
+        .filter(regex="^step$|^val/loss")
+    )
     shown["step"] += 1
-    return shown.rename(columns=lambda name: name.replace("val/loss_t", "t = ").replace("val/loss", "all"))
+    return shown.rename(
+        columns=lambda name: name.replace("val/loss_t", "t = ").replace("val/loss", "all")
+    )
 
 
 def detection_loss(run: Path) -> float:
@@ -72,12 +85,21 @@ def main(weights: Path, run: Path, *others: Path) -> None:
     ddpm, image = trained.ddpm, slices.image[:COLUMNS]
     noise = NoiseOf.batch(ddpm.noise, 0, slices.id[:COLUMNS], image, Stage.RECONSTRUCTION)
     starts = [(ddpm.encode(image), t) for t in TIMES] + [(torch.zeros_like(image), ddpm.schedule.T)]
-    made = [ddpm.decode(reconstruct(ddpm, Ancestral(STRIDE), x, t, noise)) for x, t in track(starts, "reconstructing")]
+    made = [
+        ddpm.decode(reconstruct(ddpm, Ancestral(STRIDE), x, t, noise))
+        for x, t in track(starts, "reconstructing")
+    ]
     picture([image, *made[:-1]], weights.with_name(f"{weights.stem}_reconstructions.png"))
     picture([*made[-1].split(COLUMNS // 2)], weights.with_name(f"{weights.stem}_samples.png"))
     print("|", " | ".join(table.columns), "|\n|", " | ".join(["---:"] * len(table.columns)), "|")
     for values in table.itertuples(index=False):
-        print("|", " | ".join(f"{value:#.3g}" if name else f"{value:.0f}" for name, value in enumerate(values)), "|")
+        print(
+            "|",
+            " | ".join(
+                f"{value:#.3g}" if name else f"{value:.0f}" for name, value in enumerate(values)
+            ),
+            "|",
+        )
     print(f"\n{trained.step} steps")
     for one in (run, *others):
         print(f"loss for t = 1..300 of {one}: {detection_loss(one):.4f}")

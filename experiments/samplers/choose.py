@@ -1,9 +1,12 @@
-"""Quality against calls: each row of a folder against the one with the most calls, paired over subjects.
+"""Quality against calls: each row of a folder against the one with the most calls, paired over
+subjects.
 
-    python experiments/samplers/choose.py runs/samplers_demo/evaluate [runs/samplers_ixi_stroke/evaluate ...]
+    python experiments/samplers/choose.py runs/samplers_demo/evaluate
+    [runs/samplers_ixi_stroke/evaluate ...]
 
-Writes `quality.csv` and `quality.md`, with 95 % intervals, beside each folder; prints the cheapest setting whose lower
-bounds of the paired change are above -5 % of the Dice and -0.5 points of SSIM in every folder.
+Writes `quality.csv` and `quality.md`, with 95 % intervals, beside each folder; prints the cheapest
+setting whose lower bounds of the paired change are above -5 % of the Dice and -0.5 points of SSIM
+in every folder.
 """
 
 import sys
@@ -27,42 +30,69 @@ LEAST_DICE, LEAST_SSIM = -0.05, -0.005  # relative; absolute
 METRICS = {"ssim": "SSIM", "auprc": "AUPRC", "dice": "max Dice"}
 KEYS = {"ssim": "healthy/ssim", "auprc": "lesion/auprc", "dice": "lesion/max_dice"}
 CHANGES = {"dice_change": "Dice against exact, relative", "ssim_change": "SSIM against exact"}
-MADE_BY = ("data_hash", "weights_hash", "weights_step", "commit", "precision", "perceptual", "device")
+MADE_BY = (
+    "data_hash",
+    "weights_hash",
+    "weights_step",
+    "commit",
+    "precision",
+    "perceptual",
+    "device",
+)
 
 
 def samples(resamples: Resamples, row: Row) -> dict[str, np.ndarray]:
     """Dice, AUPRC and SSIM of the row itself (first) and of each resample, by subject."""
     found = resamples.by_folder[row.folder]
     if lacking := [key for key in KEYS.values() if key not in found.values]:
-        sys.exit(f"{row.folder}: {found.problem or '; '.join(found.reasons.get(key, key) for key in lacking)}")
+        sys.exit(
+            f"{row.folder}: "
+            f"{found.problem or '; '.join(found.reasons.get(key, key) for key in lacking)}"
+        )
     return {name: found.values[key] for name, key in KEYS.items()}
 
 
 def setting(row: Row) -> str:
     sampler = row.provenance["sampler"]
-    return " ".join([sampler["name"], *(f"{key}={value}" for key, value in sampler.items() if key != "name")])
+    return " ".join(
+        [sampler["name"], *(f"{key}={value}" for key, value in sampler.items() if key != "name")]
+    )
 
 
 def quality(folder: Path) -> pd.DataFrame:
-    """One line a row, from many calls to few: each metric and its change with `_low` and `_high`."""
+    """One line a row, from many calls to few: each metric and its change with `_low` and
+    `_high`."""
     rows, remarks = read_rows(folder)
     precisions = {row.provenance.get("precision") for row in rows}
-    disagreeing = disagreements(rows) + remarks + ([f"precision differs: {precisions}"] if len(precisions) > 1 else [])
+    disagreeing = (
+        disagreements(rows)
+        + remarks
+        + ([f"precision differs: {precisions}"] if len(precisions) > 1 else [])
+    )
     if disagreeing:
         sys.exit(f"{folder}: {'; '.join(disagreeing)}")
     rows.sort(key=lambda row: -(row.metrics["calls_per_slice"] or 0))
-    resamples = resample_rows(rows, folder.parent / "resamples", RESAMPLES, SEED, Console(stderr=True))
+    resamples = resample_rows(
+        rows, folder.parent / "resamples", RESAMPLES, SEED, Console(stderr=True)
+    )
     exact, lines = samples(resamples, rows[0]), []
     for row in rows:
         ours = samples(resamples, row)
-        ours |= {"dice_change": ours["dice"] / exact["dice"] - 1, "ssim_change": ours["ssim"] - exact["ssim"]}
+        ours |= {
+            "dice_change": ours["dice"] / exact["dice"] - 1,
+            "ssim_change": ours["ssim"] - exact["ssim"],
+        }
         line: dict[str, object] = {"setting": setting(row), "calls": row.metrics["calls_per_slice"]}
         for name in (*METRICS, *CHANGES):
             bounds = interval(ours[name][1:])
             numbers = {name: ours[name][0], f"{name}_low": bounds.low, f"{name}_high": bounds.high}
             line |= {key: round(float(value), 6) for key, value in numbers.items()}
         holds = line["dice_change_low"] > LEAST_DICE and line["ssim_change_low"] > LEAST_SSIM
-        lines.append(line | {"passes": row is rows[0] or holds} | {key: row.provenance.get(key) for key in MADE_BY})
+        lines.append(
+            line
+            | {"passes": row is rows[0] or holds}
+            | {key: row.provenance.get(key) for key in MADE_BY}
+        )
     return pd.DataFrame(lines)
 
 
@@ -87,7 +117,9 @@ def main(folders: list[Path]) -> None:
             table.to_csv(path, index=False)
         lines = [shown(line) for line in table.to_dict("records")]
         written = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
-        write_text(folder.parent / "quality.md", "".join(f"| {' | '.join(line)} |\n" for line in written))
+        write_text(
+            folder.parent / "quality.md", "".join(f"| {' | '.join(line)} |\n" for line in written)
+        )
         drawn = Table(*headings, title=str(folder))
         for line in lines:
             drawn.add_row(*line)

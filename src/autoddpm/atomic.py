@@ -11,7 +11,8 @@ from typing import Any
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; renamed to `path` at the end, removed if anything is raised.
+    """A temporary path beside `path` to write to; renamed to `path` at the end, removed if anything
+    is raised.
 
     It ends as `path` does, so that writers that choose a format by suffix are not misled.
     """
@@ -45,4 +46,6 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not whole, or changed by hand ({error}); delete it and run again") from error
+        raise ValueError(
+            f"{path}: not whole, or changed by hand ({error}); delete it and run again"
+        ) from error

@@ -1,9 +1,10 @@
 """Randomness from identity: every random number is a pure function of what it is for.
 
-A number depends on (seed, slice id) through its *key* and on (pixel, t, repeat, stage and draw) through its
-*counter*, never on a global stream. So a slice gets the same noise alone or in a batch, in any order, on any device
-and any number of processes. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-1, 2, 3", SC 2011): the same integers everywhere; normals agree to rounding.
+A number depends on (seed, slice id) through its *key* and on (pixel, t, repeat, stage and draw)
+through its *counter*, never on a global stream. So a slice gets the same noise alone or in a batch,
+in any order, on any device and any number of processes. The generator is Philox4x32-10 (Salmon et
+al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): the same integers everywhere; normals
+agree to rounding.
 """
 
 import hashlib
@@ -46,11 +47,16 @@ class Draw(IntEnum):
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
-    """The generator's key of each slice: (B, 2) int64 holding 32-bit words, from a hash of (seed, slice id)."""
-    digests = [hashlib.blake2b(f"{seed}/{slice_id}".encode(), digest_size=8).digest() for slice_id in ids]
+    """The generator's key of each slice: (B, 2) int64 holding 32-bit words, from a hash of (seed,
+    slice id)."""
+    digests = [
+        hashlib.blake2b(f"{seed}/{slice_id}".encode(), digest_size=8).digest() for slice_id in ids
+    ]
     words = [[int.from_bytes(d[:4], "little"), int.from_bytes(d[4:], "little")] for d in digests]
     keys = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
-    if torch.device(device).type == "cuda":  # from pinned memory a copy does not wait for the device
+    if (
+        torch.device(device).type == "cuda"
+    ):  # from pinned memory a copy does not wait for the device
         return keys.pin_memory().to(device, non_blocking=True)
     return keys.to(device)
 
@@ -58,20 +64,28 @@ def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu"
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
     """Philox4x32-10: four 32-bit counter words and two key words to four random words.
 
-    All are int64 tensors that hold values in [0, 2^32) and broadcast against each other. Products wrap modulo 2^64 in
-    int64, which keeps all 64 bits of them.
+    All are int64 tensors that hold values in [0, 2^32) and broadcast against each other. Products
+    wrap modulo 2^64 in int64, which keeps all 64 bits of them.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (p1 >> 32 & _LOW) ^ c1 ^ k0, p1 & _LOW, (p0 >> 32 & _LOW) ^ c3 ^ k1, p0 & _LOW
+        c0, c1, c2, c3 = (
+            (p1 >> 32 & _LOW) ^ c1 ^ k0,
+            p1 & _LOW,
+            (p0 >> 32 & _LOW) ^ c3 ^ k1,
+            p0 & _LOW,
+        )
         k0, k1 = k0 + _WEYL[0] & _LOW, k1 + _WEYL[1] & _LOW
     return [c0, c1, c2, c3]
 
 
-def random_words(keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0) -> Tensor:
-    """(B, count) int64 words in [0, 2^32). keys: (B, 2) from `slice_keys`; t: an int or (B,), the time or the epoch."""
+def random_words(
+    keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+) -> Tensor:
+    """(B, count) int64 words in [0, 2^32). keys: (B, 2) from `slice_keys`; t: an int or (B,), the
+    time or the epoch."""
     block = torch.arange((count + 3) // 4, device=keys.device)[None]  # (1, blocks)
     time = t.reshape(-1, 1) if isinstance(t, Tensor) else torch.full_like(block[:, :1], t)
     constant = [torch.full_like(block[:, :1], value) for value in (repeat, stage * 16 + draw)]
@@ -80,13 +94,18 @@ def random_words(keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor |
     return torch.stack(words, dim=-1).flatten(1)[:, :count]
 
 
-def uniform(keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0) -> Tensor:
+def uniform(
+    keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+) -> Tensor:
     """(B, count) float64 in (0, 1), open at both ends; arguments as `random_words`."""
     return (random_words(keys, count, stage, draw, t, repeat).double() + 0.5) * 2.0**-32
 
 
-def normal(keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0) -> Tensor:
-    """(B, count) float32 standard normals by Box and Muller, computed in float64; arguments as `random_words`."""
+def normal(
+    keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+) -> Tensor:
+    """(B, count) float32 standard normals by Box and Muller, computed in float64; arguments as
+    `random_words`."""
     half = (count + 1) // 2
     u = uniform(keys, 2 * half, stage, draw, t, repeat)
     radius, angle = (-2 * u[:, :half].log()).sqrt(), 2 * math.pi * u[:, half:]

@@ -34,8 +34,15 @@ class SliceDataset(Dataset[Batch]):
     """Slices of several stores, sorted by id; `dataset[rows, epochs]` is a whole Batch."""
 
     def __init__(self, stores: Sequence[Store], split: str, size: int) -> None:
-        parts = [store.index[store.index["split"] == split].assign(store=i) for i, store in enumerate(stores)]
-        table = pd.concat(parts).reset_index(names="row") if parts else pd.DataFrame(columns=[*COLUMNS, "store", "row"])
+        parts = [
+            store.index[store.index["split"] == split].assign(store=i)
+            for i, store in enumerate(stores)
+        ]
+        table = (
+            pd.concat(parts).reset_index(names="row")
+            if parts
+            else pd.DataFrame(columns=[*COLUMNS, "store", "row"])
+        )
         table = table.sort_values("id", ignore_index=True)
         self.stores, self.size = stores, size
         self.where = list(zip(table["store"].tolist(), table["row"].tolist(), strict=True))
@@ -58,11 +65,14 @@ class SliceDataset(Dataset[Batch]):
             store, at = self.where[row]
             image[i, 0] = torch.from_numpy(self.stores[store].images[at].copy())
             lesion[i, 0] = torch.from_numpy(self.stores[store].lesions[at].copy())
-        return Batch(image, lesion, self.index["id"].iloc[list(rows)].tolist(), torch.tensor(epochs))
+        return Batch(
+            image, lesion, self.index["id"].iloc[list(rows)].tolist(), torch.tensor(epochs)
+        )
 
 
 class SliceLoader(DataLoader[Batch]):
-    """A loader whose place is a function of the trainer's progress: Lightning is told that there is nothing to save."""
+    """A loader whose place is a function of the trainer's progress: Lightning is told that there is
+    nothing to save."""
 
     def state_dict(self) -> dict[str, int]:
         return {}
@@ -71,20 +81,26 @@ class SliceLoader(DataLoader[Batch]):
 
 
 class SliceDataModule(LightningDataModule):
-    """Healthy slices to train on and to calibrate thresholds on, and slices to test on, from any sources.
+    """Healthy slices to train on and to calibrate thresholds on, and slices to test on, from any
+    sources.
 
-    sources: functions that list a data set's slices, or open a store of them, by name; only those that a role names are
-        called.
-    train, calibrate, test: which sources are used for it: of them the slices of split train, val and test. Training
-        and calibration slices must be healthy (at most one lesion pixel), and nobody may be in two of the three.
+    sources: functions that list a data set's slices, or open a store of them, by name; only those
+        that a role names are called.
+    train, calibrate, test: which sources are used for it: of them the slices of split train, val
+        and test. Training and calibration slices must be healthy (at most one lesion pixel), and
+        nobody may be in two of the three.
     size: pixels a side.  prepared: the folder of the prepared stores.
-    batch_size: training slices a process and step.  eval_batch_size: slices a process when evaluating.
-    seed: of the training order.  allow_leaks: only warn of nearly identical slices under two names in two roles.
+    batch_size: training slices a process and step.  eval_batch_size: slices a process when
+        evaluating.
+    seed: of the training order.  allow_leaks: only warn of nearly identical slices under two names
+        in two roles.
 
     `Trainer` must be made with `use_distributed_sampler=False`.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer slices than processes: some have none
+    allow_zero_length_dataloader_with_multiple_devices = (
+        True  # fewer slices than processes: some have none
+    )
 
     def __init__(
         self,
@@ -103,13 +119,21 @@ class SliceDataModule(LightningDataModule):
         super().__init__()
         self.allow_leaks = allow_leaks
         self.sources = dict(sources)
-        self.roles: dict[Role, list[str]] = {"train": list(train), "calibrate": list(calibrate), "test": list(test)}
+        self.roles: dict[Role, list[str]] = {
+            "train": list(train),
+            "calibrate": list(calibrate),
+            "test": list(test),
+        }
         self.size, self.prepared = size, Path(prepared)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
         self._datasets: dict[Role, SliceDataset] = {}
-        if unknown := sorted({name for names in self.roles.values() for name in names} - set(self.sources)):
-            raise ValueError(f"unknown source {unknown[0]!r}; the sources are {', '.join(self.sources)}.")
+        if unknown := sorted(
+            {name for names in self.roles.values() for name in names} - set(self.sources)
+        ):
+            raise ValueError(
+                f"unknown source {unknown[0]!r}; the sources are {', '.join(self.sources)}."
+            )
 
     def prepare_data(self) -> None:
         """Check every source and build the stores that are not there; called on one process."""
@@ -125,9 +149,18 @@ class SliceDataModule(LightningDataModule):
         stores = {name: source for name, source in listed.items() if isinstance(source, Store)}
         records = {name: source for name, source in listed.items() if not isinstance(source, Store)}
         check_records(records)
-        stores |= {name: prepare_store(name, slices, self.size, self.prepared) for name, slices in records.items()}
-        if wrong := [f"{store.folder} has {store.size}" for store in stores.values() if store.size != self.size]:
-            raise ValueError(f"data.size={self.size}: {wrong[0]} pixels a side; set data.size, or pack it anew")
+        stores |= {
+            name: prepare_store(name, slices, self.size, self.prepared)
+            for name, slices in records.items()
+        }
+        if wrong := [
+            f"{store.folder} has {store.size}"
+            for store in stores.values()
+            if store.size != self.size
+        ]:
+            raise ValueError(
+                f"data.size={self.size}: {wrong[0]} pixels a side; set data.size, or pack it anew"
+            )
         datasets = {
             role: SliceDataset([stores[name] for name in names], SPLIT_OF[role], self.size)
             for role, names in self.roles.items()
@@ -135,16 +168,20 @@ class SliceDataModule(LightningDataModule):
         for role, dataset in datasets.items():
             if self.roles[role] and not len(dataset):
                 raise ValueError(
-                    f"no slice to {role} on: {', '.join(self.roles[role])} has none of split {SPLIT_OF[role]}; "
+                    f"no slice to {role} on: {', '.join(self.roles[role])} has none of split "
+                    f"{SPLIT_OF[role]}; "
                     f"name another source or correct its splits."
                 )
         check_separate({role: dataset.index for role, dataset in datasets.items()})
         check_healthy("train", datasets["train"].index)
         check_healthy("calibrate", datasets["calibrate"].index)
-        leaks = leaks_between({role: (dataset.images(), dataset.index) for role, dataset in datasets.items()})
+        leaks = leaks_between(
+            {role: (dataset.images(), dataset.index) for role, dataset in datasets.items()}
+        )
         if leaks and not self.allow_leaks:
             raise ValueError(
-                f"{first_few([leak.text for leak in leaks])} Leave one of each two out, or, if they are different "
+                f"{first_few([leak.text for leak in leaks])} Leave one of each two out, or, if "
+                "they are different "
                 "people, say data.allow_leaks=true"
             )
         for leak in leaks:
@@ -152,7 +189,8 @@ class SliceDataModule(LightningDataModule):
         return datasets
 
     def index(self, role: Role) -> pd.DataFrame:
-        """One row a slice of "train", "calibrate" or "test", sorted by id, with the columns of `Store.index`."""
+        """One row a slice of "train", "calibrate" or "test", sorted by id, with the columns of
+        `Store.index`."""
         self.setup()
         return self._datasets[role].index
 
@@ -161,19 +199,24 @@ class SliceDataModule(LightningDataModule):
         return sorted(set(self.index(role)["subject"]))
 
     def hash(self, role: Role) -> str:
-        """12 hex digits of the role's slices: their ids, the contents of their files, the size and preprocessing."""
+        """12 hex digits of the role's slices: their ids, the contents of their files, the size and
+        preprocessing."""
         rows = self.index(role)[["id", "sha256", "lesion_sha256"]].to_numpy().tolist()
         return hashlib.sha256(json.dumps([VERSION, self.size, rows]).encode()).hexdigest()[:12]
 
     def train_dataloader(self) -> SliceLoader:
-        """The training stream, from where the attached trainer stands (from its start without a trainer)."""
+        """The training stream, from where the attached trainer stands (from its start without a
+        trainer)."""
         n = len(self.index("train"))
         if not n:
             raise ValueError("no source to train on; name one in `train`.")
-        return self._loader("train", TrainingOrder(n, self.batch_size, self.seed, self._batches_done))
+        return self._loader(
+            "train", TrainingOrder(n, self.batch_size, self.seed, self._batches_done)
+        )
 
     def val_dataloader(self) -> SliceLoader | list[SliceLoader]:
-        """The healthy slices to calibrate on, or [] if there are none, which Lightning takes for no validation."""
+        """The healthy slices to calibrate on, or [] if there are none, which Lightning takes for no
+        validation."""
         return self.loader("calibrate") if len(self.index("calibrate")) else []
 
     def test_dataloader(self) -> SliceLoader:
@@ -181,7 +224,8 @@ class SliceDataModule(LightningDataModule):
         return self.loader("test")
 
     def loader(self, role: Role, skip: Collection[str] = ()) -> SliceLoader:
-        """This process's share of a role's slices, each once, in order of id, without those whose id is in `skip`."""
+        """This process's share of a role's slices, each once, in order of id, without those whose
+        id is in `skip`."""
         done = set(skip)
         rows = [row for row, id in enumerate(self.index(role)["id"]) if id not in done]
         return self._loader(role, EvaluationOrder(rows, self.eval_batch_size))
@@ -197,7 +241,8 @@ class SliceDataModule(LightningDataModule):
         )
 
     def _batches_done(self) -> int:
-        # Not global_step * accumulate_grad_batches: Lightning also steps on an epoch's last, incomplete accumulation.
+        # Not global_step * accumulate_grad_batches: Lightning also steps on an epoch's last,
+        # incomplete accumulation.
         if self.trainer is None:
             return 0
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]

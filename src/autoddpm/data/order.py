@@ -8,17 +8,22 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-#: The rows of a batch in the data set, and how often the stream had gone through the set before each.
+#: The rows of a batch in the data set, and how often the stream had gone through the set before
+# each.
 Rows = tuple[Sequence[int], Sequence[int]]
 
 
 def training_rows(seed: int, n: int, positions: NDArray[np.int64]) -> Rows:
     """The samples at these positions of the endless training stream over n slices: rows and epochs.
 
-    Sample i of the stream is the (i mod n)-th of a permutation that is a function of (seed, i // n) alone.
+    Sample i of the stream is the (i mod n)-th of a permutation that is a function of (seed, i // n)
+    alone.
     """
     epochs, offsets = np.divmod(positions, n)
-    rows = [int(_permutation(seed, int(epoch), n)[offset]) for epoch, offset in zip(epochs, offsets, strict=True)]
+    rows = [
+        int(_permutation(seed, int(epoch), n)[offset])
+        for epoch, offset in zip(epochs, offsets, strict=True)
+    ]
     return rows, epochs.tolist()
 
 
@@ -37,11 +42,13 @@ def rank_and_world() -> tuple[int, int]:
 class TrainingOrder(Sampler[Rows]):
     """One epoch's batches of the training stream, from where training stands.
 
-    Batch j of W processes is samples j*B*W to (j+1)*B*W of the stream, of which rank r takes every W-th from its r-th:
-    nothing is dropped or padded, and a batch may span epochs. `len` is max(1, n // (B*W)) batches.
+    Batch j of W processes is samples j*B*W to (j+1)*B*W of the stream, of which rank r takes every
+    W-th from its r-th: nothing is dropped or padded, and a batch may span epochs. `len` is max(1, n
+    // (B*W)) batches.
 
-    batches_done: read when an iterator is made; how many batches each process has consumed since training began.
-        With it the order needs no state of its own, and resume is exact in the middle of an epoch.
+    batches_done: read when an iterator is made; how many batches each process has consumed since
+        training began. With it the order needs no state of its own, and resume is exact in the
+        middle of an epoch.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, batches_done: Callable[[], int]) -> None:
@@ -56,12 +63,15 @@ class TrainingOrder(Sampler[Rows]):
     def _from(self, start: int) -> Iterator[Rows]:
         rank, world = rank_and_world()
         for batch in range(start, start + len(self)):
-            positions = np.arange(batch * self.batch_size * world + rank, (batch + 1) * self.batch_size * world, world)
+            positions = np.arange(
+                batch * self.batch_size * world + rank, (batch + 1) * self.batch_size * world, world
+            )
             yield training_rows(self.seed, self.n, positions)
 
 
 class EvaluationOrder(Sampler[Rows]):
-    """Each slice once and in order, epoch 0; of W processes rank r takes every W-th slice from its r-th, unpadded."""
+    """Each slice once and in order, epoch 0; of W processes rank r takes every W-th slice from its
+    r-th, unpadded."""
 
     def __init__(self, rows: Sequence[int], batch_size: int) -> None:
         self.rows, self.batch_size = rows, batch_size

@@ -1,8 +1,9 @@
-"""Healthy slices as older patients and other scanners give them: pure functions of images and given random numbers.
+"""Healthy slices as older patients and other scanners give them: pure functions of images and given
+random numbers.
 
-Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side, so that the same numbers mean
-the same change at any resolution. Computed in the image's own precision: in float64 the result is the same on every
-machine, to far below the step of 8 bits.
+Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side, so that the
+same numbers mean the same change at any resolution. Computed in the image's own precision: in
+float64 the result is the same on every machine, to far below the step of 8 bits.
 """
 
 import math
@@ -16,7 +17,10 @@ from torch.nn import functional
 from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
 VERSION = 1  # of what this file computes: part of the names of what is written with it
-SCANS, SEEN = 20, 0.8  # how often a scan is drawn anew until its field of view holds that share of a lesion
+SCANS, SEEN = (
+    20,
+    0.8,
+)  # how often a scan is drawn anew until its field of view holds that share of a lesion
 
 SIDE = 128  # pixels that lengths refer to
 GAMMA = (0.6, 1.6)
@@ -36,10 +40,12 @@ AGE_NUMBERS, SCAN_NUMBERS = 4, 19
 
 
 def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
-    """Atrophy: a smooth deformation that widens what is dark in the brain, sulci by up to a pixel, ventricles by four.
+    """Atrophy: a smooth deformation that widens what is dark in the brain, sulci by up to a pixel,
+    ventricles by four.
 
     image: (B, 1, H, W) in [0, 1], fluid dark.
-    u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles; all 1 is no change.
+    u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles; all
+        1 is no change.
     share: how probable each of the two is.
     Returns (B, 1, H, W) in [0, 1]. The skull stays as it is.
     """
@@ -51,27 +57,35 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
         rows, columns = image.shape[-2:]
         theta = torch.eye(2, 3, dtype=image.dtype, device=image.device).expand(len(image), 2, 3)
         grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
-        moved = torch.stack([moved[:, 0] / columns, moved[:, 1] / rows], dim=-1) * (2 * _unit(image))
+        moved = torch.stack([moved[:, 0] / columns, moved[:, 1] / rows], dim=-1) * (
+            2 * _unit(image)
+        )
         grid = grid - moved  # what is seen at a place comes from where it is darker
-        aged = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        aged = functional.grid_sample(
+            image, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
         return aged.clamp(0, 1)
 
 
 def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tuple[Tensor, Tensor]:
-    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view, Rician noise.
+    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view,
+    Rician noise.
 
     image: (B, 1, H, W) in [0, 1].
     u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.
     normals: (B, 2, H, W) standard normals for the two channels of the noise.
     share: how probable each of the six changes is (of a cut: half of it).
-    Returns the image (B, 1, H, W), if it was changed divided by its 98th percentile and clipped to [0, 1] again; and
-    (B, 1, H, W) bool, the field of view: behind its end there is nothing or, in half of the cases, noise alone.
+    Returns the image (B, 1, H, W), if it was changed divided by its 98th percentile and clipped to
+    [0, 1] again; and (B, 1, H, W) bool, the field of view: behind its end there is nothing or, in
+    half of the cases, noise alone.
     """
     with torch.autocast(image.device.type, enabled=False):
         u = u.to(image.dtype)
         warped, bent, biased, blurred, noisy = (_each(value) for value in (u[:, :5] < share).T)
         cut = _each(u[:, 5] < share / 2)
-        x = torch.where(warped, image.pow(_each(_between(u[:, 6], *map(math.log, GAMMA)).exp())), image)
+        x = torch.where(
+            warped, image.pow(_each(_between(u[:, 6], *map(math.log, GAMMA)).exp())), image
+        )
         bend = CONTRAST * _each(2 * u[:, 7] - 1)
         x = torch.where(bent, x + bend * torch.sin(2 * math.pi * x) / (2 * math.pi), x)
         x = torch.where(biased, x * _field(image, u[:, 8:13]), x)
@@ -80,7 +94,9 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
         x = x * seen
         grain = _blurred(normals, GRAIN * u[:, 16], GRAIN, unit_variance=True)
         grain = grain * _each(_between(u[:, 17], *map(math.log, NOISE)).exp())
-        magnitude = ((x + grain[:, :1]).square() + grain[:, 1:].square()).sqrt()  # Rician: also where there is nothing
+        magnitude = (
+            (x + grain[:, :1]).square() + grain[:, 1:].square()
+        ).sqrt()  # Rician: also where there is nothing
         x = torch.where(noisy & (seen | _each(u[:, 18] < 0.5)), magnitude, x)
         top = x.flatten(1).quantile(0.98, dim=1).clamp(min=1e-3)
         changed = warped | bent | biased | blurred | noisy | cut
@@ -93,8 +109,11 @@ def older(image: NDArray, key: str) -> NDArray[np.float64]:
     return age(torch.from_numpy(image.astype(np.float64))[None, None], u)[0, 0].numpy()
 
 
-def rescanned(image: NDArray, lesion: NDArray[np.bool_], key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and what it shows of the lesion.
+def rescanned(
+    image: NDArray, lesion: NDArray[np.bool_], key: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and what it
+    shows of the lesion.
 
     lesion: (H, W); the field of view holds most of it. Raises ValueError if no such scan was drawn.
     """
@@ -108,23 +127,32 @@ def rescanned(image: NDArray, lesion: NDArray[np.bool_], key: str) -> tuple[NDAr
 def _scanned(image: NDArray, key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     keys = slice_keys(0, [key])
     u = uniform(keys, SCAN_NUMBERS, Stage.VALIDATION, Draw.SHIFT)
-    normals = normal(keys, 2 * image.size, Stage.VALIDATION, Draw.GRAIN).double().view(1, 2, *image.shape)
+    normals = (
+        normal(keys, 2 * image.size, Stage.VALIDATION, Draw.GRAIN).double().view(1, 2, *image.shape)
+    )
     x, seen = scan(torch.from_numpy(image.astype(np.float64))[None, None], u, normals)
     return x[0, 0].numpy(), seen[0, 0].numpy()
 
 
 def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 1, H, W) each: 1 in the brain and 0 from the skull outwards; 1 in the head's middle, fading outwards."""
+    """(B, 1, H, W) each: 1 in the brain and 0 from the skull outwards; 1 in the head's middle,
+    fading outwards."""
     cells = functional.interpolate(image, (COARSE, COARSE), mode="area")
     head = functional.pad((cells > HEAD).to(image.dtype), [8] * 4)
-    head = -functional.max_pool2d(-functional.max_pool2d(head, 9, 1), 9, 1)  # closed over the ventricles
+    head = -functional.max_pool2d(
+        -functional.max_pool2d(head, 9, 1), 9, 1
+    )  # closed over the ventricles
     unit = _unit(image)
     weight = head / head.sum((2, 3), keepdim=True).clamp(min=1)
     squares = []
     for axis in (2, 3):
         n = image.shape[axis]
         shape = [1, 1, -1, 1] if axis == 2 else [1, 1, 1, -1]
-        places = (torch.arange(COARSE, dtype=image.dtype, device=image.device) + 0.5).view(shape) * n / COARSE
+        places = (
+            (torch.arange(COARSE, dtype=image.dtype, device=image.device) + 0.5).view(shape)
+            * n
+            / COARSE
+        )
         centre = (weight * places).sum((2, 3), keepdim=True)
         at = (torch.arange(n, dtype=image.dtype, device=image.device) + 0.5).view(shape)
         squares.append(((at - centre) / (unit * (22 if axis == 2 else 15))).square())
@@ -134,24 +162,35 @@ def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slope(image: Tensor, width: float) -> Tensor:
-    """(B, 2, H, W): how much the blurred image rises to the right, and downwards, a pixel of 128."""
+    """(B, 2, H, W): how much the blurred image rises to the right, and downwards, a pixel of
+    128."""
     smooth = _blurred(image, torch.full_like(image[:, 0, 0, 0], width), width)
     wide = functional.pad(smooth, (1, 1, 1, 1), mode="replicate")
-    right, down = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
+    right, down = (
+        wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2],
+        wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1],
+    )
     return torch.cat([right, down], 1) * (_unit(image) / 2)
 
 
 def _blurred(image: Tensor, sigma: Tensor, largest: float, unit_variance: bool = False) -> Tensor:
-    """Each image with its own Gaussian; sigma: (B,), at most `largest`.  unit_variance: white noise keeps it."""
+    """Each image with its own Gaussian; sigma: (B,), at most `largest`.  unit_variance: white noise
+    keeps it."""
     batch, channels = image.shape[:2]
     sigma = sigma.to(image.dtype) * _unit(image)
     radius = math.ceil(3 * largest * _unit(image))
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = (-offsets.square() / (2 * sigma.clamp(min=1e-3).square()[:, None])).exp()
-    kernel = kernel / (kernel.square().sum(1, keepdim=True).sqrt() if unit_variance else kernel.sum(1, keepdim=True))
+    kernel = kernel / (
+        kernel.square().sum(1, keepdim=True).sqrt()
+        if unit_variance
+        else kernel.sum(1, keepdim=True)
+    )
     kernel = kernel.repeat_interleave(channels, 0)[:, None, None]
     x = image.reshape(1, batch * channels, *image.shape[-2:])
-    x = functional.conv2d(functional.pad(x, (radius, radius, 0, 0), mode="replicate"), kernel, groups=len(kernel))
+    x = functional.conv2d(
+        functional.pad(x, (radius, radius, 0, 0), mode="replicate"), kernel, groups=len(kernel)
+    )
     x = functional.pad(x, (0, 0, radius, radius), mode="replicate")
     return functional.conv2d(x, kernel.mT, groups=len(kernel)).view_as(image)
 
@@ -160,12 +199,19 @@ def _field(image: Tensor, u: Tensor) -> Tensor:
     """A smooth factor, quadratic in x and y; u: (B, 5)."""
     y, x = _places(image)
     v = (2 * u - 1)[:, :, None, None, None]
-    terms = v[:, 0] * x + v[:, 1] * y + v[:, 2] * (x**2 - 0.5) + v[:, 3] * (y**2 - 0.5) + v[:, 4] * x * y
+    terms = (
+        v[:, 0] * x
+        + v[:, 1] * y
+        + v[:, 2] * (x**2 - 0.5)
+        + v[:, 3] * (y**2 - 0.5)
+        + v[:, 4] * x * y
+    )
     return (math.log(FIELD) * terms / 1.5).exp()
 
 
 def _kept(image: Tensor, u: Tensor) -> Tensor:
-    """(B, 1, H, W) bool: the near side of a straight line; u: (B, 2), its direction and distance."""
+    """(B, 1, H, W) bool: the near side of a straight line; u: (B, 2), its direction and
+    distance."""
     y, x = _places(image)
     angle, distance = 2 * math.pi * _each(u[:, 0]), _each(_between(u[:, 1], *CUT))
     return x * angle.cos() + y * angle.sin() < distance
@@ -174,7 +220,10 @@ def _kept(image: Tensor, u: Tensor) -> Tensor:
 def _places(image: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (H, 1) and columns (1, W), from the middle, in halves of the longer side."""
     rows, columns = image.shape[-2:]
-    y, x = (torch.arange(n, dtype=image.dtype, device=image.device) - (n - 1) / 2 for n in (rows, columns))
+    y, x = (
+        torch.arange(n, dtype=image.dtype, device=image.device) - (n - 1) / 2
+        for n in (rows, columns)
+    )
     return y[:, None] * 2 / max(rows, columns), x[None] * 2 / max(rows, columns)
 
 

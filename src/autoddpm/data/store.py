@@ -1,4 +1,5 @@
-"""The prepared store: a source preprocessed once, memory-mapped, named after its settings and contents."""
+"""The prepared store: a source preprocessed once, memory-mapped, named after its settings and
+contents."""
 
 import hashlib
 import json
@@ -27,7 +28,13 @@ SHOWN = 5  # bad files in one message
 LONG = 100  # slices; above it the build shows a progress bar
 
 
-ORIGIN = ("site", "source", "source_sha256", "slice", "geometry")  # as of the record, not of the store
+ORIGIN = (
+    "site",
+    "source",
+    "source_sha256",
+    "slice",
+    "geometry",
+)  # as of the record, not of the store
 FILE_COLUMNS = ("id", "subject", "split", "image", "lesion", "sha256", "lesion_sha256")
 BUILT = (*FILE_COLUMNS, "lesion_pixels", "lesion_pixels_full", "lesion_lost")
 COLUMNS = (*BUILT, *ORIGIN)
@@ -37,11 +44,13 @@ COLUMNS = (*BUILT, *ORIGIN)
 class Store:
     """N prepared slices of one source.
 
-    folder: where images.npy, lesions.npy and index.csv are.  hash: 12 hex digits of the settings and the contents.
-    index: N rows: id, subject, split, image, lesion (paths as of now), sha256, lesion_sha256 (of the files; empty if
-    healthy), lesion_pixels (at the store's size), lesion_pixels_full (before the resize), lesion_lost (there before
-    the resize, gone after it); and, of prepared volumes, site, source, source_sha256, slice and geometry (empty else).
-    The file has size_group besides; its paths and origin are as of when it was built.
+    folder: where images.npy, lesions.npy and index.csv are.  hash: 12 hex digits of the settings
+        and the contents.
+    index: N rows: id, subject, split, image, lesion (paths as of now), sha256, lesion_sha256 (of
+    the files; empty if healthy), lesion_pixels (at the store's size), lesion_pixels_full (before
+    the resize), lesion_lost (there before the resize, gone after it); and, of prepared volumes,
+    site, source, source_sha256, slice and geometry (empty else). The file has size_group besides;
+    its paths and origin are as of when it was built.
     """
 
     folder: Path
@@ -64,16 +73,20 @@ class Store:
         return self.images.shape[-1]
 
     def __getstate__(self) -> dict[str, object]:
-        """A worker process opens the arrays itself: a pickled memory map would be a copy of them."""
+        """A worker process opens the arrays itself: a pickled memory map would be a copy of
+        them."""
         return {"folder": self.folder, "hash": self.hash, "index": self.index}
 
 
-def prepare_store(name: str, records: Sequence[SliceRecord], size: int, prepared: str | Path) -> Store:
+def prepare_store(
+    name: str, records: Sequence[SliceRecord], size: int, prepared: str | Path
+) -> Store:
     """Open the store of these records, `prepared/<name>-<hash>/`; build it if it is not there.
 
-    A build works in a temporary folder that is renamed at the end, so a store that has its name is whole; of two
-    processes that build the same one, the later drops its own.
-    Raises ValueError or FileNotFoundError, in one message for up to five files, before anything is written by name.
+    A build works in a temporary folder that is renamed at the end, so a store that has its name is
+    whole; of two processes that build the same one, the later drops its own.
+    Raises ValueError or FileNotFoundError, in one message for up to five files, before anything is
+    written by name.
     """
     digests = _digests(records)
     identity = [
@@ -84,7 +97,9 @@ def prepare_store(name: str, records: Sequence[SliceRecord], size: int, prepared
     folder = Path(prepared) / f"{name}-{key}"
     if not folder.is_dir():
         _build(folder, records, digests, size, f"Preparing {name} at {size} x {size}")
-    index = pd.read_csv(folder / "index.csv", dtype={"id": str, "subject": str}, keep_default_na=False)
+    index = pd.read_csv(
+        folder / "index.csv", dtype={"id": str, "subject": str}, keep_default_na=False
+    )
     index["image"] = [str(record.image) for record in records]
     index["lesion"] = ["" if record.lesion is None else str(record.lesion) for record in records]
     for column in ORIGIN:
@@ -94,14 +109,28 @@ def prepare_store(name: str, records: Sequence[SliceRecord], size: int, prepared
 
 def _digests(records: Sequence[SliceRecord]) -> list[tuple[str, str]]:
     """The SHA-256 of each record's image and lesion file ("" without a lesion)."""
-    paths = [path for record in records for path in (record.image, record.lesion) if path is not None]
-    _refuse([FileNotFoundError(f"{p}: there is no such file; correct its list.") for p in paths if not p.is_file()])
+    paths = [
+        path for record in records for path in (record.image, record.lesion) if path is not None
+    ]
+    _refuse(
+        [
+            FileNotFoundError(f"{p}: there is no such file; correct its list.")
+            for p in paths
+            if not p.is_file()
+        ]
+    )
     digest = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    return [(digest[record.image], digest[record.lesion] if record.lesion else "") for record in records]
+    return [
+        (digest[record.image], digest[record.lesion] if record.lesion else "") for record in records
+    ]
 
 
 def _build(
-    folder: Path, records: Sequence[SliceRecord], digests: Sequence[tuple[str, str]], size: int, title: str
+    folder: Path,
+    records: Sequence[SliceRecord],
+    digests: Sequence[tuple[str, str]],
+    size: int,
+    title: str,
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -122,7 +151,16 @@ def _build(
             full = prepared.lesion_pixels_full
             paths = (str(record.image), str(record.lesion or ""))
             rows.append(
-                (record.id, record.subject, record.split, *paths, *digests[i], pixels, full, pixels == 0 < full)
+                (
+                    record.id,
+                    record.subject,
+                    record.split,
+                    *paths,
+                    *digests[i],
+                    pixels,
+                    full,
+                    pixels == 0 < full,
+                )
             )
         _refuse(errors)
         images.flush()
@@ -130,10 +168,17 @@ def _build(
         index = pd.DataFrame(rows, columns=BUILT)
         for column in ORIGIN:
             index[column] = [record.origin.get(column, "") for record in records]
-        index["size_group"] = [GROUPS[i] for i in size_group(torch.tensor(index["lesion_pixels"].to_numpy()), size)]
+        index["size_group"] = [
+            GROUPS[i] for i in size_group(torch.tensor(index["lesion_pixels"].to_numpy()), size)
+        ]
         index.to_csv(temporary / "index.csv", index=False)
         if lost := list(index.loc[index["lesion_lost"], "id"]):
-            log.warning("%s: the resize lost the lesion of %d slices: %s", folder, len(lost), ", ".join(lost))
+            log.warning(
+                "%s: the resize lost the lesion of %d slices: %s",
+                folder,
+                len(lost),
+                ", ".join(lost),
+            )
         try:
             temporary.rename(folder)
         except OSError:

@@ -19,31 +19,42 @@ ARTEFACT = "artefact (the authors' list of 20)"
 
 
 def atlas(root: str | Path) -> list[SliceRecord]:
-    """Test slices: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and NAME_mask.png, 128 px).
+    """Test slices: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and
+    NAME_mask.png, 128 px).
 
-    Of the latter, those whose name holds one of the 20 subjects with artefacts are left out; where names hold no
-    subject this is impossible and said. The id is `atlas/r001s001`, or the file's path. Raises what `slice_folder`
-    raises.
+    Of the latter, those whose name holds one of the 20 subjects with artefacts are left out; where
+    names hold no subject this is impossible and said. The id is `atlas/r001s001`, or the file's
+    path. Raises what `slice_folder` raises.
     """
     root = existing(root, "paths.atlas")
     if (root / "preparation.json").is_file():
         return prepared(root, "atlas")
     artefacts = _artefacts()
     records = slice_folder(root, split="test", name="atlas")
-    subjects = [found[0] if (found := re.search(r"r\d+s\d+", record.id)) else "" for record in records]
+    subjects = [
+        found[0] if (found := re.search(r"r\d+s\d+", record.id)) else "" for record in records
+    ]
     if unnamed := subjects.count(""):
         log.warning(
-            "%s: %d names hold no subject such as r042s010: slices of the 20 subjects with artefacts cannot be told "
-            "from the others and are not left out", root, unnamed
-        )  # fmt: skip
-    return [record for record, subject in zip(records, subjects, strict=True) if subject not in artefacts]
+            "%s: %d names hold no subject such as r042s010: slices of the 20 subjects with "
+            "artefacts cannot be told "
+            "from the others and are not left out",
+            root,
+            unnamed,
+        )
+    return [
+        record
+        for record, subject in zip(records, subjects, strict=True)
+        if subject not in artefacts
+    ]
 
 
 def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[RawVolume]:
     """The training volumes of the BIDS tree ATLAS_2 and their masks.
 
     artefacts: of the 20 subjects with artefacts, "leave_out" (marked so) or "only" (for Figure 3).
-    Raises FileNotFoundError where there is none. A mask that is absent is refused by `prepare_volumes`.
+    Raises FileNotFoundError where there is none. A mask that is absent is refused by
+    `prepare_volumes`.
     """
     raw = existing(raw, "paths.raw")
     if artefacts not in ("leave_out", "only"):
@@ -54,12 +65,18 @@ def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[
         if match is None or "Testing" in path.relative_to(raw).parts:
             continue
         subject = match["subject"]
-        mask = path.with_name(path.name.replace("_T1w.nii.gz", "_label-L_desc-T1lesion_mask.nii.gz"))
+        mask = path.with_name(
+            path.name.replace("_T1w.nii.gz", "_label-L_desc-T1lesion_mask.nii.gz")
+        )
         if artefacts == "only" and subject not in spoilt:
             continue
         excluded = ARTEFACT if subject in spoilt and artefacts == "leave_out" else ""
         site = subject.split("s")[0].upper()
-        volumes.append(RawVolume(subject, subject, "test", Source(path), Source(mask), site=site, excluded=excluded))
+        volumes.append(
+            RawVolume(
+                subject, subject, "test", Source(path), Source(mask), site=site, excluded=excluded
+            )
+        )
     if not volumes:
         raise FileNotFoundError(
             f"{raw}: holds no ATLAS v2.0 volume such as Training/R001/sub-r001s001/ses-1/anat/"

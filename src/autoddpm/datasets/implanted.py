@@ -1,4 +1,5 @@
-"""Phantom lesions in IXI's validation subjects: what to choose a recipe or a threshold by, never to report."""
+"""Phantom lesions in IXI's validation subjects: what to choose a recipe or a threshold by, never to
+report."""
 
 import hashlib
 import json
@@ -33,28 +34,47 @@ def ixi_tuning(
     seed: int = 0,
     shifted: Sequence[Split] = (),
 ) -> list[SliceRecord]:
-    """IXI's validation subjects (slices on the template's grid), every second one to calibrate on (split val), the
-    others to test on: once healthy, and `lesions` times with a phantom lesion, in turn small, medium and large.
+    """IXI's validation subjects (slices on the template's grid), every second one to calibrate on
+    (split val), the
+    others to test on: once healthy, and `lesions` times with a phantom lesion, in turn small,
+        medium and large.
 
-    shifted: splits whose slices are seen by other scanners and at an older age (`autoddpm.data.shift`), each slice in
-        its own way; of a shifted test set there are also `lesions` healthy slices of each subject.
+    shifted: splits whose slices are seen by other scanners and at an older age
+        (`autoddpm.data.shift`), each slice in its own way; of a shifted test set there are also
+        `lesions` healthy slices of each subject.
 
-    The slices with lesions, and shifted ones, are written once to `folder`/ixi_tuning-<hash>/. The lesions are of the
-    phantoms' kind and not of the outlines of `ixi_stroke`. Raises ValueError if a slice is not 233 x 197.
+    The slices with lesions, and shifted ones, are written once to `folder`/ixi_tuning-<hash>/. The
+    lesions are of the phantoms' kind and not of the outlines of `ixi_stroke`. Raises ValueError if
+    a slice is not 233 x 197.
     """
     healthy = sorted((r for r in ixi(root) if r.split == "val"), key=lambda record: record.id)
     digests = [[r.id, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
-    settings = [VERSION, lesions, seed, digests, *([shift.VERSION, *sorted(shifted)] if shifted else [])]
-    place = Path(folder) / f"ixi_tuning-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
+    settings = [
+        VERSION,
+        lesions,
+        seed,
+        digests,
+        *([shift.VERSION, *sorted(shifted)] if shifted else []),
+    ]
+    place = (
+        Path(folder)
+        / f"ixi_tuning-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
+    )
     made = []
     for position, record in enumerate(healthy):
         split: Split = "test" if position % 2 else "val"
         is_shifted = split in shifted
         copies = lesions if is_shifted and split == "test" else 1
-        made += [Variant(record, split, f"h{n}" if is_shifted else "", None, is_shifted) for n in range(copies)]
+        made += [
+            Variant(record, split, f"h{n}" if is_shifted else "", None, is_shifted)
+            for n in range(copies)
+        ]
         if split == "test":
             row = position // 2
-            made += [Variant(record, split, str(n), (seed, row * lesions + n), is_shifted) for n in range(lesions)]
+            made += [
+                Variant(record, split, str(n), (seed, row * lesions + n), is_shifted)
+                for n in range(lesions)
+            ]
     if not place.is_dir():
         _build(place, [variant for variant in made if variant.is_written], seed)
     return sorted((variant.as_record(place) for variant in made), key=lambda record: record.id)
@@ -62,7 +82,8 @@ def ixi_tuning(
 
 @dataclass(frozen=True)
 class Variant:
-    """A slice of the tuning set.  name: tells it from others of the subject.  lesion: the key of its phantom lesion."""
+    """A slice of the tuning set.  name: tells it from others of the subject.  lesion: the key of
+    its phantom lesion."""
 
     of: SliceRecord
     split: Split
@@ -90,7 +111,9 @@ class Variant:
         image = window98(read_image(self.of.image)).astype(float)
         key = f"ixi_tuning/{seed}/{self.of.subject}/{self.name}"
         if image.shape != (SHAPE[1], SHAPE[0]):
-            raise ValueError(f"{self.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid")
+            raise ValueError(
+                f"{self.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid"
+            )
         lesion = np.zeros(image.shape, bool)
         if self.is_shifted:
             image = older(image, key)
@@ -121,7 +144,11 @@ def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
 
     key: of the lesion; its last number modulo 3 is the size group.
     """
-    axes: Axes = np.arange(SHAPE[0], dtype=float), np.arange(SHAPE[1], dtype=float), np.array([float(SLICE_Z)])
+    axes: Axes = (
+        np.arange(SHAPE[0], dtype=float),
+        np.arange(SHAPE[1], dtype=float),
+        np.array([float(SLICE_Z)]),
+    )
     head = _cut(np.rot90(image, -1)[..., None])
     lesion = Lesion(key, head, axes)
     tissue = step(head.image - TISSUE, 0.05)
@@ -132,10 +159,12 @@ def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=1)
 def template_planes() -> tuple[Array, Array, Array]:
-    """Of the template at the slices' height, as pictures (233, 197): mm to the brain's outline (negative inside), mm to
-    the ventricles (negative inside), and mm from the midline."""
+    """Of the template at the slices' height, as pictures (233, 197): mm to the brain's outline
+    (negative inside), mm to the ventricles (negative inside), and mm from the midline."""
     cut = _cut(np.zeros((SHAPE[0], SHAPE[1], 1)))
-    hull, ventricle, side = (np.rot90(one[..., 0]).astype(float) for one in (cut.hull, cut.ventricle, cut.side))
+    hull, ventricle, side = (
+        np.rot90(one[..., 0]).astype(float) for one in (cut.hull, cut.ventricle, cut.side)
+    )
     return hull, ventricle, side
 
 
@@ -145,7 +174,11 @@ def _cut(image: Array) -> Cut:
     below = int(plane)
 
     def fine(channel: Array) -> Array:
-        middle = 0.5 * (channel[:, :, below] + channel[:, :, below + 1]) if plane != below else channel[:, :, below]
+        middle = (
+            0.5 * (channel[:, :, below] + channel[:, :, below + 1])
+            if plane != below
+            else channel[:, :, below]
+        )
         rows = np.minimum(np.arange(SHAPE[0]) // 2, middle.shape[0] - 1)
         columns = np.minimum(np.arange(SHAPE[1]) // 2, middle.shape[1] - 1)
         return middle[np.ix_(rows, columns)][..., None]

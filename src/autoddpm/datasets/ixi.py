@@ -11,17 +11,18 @@ from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.volume import Source, members
 
-#: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after Clinica's t1-linear.
+#: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after
+# Clinica's t1-linear.
 AS_DOWNLOADED = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[^-]+)-\d+-T1\.nii(\.gz)?")
 REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?")
 
 
 def ixi(root: str | Path, everyone: Split | None = None) -> list[SliceRecord]:
-    """Healthy axial slices: a folder that `src.prepare` wrote; or one slice a subject as PNG, root/slices/*.png and
-    root/split.csv (subject, file, split).
+    """Healthy axial slices: a folder that `src.prepare` wrote; or one slice a subject as PNG,
+    root/slices/*.png and root/split.csv (subject, file, split).
 
-    everyone: all subjects in this split ("train": as published, where the test set is another), not as the csv says.
-    The id is the subject's, `ixi/IXI002`. Raises what `slice_folder` raises.
+    everyone: all subjects in this split ("train": as published, where the test set is another), not
+    as the csv says. The id is the subject's, `ixi/IXI002`. Raises what `slice_folder` raises.
     """
     root = existing(root, "paths.ixi")
     if (root / "preparation.json").is_file():
@@ -33,12 +34,16 @@ def ixi(root: str | Path, everyone: Split | None = None) -> list[SliceRecord]:
 
 
 def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
-    """The T1 volumes of a folder (however deep), or of IXI-T1.tar: as downloaded, or registered already.
+    """The T1 volumes of a folder (however deep), or of IXI-T1.tar: as downloaded, or registered
+    already.
 
-    The split is this project's (`published/ixi_split.csv`); a subject that is not in it is used for training.
+    The split is this project's (`published/ixi_split.csv`); a subject that is not in it is used for
+    training.
     """
     raw = existing(raw, "paths.raw")
-    files = members(raw) if raw.is_file() else [Source(path) for path in sorted(raw.rglob("*.nii*"))]
+    files = (
+        members(raw) if raw.is_file() else [Source(path) for path in sorted(raw.rglob("*.nii*"))]
+    )
     split = published("ixi_split.csv").set_index("subject")["split"].to_dict()
     volumes: dict[str, RawVolume] = {}
     for file in files:
@@ -47,20 +52,28 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
             continue
         subject = match["subject"]
         if subject in volumes:
-            raise ValueError(f"{file} and {volumes[subject].image} are of the same subject; leave one out")
+            raise ValueError(
+                f"{file} and {volumes[subject].image} are of the same subject; leave one out"
+            )
         site = match.groupdict().get("site") or ""
         volumes[subject] = RawVolume(subject, subject, split.get(subject, "train"), file, site=site)
     if not volumes:
-        raise FileNotFoundError(f"{raw}: holds no IXI volume such as IXI012-HH-1211-T1.nii.gz; correct paths.raw")
+        raise FileNotFoundError(
+            f"{raw}: holds no IXI volume such as IXI012-HH-1211-T1.nii.gz; correct paths.raw"
+        )
     return [volumes[subject] for subject in sorted(volumes)]
 
 
 def existing(root: str | Path | None, key: str) -> Path:
-    """`root` as an absolute path; FileNotFoundError that says which key to give where it is not there."""
+    """`root` as an absolute path; FileNotFoundError that says which key to give where it is not
+    there."""
     if root is None:
-        raise FileNotFoundError(f"{key} is not given: give {key}=DIR, where the data set as downloaded lies")
+        raise FileNotFoundError(
+            f"{key} is not given: give {key}=DIR, where the data set as downloaded lies"
+        )
     if not Path(root).exists():
         raise FileNotFoundError(
-            f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder that holds the sets"
+            f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder "
+            "that holds the sets"
         )
     return Path(root).absolute()  # what is written down must be true from another folder too

@@ -1,4 +1,5 @@
-"""ixi_stroke, version 2: IXI's test subjects, healthy, and with strokes drawn into them from outlines of real ones."""
+"""ixi_stroke, version 2: IXI's test subjects, healthy, and with strokes drawn into them from
+outlines of real ones."""
 
 import hashlib
 import shutil
@@ -29,7 +30,8 @@ from autoddpm.preparation.registration import template
 from autoddpm.random import Draw, Stage, slice_keys, uniform
 
 VERSION = 2
-#: Lesion pixels at 128 x 128 that are drawn for each size group, log-uniform, clear of the groups' borders (71, 570).
+#: Lesion pixels at 128 x 128 that are drawn for each size group, log-uniform, clear of the groups'
+# borders (71, 570).
 SIZES = {"small": (6.0, 62.0), "medium": (82.0, 500.0), "large": (640.0, 1600.0)}
 
 
@@ -62,7 +64,8 @@ class Planned:
 
 @dataclass
 class Drawn:
-    """image: (233, 197) in [0, 1].  lesion: (233, 197) bool.  about: further columns of the index."""
+    """image: (233, 197) in [0, 1].  lesion: (233, 197) bool.  about: further columns of the
+    index."""
 
     image: NDArray[np.floating]
     lesion: NDArray[np.bool_]
@@ -70,7 +73,8 @@ class Drawn:
 
 
 def ixi_stroke(root: str | Path) -> list[SliceRecord]:
-    """The semi-synthetic benchmark that `python -m src.prepare +experiment=ixi_stroke` wrote; all of it is to test on.
+    """The semi-synthetic benchmark that `python -m src.prepare +experiment=ixi_stroke` wrote; all
+    of it is to test on.
 
     A subject has a healthy slice and up to three with a stroke. The ids are `ixi_stroke/IXI559`,
     `ixi_stroke/IXI559_small`. Raises FileNotFoundError that names the command if it is not there.
@@ -79,7 +83,8 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
     if not (root / "preparation.json").is_file():
         if root.is_dir():
             raise ValueError(
-                f"{root}: was not written by src.prepare (version 1 of ixi_stroke?): give another place for version 2, "
+                f"{root}: was not written by src.prepare (version 1 of ixi_stroke?): give another "
+                "place for version 2, "
                 "paths.ixi_stroke=DIR, or move that folder away"
             )
         raise FileNotFoundError(
@@ -92,23 +97,37 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
 def build_ixi_stroke(root: str | Path, folder: str | Path, recipe: Recipe | None = None) -> None:
     """Write `folder`, unless it is there from the same slices and recipe.
 
-    root: IXI's slices on the template's grid, see `ixi`; those of split test are used.  The folder holds slices/,
-    lesions/ (.nii, 8 bits), index.csv and preparation.json; the same slices give the same bytes on every machine.
-    Raises ValueError or FileNotFoundError, naming the file, if a slice is not there or on another grid, or the folder
-    holds something else.
+    root: IXI's slices on the template's grid, see `ixi`; those of split test are used.  The folder
+    holds slices/, lesions/ (.nii, 8 bits), index.csv and preparation.json; the same slices give the
+    same bytes on every machine. Raises ValueError or FileNotFoundError, naming the file, if a slice
+    is not there or on another grid, or the folder holds something else.
     """
     recipe, folder = recipe or Recipe(), Path(folder)
-    healthy = sorted((r for r in ixi(existing(root, "paths.ixi")) if r.split == "test"), key=lambda r: r.id)
+    healthy = sorted(
+        (r for r in ixi(existing(root, "paths.ixi")) if r.split == "test"), key=lambda r: r.id
+    )
     if not healthy:
-        raise ValueError(f"{root}: holds no subject of split test; correct its split.csv, or paths.ixi")
-    sources = [[r.id, r.image.name, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
-    settings = {"version": VERSION, "shift": shift.VERSION, "steps": asdict(recipe), "volumes": sources}
+        raise ValueError(
+            f"{root}: holds no subject of split test; correct its split.csv, or paths.ixi"
+        )
+    sources = [
+        [r.id, r.image.name, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy
+    ]
+    settings = {
+        "version": VERSION,
+        "shift": shift.VERSION,
+        "steps": asdict(recipe),
+        "volumes": sources,
+    }
     if folder.exists():
         if not (folder / "preparation.json").is_file():
-            raise ValueError(f"{folder} is there already and was not written by this command: move it away")
+            raise ValueError(
+                f"{folder} is there already and was not written by this command: move it away"
+            )
         if read_json(folder / "preparation.json") != {"key": _key(settings), **settings}:
             raise ValueError(
-                f"{folder} was built from other slices, or by another version of this program: give another place "
+                f"{folder} was built from other slices, or by another version of this program: "
+                "give another place "
                 "(paths.ixi_stroke=DIR), or move it away"
             )
         return
@@ -127,8 +146,8 @@ def build_ixi_stroke(root: str | Path, folder: str | Path, recipe: Recipe | None
 
 
 def plan(healthy: Sequence[SliceRecord], recipe: Recipe) -> Iterator[Planned]:
-    """Every subject's healthy slice, and for each size the `per_group` subjects that come first in a drawn order; in
-    each of these lists a share of `recipe.shifted` is shifted."""
+    """Every subject's healthy slice, and for each size the `per_group` subjects that come first in
+    a drawn order; in each of these lists a share of `recipe.shifted` is shifted."""
     for group in GROUPS:
         ranked = sorted(healthy, key=lambda r: _rank(recipe.seed, group, r.subject))
         chosen = ranked if group == "healthy" else ranked[: recipe.per_group]
@@ -138,18 +157,27 @@ def plan(healthy: Sequence[SliceRecord], recipe: Recipe) -> Iterator[Planned]:
 
 
 def draw(planned: Planned, recipe: Recipe) -> Drawn:
-    """The image, its lesion and how it was made. Raises ValueError, naming the file, if it is on another grid."""
+    """The image, its lesion and how it was made. Raises ValueError, naming the file, if it is on
+    another grid."""
     image = window98(read_image(planned.of.image)).astype(np.float64)
     if image.shape != (SHAPE[1], SHAPE[0]):
-        raise ValueError(f"{planned.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid")
+        raise ValueError(
+            f"{planned.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid"
+        )
     key = f"ixi_stroke/{recipe.seed}/{planned.id}"
     image = older(image, key) if planned.is_shifted else image
     drawn = Drawn(image, np.zeros(image.shape, bool))
     if planned.group != "healthy":
         low, high = np.log(SIZES[planned.group])
         u = float(uniform(slice_keys(0, [key]), 1, Stage.VALIDATION, Draw.STROKE_AREA)[0, 0])
-        stroke = implant_stroke(image, key, float(np.exp(low + (high - low) * u)) * (SHAPE[1] / 128) ** 2)
-        drawn = Drawn(stroke.image, stroke.lesion, {"outline": stroke.outline, "appearance": stroke.appearance})
+        stroke = implant_stroke(
+            image, key, float(np.exp(low + (high - low) * u)) * (SHAPE[1] / 128) ** 2
+        )
+        drawn = Drawn(
+            stroke.image,
+            stroke.lesion,
+            {"outline": stroke.outline, "appearance": stroke.appearance},
+        )
     if planned.is_shifted:
         drawn = Drawn(*rescanned(drawn.image, drawn.lesion, key), drawn.about)
     if drawn.lesion.any():
@@ -168,20 +196,33 @@ def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
     group = GROUPS[int(size_group(torch.tensor([pixels]), 128))]
     if group != planned.group:
         raise ValueError(
-            f"{planned.of.image}: a {planned.group} stroke became {group}, with {pixels} pixels at 128 x 128"
+            f"{planned.of.image}: a {planned.group} stroke became {group}, with {pixels} pixels at "
+            "128 x 128"
         )
     return {
-        "id": planned.id, "file": file, "lesion_file": lesion_file, "subject": planned.of.subject, "split": "test",
-        "site": planned.of.origin.get("site", ""), "source": planned.of.image.name, "slice": str(SLICE_Z),
-        "lesion_pixels": str(np.count_nonzero(drawn.lesion)), "lesion_pixels_128": str(pixels),
-        "size_group": group, "shifted": str(planned.is_shifted).lower(),
-        "excluded": "", "windowed": "slice", **drawn.about,
-    }  # fmt: skip
+        "id": planned.id,
+        "file": file,
+        "lesion_file": lesion_file,
+        "subject": planned.of.subject,
+        "split": "test",
+        "site": planned.of.origin.get("site", ""),
+        "source": planned.of.image.name,
+        "slice": str(SLICE_Z),
+        "lesion_pixels": str(np.count_nonzero(drawn.lesion)),
+        "lesion_pixels_128": str(pixels),
+        "size_group": group,
+        "shifted": str(planned.is_shifted).lower(),
+        "excluded": "",
+        "windowed": "slice",
+        **drawn.about,
+    }
 
 
 def _save(path: Path, picture: NDArray[np.uint8], unit: float) -> None:
     """As a NIfTI slice where the template has it; unit: what 1 in the file stands for."""
-    affine = template().affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, SLICE_Z], [0, 0, 0, 1.0]])
+    affine = template().affine @ np.array(
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, SLICE_Z], [0, 0, 0, 1.0]]
+    )
     image = nibabel.Nifti1Image(np.ascontiguousarray(np.rot90(picture, -1))[..., None], affine)
     image.header.set_slope_inter(unit, 0)
     nibabel.save(image, path)

@@ -1,4 +1,5 @@
-"""Prepared slices in one file, to take along to a machine that has neither the data sets nor the time to read them."""
+"""Prepared slices in one file, to take along to a machine that has neither the data sets nor the
+time to read them."""
 
 import io
 import json
@@ -19,9 +20,14 @@ FORMAT = 1
 class PackedStore(Store):
     """A store whose arrays are in memory."""
 
-    def __init__(self, path: Path, hash: str, index: pd.DataFrame, images: np.ndarray, lesions: np.ndarray) -> None:
+    def __init__(
+        self, path: Path, hash: str, index: pd.DataFrame, images: np.ndarray, lesions: np.ndarray
+    ) -> None:
         super().__init__(path, hash, index)
-        self.__dict__["images"], self.__dict__["lesions"] = images, lesions  # as the cached properties keep them
+        self.__dict__["images"], self.__dict__["lesions"] = (
+            images,
+            lesions,
+        )  # as the cached properties keep them
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__
@@ -33,22 +39,30 @@ def write_packed(stores: Mapping[str, Store], path: str | Path) -> Path:
     arrays: dict[str, np.ndarray] = {}
     about = {}
     for name, store in stores.items():
-        arrays[f"{name}.images"], arrays[f"{name}.lesions"] = store.images, np.packbits(store.lesions, axis=-1)
+        arrays[f"{name}.images"], arrays[f"{name}.lesions"] = (
+            store.images,
+            np.packbits(store.lesions, axis=-1),
+        )
         arrays[f"{name}.index"] = np.array(store.index.to_csv(index=False))
         about[name] = {"hash": store.hash, "size": store.size}
     with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps([FORMAT, about])), **arrays)
+        np.savez_compressed(
+            file, allow_pickle=False, about=np.array(json.dumps([FORMAT, about])), **arrays
+        )
     return path
 
 
 def packed(path: str | Path, name: str) -> PackedStore:
     """The store of a source in a packed file; its slices count as the ones they were made of.
 
-    Raises FileNotFoundError, or ValueError that names the file, if it is damaged or has no such source.
+    Raises FileNotFoundError, or ValueError that names the file, if it is damaged or has no such
+    source.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; pack one: python experiments/gpu/pack.py")
+        raise FileNotFoundError(
+            f"{path}: there is no such file; pack one: python experiments/gpu/pack.py"
+        )
     try:
         with np.load(path, allow_pickle=False) as stored:
             format_, about = json.loads(str(stored["about"]))
@@ -57,7 +71,9 @@ def packed(path: str | Path, name: str) -> PackedStore:
             images, bits = stored[f"{name}.images"], stored[f"{name}.lesions"]
             table = io.StringIO(str(stored[f"{name}.index"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a file of packed slices, or damaged ({error}); pack it again") from error
+        raise ValueError(
+            f"{path}: not a file of packed slices, or damaged ({error}); pack it again"
+        ) from error
     index = pd.read_csv(table, dtype={"id": str, "subject": str}, keep_default_na=False)
     lesions = np.unpackbits(bits, axis=-1, count=images.shape[-1]).astype(bool)
     return PackedStore(path, about[name]["hash"], index[list(COLUMNS)], images, lesions)

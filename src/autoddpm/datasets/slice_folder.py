@@ -16,7 +16,15 @@ from autoddpm.data.sample import SPLITS, SliceRecord
 log = logging.getLogger(__name__)
 
 MASK = "_mask"
-NOT_SLICES = (".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".db")  # what else may lie beside slices
+NOT_SLICES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".md",
+    ".json",
+    ".yaml",
+    ".db",
+)  # what else may lie beside slices
 
 
 def slice_folder(
@@ -28,18 +36,24 @@ def slice_folder(
     name: str = "slice_folder",
     seed: int = 0,
 ) -> list[SliceRecord]:
-    """List the slices of a folder of PNG, NPY or NIfTI files (.png, .npy, .nii, .nii.gz; one slice a file).
+    """List the slices of a folder of PNG, NPY or NIfTI files (.png, .npy, .nii, .nii.gz; one slice
+    a file).
 
-    images: the folder, or a csv with one path a line, relative to the csv's own folder, with or without a header.
-    lesions: a folder with masks of the same names; without it the mask of `NAME.png` is `NAME_mask.png` beside it.
-        An image without a mask is healthy; a mask without an image is refused.
-    index: a csv with the column `file` and, as there are, `subject` (else the file's stem), `split`, and `kind`
-        (healthy or lesion; a lesion slice must have a mask). Only images listed there are used.
+    images: the folder, or a csv with one path a line, relative to the csv's own folder, with or
+        without a header.
+    lesions: a folder with masks of the same names; without it the mask of `NAME.png` is
+        `NAME_mask.png` beside it. An image without a mask is healthy; a mask without an image is
+        refused.
+    index: a csv with the column `file` and, as there are, `subject` (else the file's stem),
+        `split`, and `kind` (healthy or lesion; a lesion slice must have a mask). Only images listed
+        there are used.
     split: where `index` has no column of that name, one split for all, or fractions such as
-        {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject from the order of a hash of (seed, subject).
+        {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject from the order of a hash of
+        (seed, subject).
     name: the first part of every slice's id, `name/path-without-suffix`.
 
-    Returns the records, sorted by id. Raises FileNotFoundError or ValueError in one message for bad files or lists.
+    Returns the records, sorted by id. Raises FileNotFoundError or ValueError in one message for bad
+    files or lists.
     """
     images = Path(images)
     files = _listed(images) if images.suffix == ".csv" else _in_folder(images, "images")
@@ -49,35 +63,64 @@ def slice_folder(
     if lesions is not None:
         if masks:
             raise ValueError(
-                f"{next(iter(masks.values()))}: a mask among the images, though the masks' folder is {lesions}; "
+                f"{next(iter(masks.values()))}: a mask among the images, though the masks' folder "
+                f"is {lesions}; "
                 f"move it there, or leave `lesions` out."
             )
         key_of = {stem(path): key for key, path in files.items()}
         if len(key_of) < len(files):
-            raise ValueError(f"{images}: two images have the same name, so masks cannot be told by name; rename one.")
-        masks = {key_of.get(mask, mask): path for mask, path in _in_folder(Path(lesions), "lesions").items()}
+            raise ValueError(
+                f"{images}: two images have the same name, so masks cannot be told by name; rename "
+                "one."
+            )
+        masks = {
+            key_of.get(mask, mask): path
+            for mask, path in _in_folder(Path(lesions), "lesions").items()
+        }
     else:
         masks = {key.removesuffix(MASK): path for key, path in masks.items()}
         if images.suffix == ".csv":
-            masks |= {key: mask for key, path in files.items() if (mask := _beside(path)) is not None}
+            masks |= {
+                key: mask for key, path in files.items() if (mask := _beside(path)) is not None
+            }
     if orphans := sorted(str(masks[key]) for key in masks.keys() - files.keys()):
-        raise ValueError(_several("masks without an image", orphans, "add the image or remove the mask"))
+        raise ValueError(
+            _several("masks without an image", orphans, "add the image or remove the mask")
+        )
     if not files:
-        raise FileNotFoundError(f"{images}: lists no image of {', '.join(SUFFIXES)}; point `images` at the slices.")
+        raise FileNotFoundError(
+            f"{images}: lists no image of {', '.join(SUFFIXES)}; point `images` at the slices."
+        )
 
-    table = _read_index(Path(index), root, files) if index is not None else pd.DataFrame({"key": list(files)})
+    table = (
+        _read_index(Path(index), root, files)
+        if index is not None
+        else pd.DataFrame({"key": list(files)})
+    )
     if "subject" not in table:
         table["subject"] = [stem(files[key]) for key in table["key"]]
     if "kind" in table and (
-        absent := [str(files[key]) for key in table.loc[table["kind"] == "lesion", "key"] if key not in masks]
+        absent := [
+            str(files[key])
+            for key in table.loc[table["kind"] == "lesion", "key"]
+            if key not in masks
+        ]
     ):
-        raise ValueError(_several("lesion slices without a mask", absent, "add the mask or correct their `kind`"))
+        raise ValueError(
+            _several("lesion slices without a mask", absent, "add the mask or correct their `kind`")
+        )
     if "split" not in table:
         table["split"] = split_by_subject(table["subject"], split, seed)
     if unknown := sorted(set(table["split"]) - set(SPLITS)):
-        raise ValueError(f"{index or images}: unknown split {unknown[0]!r}; a split is one of {', '.join(SPLITS)}.")
+        raise ValueError(
+            f"{index or images}: unknown split {unknown[0]!r}; a split is one of "
+            f"{', '.join(SPLITS)}."
+        )
     rows = zip(table["key"], table["subject"], table["split"], strict=True)
-    records = [SliceRecord(f"{name}/{key}", subject, part, files[key], masks.get(key)) for key, subject, part in rows]
+    records = [
+        SliceRecord(f"{name}/{key}", subject, part, files[key], masks.get(key))
+        for key, subject, part in rows
+    ]
     return sorted(records, key=lambda record: record.id)
 
 
@@ -88,9 +131,15 @@ def _in_folder(folder: Path, what: str) -> dict[str, Path]:
     every = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     files = [path for path in every if path.name.lower().endswith(SUFFIXES)]
     if not files:
-        raise FileNotFoundError(f"{folder}: holds no file of {', '.join(SUFFIXES)}; correct `{what}`.")
+        raise FileNotFoundError(
+            f"{folder}: holds no file of {', '.join(SUFFIXES)}; correct `{what}`."
+        )
     if others := [path for path in every if path not in files and path.suffix not in NOT_SLICES]:
-        raise ValueError(_several("files that are no slice", list(map(str, others)), f"save {', '.join(SUFFIXES)}"))
+        raise ValueError(
+            _several(
+                "files that are no slice", list(map(str, others)), f"save {', '.join(SUFFIXES)}"
+            )
+        )
     return _by_key({path: stem(path) for path in files})
 
 
@@ -100,11 +149,17 @@ def _listed(table: Path) -> dict[str, Path]:
     if lines and not lines[0].lower().endswith(SUFFIXES):
         lines = lines[1:]  # the header
     if strange := [line for line in lines if not line.lower().endswith(SUFFIXES)]:
-        raise ValueError(_several(f"{table}: lines that name no slice", strange, f"list {', '.join(SUFFIXES)} files"))
+        raise ValueError(
+            _several(
+                f"{table}: lines that name no slice", strange, f"list {', '.join(SUFFIXES)} files"
+            )
+        )
     paths = [table.parent / line for line in lines]
     if absent := [str(path) for path in paths if not path.is_file()]:
         raise FileNotFoundError(
-            _several(f"{table}: lists files that are absent", absent, "add them or correct the list")
+            _several(
+                f"{table}: lists files that are absent", absent, "add them or correct the list"
+            )
         )
     if twice := sorted({line for line in lines if lines.count(line) > 1}):
         raise ValueError(_several(f"{table}: lists files twice", twice, "list each once"))
@@ -118,7 +173,8 @@ def _lines(table: Path) -> list[str]:
 
 
 def _key(file: str) -> str:
-    """The id of a listed file within its source: its normal path without suffix and leading `../`."""
+    """The id of a listed file within its source: its normal path without suffix and leading
+    `../`."""
     path = Path(os.path.normpath(file))
     parents = [part for part in path.parent.parts if part not in ("..", path.anchor)]
     return Path(*parents, stem(path)).as_posix()
@@ -128,7 +184,9 @@ def _by_key(keys: dict[Path, str]) -> dict[str, Path]:
     by_key: dict[str, Path] = {}
     for path, key in keys.items():
         if key in by_key:
-            raise ValueError(f"{path} and {by_key[key]} have the same id {key!r}; rename one of them.")
+            raise ValueError(
+                f"{path} and {by_key[key]} have the same id {key!r}; rename one of them."
+            )
         by_key[key] = path
     return by_key
 
@@ -142,15 +200,27 @@ def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame
     """The columns key, and subject, split, kind as there are; every row checked."""
     _lines(index)
     try:
-        table = pd.read_csv(index, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        table = pd.read_csv(
+            index, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{index}: is no csv table ({error}); give it a header and one row a slice.") from error
+        raise ValueError(
+            f"{index}: is no csv table ({error}); give it a header and one row a slice."
+        ) from error
     if "file" not in table:
-        raise ValueError(f"{index}: has no column `file`; its columns are {', '.join(table.columns)}.")
+        raise ValueError(
+            f"{index}: has no column `file`; its columns are {', '.join(table.columns)}."
+        )
     table["key"] = [_key(file) for file in table["file"]]
-    if absent := [str(root / file) for file, key in zip(table["file"], table["key"], strict=True) if key not in files]:
+    if absent := [
+        str(root / file)
+        for file, key in zip(table["file"], table["key"], strict=True)
+        if key not in files
+    ]:
         raise FileNotFoundError(
-            _several(f"{index}: lists files that are absent", absent, "add them or correct the list")
+            _several(
+                f"{index}: lists files that are absent", absent, "add them or correct the list"
+            )
         )
     if twice := sorted(set(table.loc[table["key"].duplicated(), "file"])):
         raise ValueError(_several(f"{index}: lists files twice", twice, "list each once"))
@@ -165,14 +235,19 @@ def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame
 
 
 def split_by_subject(subjects: pd.Series, split: str | Mapping[str, float], seed: int) -> list[str]:
-    """A split for each subject: one for all, or by fractions, drawn from the order of a hash of (seed, subject)."""
+    """A split for each subject: one for all, or by fractions, drawn from the order of a hash of
+    (seed, subject)."""
     if isinstance(split, str):
         return [split] * len(subjects)
     if unknown := sorted(set(split) - set(SPLITS)):
-        raise ValueError(f"unknown split {unknown[0]!r}; fractions are given for {', '.join(SPLITS)}.")
+        raise ValueError(
+            f"unknown split {unknown[0]!r}; fractions are given for {', '.join(SPLITS)}."
+        )
     if not math.isclose(sum(split.values()), 1, abs_tol=1e-6) or min(split.values()) < 0:
         raise ValueError(f"the fractions {dict(split)} do not add up to 1; correct `split`.")
-    ranked = sorted(set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest())
+    ranked = sorted(
+        set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
+    )
     chosen: dict[str, str] = {}
     upper = 0.0
     for part, fraction in split.items():

@@ -1,6 +1,8 @@
-"""Old strokes in healthy slices: the outline of a real stroke, and an appearance between cavity and barely visible.
+"""Old strokes in healthy slices: the outline of a real stroke, and an appearance between cavity and
+barely visible.
 
-Everything is drawn at the slice's own resolution and is a function of a key, the same on every machine.
+Everything is drawn at the slice's own resolution and is a function of a key, the same on every
+machine.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,10 @@ SHARES = (0.25, 0.25, 0.35, 0.15)
 NUMBERS = 24  # uniforms for one stroke
 NEAREST = 24  # outlines of about the wanted area among which one is drawn
 TRIES = 40
-DEEP, FREE = -2.0, 1.0  # mm inside the brain's outline, and outside the template's ventricles, where a stroke may lie
+DEEP, FREE = (
+    -2.0,
+    1.0,
+)  # mm inside the brain's outline, and outside the template's ventricles, where a stroke may lie
 
 
 @dataclass(frozen=True)
@@ -47,32 +52,42 @@ class Draws:
 
     def __init__(self, key: str, attempt: int) -> None:
         self._keys, self._attempt, self._fields = slice_keys(0, [key]), attempt, 0
-        self._u = iter(uniform(self._keys, NUMBERS, Stage.VALIDATION, Draw.STROKE, attempt)[0].tolist())
+        self._u = iter(
+            uniform(self._keys, NUMBERS, Stage.VALIDATION, Draw.STROKE, attempt)[0].tolist()
+        )
 
     def u(self, low: float = 0.0, high: float = 1.0) -> float:
         """The next number, between two values."""
         return low + (high - low) * next(self._u)
 
     def field(self, shape: tuple[int, int], width: float) -> Array:
-        """A new smooth field of unit variance; width: standard deviation of its Gaussian, in pixels."""
+        """A new smooth field of unit variance; width: standard deviation of its Gaussian, in
+        pixels."""
         self._fields += 1
         count = shape[0] * shape[1]
-        white = normal(self._keys, count, Stage.VALIDATION, Draw.STROKE_FIELD, self._attempt, self._fields)
+        white = normal(
+            self._keys, count, Stage.VALIDATION, Draw.STROKE_FIELD, self._attempt, self._fields
+        )
         smooth = ndimage.gaussian_filter(white.double().view(shape).numpy(), width, mode="wrap")
         return smooth / np.sqrt(np.square(smooth).mean())
 
 
 @lru_cache(maxsize=1)
 def outlines() -> tuple[Array, list[str]]:
-    """Signed distances in pixels, positive inside, (100, 233, 197), of real strokes' outlines, and whose they are."""
-    with (files("autoddpm.datasets.published") / "stroke_outlines.npz").open("rb") as file, np.load(file) as stored:
+    """Signed distances in pixels, positive inside, (100, 233, 197), of real strokes' outlines, and
+    whose they are."""
+    with (
+        (files("autoddpm.datasets.published") / "stroke_outlines.npz").open("rb") as file,
+        np.load(file) as stored,
+    ):
         columns = int(stored["shape"][1])
         inside = np.unpackbits(stored["outlines"], axis=-1, count=columns).astype(bool)
         return np.stack([_distance(one) for one in inside]), stored["subjects"].tolist()
 
 
 def implant_stroke(image: NDArray, key: str, area: float) -> Stroke:
-    """A windowed slice on the template's grid, (233, 197) in [0, 1], with a stroke of about `area` pixels.
+    """A windowed slice on the template's grid, (233, 197) in [0, 1], with a stroke of about `area`
+    pixels.
 
     Raises ValueError if no place was found for it.
     """
@@ -88,8 +103,12 @@ def implant_stroke(image: NDArray, key: str, area: float) -> Stroke:
 
 
 def contrast(image: NDArray, lesion: Mask) -> float:
-    """Mean intensity of a lesion over that of the slice's white matter, less 1: 0 is not to be seen, -1 is black."""
-    return float(image[lesion].mean() / white_matter(image, ~ndimage.binary_dilation(lesion, iterations=3)) - 1)
+    """Mean intensity of a lesion over that of the slice's white matter, less 1: 0 is not to be
+    seen, -1 is black."""
+    return float(
+        image[lesion].mean() / white_matter(image, ~ndimage.binary_dilation(lesion, iterations=3))
+        - 1
+    )
 
 
 def white_matter(image: NDArray, among: Mask) -> float:
@@ -99,7 +118,8 @@ def white_matter(image: NDArray, among: Mask) -> float:
 
 
 def _placed(draws: Draws, area: float) -> tuple[str, Array]:
-    """An outline turned, stretched, bent and scaled to an area, as a signed distance in pixels, and whose it is.
+    """An outline turned, stretched, bent and scaled to an area, as a signed distance in pixels, and
+    whose it is.
 
     A small stroke lies somewhere inside the outline that it has its shape from.
     """
@@ -116,14 +136,23 @@ def _placed(draws: Draws, area: float) -> tuple[str, Array]:
     target = own + (pixels[int(draws.u() * len(pixels))] - own) * np.clip(1.2 - scale, 0, 1)
     target = target + np.array([draws.u(-6, 6), draws.u(-6, 6)])
     angle, stretch = np.radians(draws.u(-25, 25)), np.exp(draws.u(-0.2, 0.2))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag(
+        [stretch, 1 / stretch]
+    )
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape.shape), indexing="ij"))
     bend = 1.5 * np.stack([draws.field(shape.shape, 9), draws.field(shape.shape, 9)])
-    points = np.einsum("ij,jyx->iyx", turn, grid - target[:, None, None]) / scale + own[:, None, None] + bend
+    points = (
+        np.einsum("ij,jyx->iyx", turn, grid - target[:, None, None]) / scale
+        + own[:, None, None]
+        + bend
+    )
     distance = scale * ndimage.map_coordinates(shape, points, order=1, mode="nearest")
     radius = np.sqrt(area / np.pi)
     distance = distance + min(1.0, radius / 8) * draws.field(shape.shape, 2.5)
-    hemisphere = np.sign(side[tuple(np.clip(np.round(target).astype(int), 0, np.array(shape.shape) - 1))]) or 1.0
+    hemisphere = (
+        np.sign(side[tuple(np.clip(np.round(target).astype(int), 0, np.array(shape.shape) - 1))])
+        or 1.0
+    )
     allowed = np.minimum.reduce([DEEP - hull, ventricle - FREE, hemisphere * side - 1])
     order = np.sort(np.where(allowed > 0, distance, -np.inf), axis=None)[::-1]
     level = order[min(int(area), order.size - 1)]
@@ -139,7 +168,9 @@ def _drawn(image: Array, distance: Array, appearance: str, draws: Draws) -> Arra
     pull, width, healed, depth = draws.u(), draws.u(0.5, 2.5), draws.u(), draws.u(0.2, 0.6)
     darkness, kept = draws.u(), draws.u(0.2, 0.6)
     if appearance != "faint":
-        image = _drawn_in(image, distance, pull * min(5.0, 0.25 * radius), max(4.0, 0.6 * radius), hull)
+        image = _drawn_in(
+            image, distance, pull * min(5.0, 0.25 * radius), max(4.0, 0.6 * radius), hull
+        )
     low = ndimage.gaussian_filter(image, 0.8)
     white = white_matter(low, np.ones(low.shape, bool))
     fluid = min(float(np.percentile(low[ventricle < -1], 20)), 0.4 * white)
@@ -167,12 +198,15 @@ def _drawn(image: Array, distance: Array, appearance: str, draws: Draws) -> Arra
     noise_like = draws.field(image.shape, 0.6)
     noise_like = noise_like - ndimage.gaussian_filter(noise_like, 0.8)
     noise_like = noise * noise_like / noise_like.std()
-    drawn = low + matte * (inner - low) + (1 - matte) * high + np.sqrt(matte * (2 - matte)) * noise_like
+    drawn = (
+        low + matte * (inner - low) + (1 - matte) * high + np.sqrt(matte * (2 - matte)) * noise_like
+    )
     return np.where(matte > 1e-3, np.clip(drawn, 0, 1), image)
 
 
 def _drawn_in(image: Array, distance: Array, pull: float, reach: float, hull: Array) -> Array:
-    """What surrounds an old stroke moves towards it, by up to `pull` pixels: it has shrunk. The skull stays."""
+    """What surrounds an old stroke moves towards it, by up to `pull` pixels: it has shrunk. The
+    skull stays."""
     smooth = ndimage.gaussian_filter(distance, 2.0)
     down, right = np.gradient(smooth)
     length = np.maximum(np.hypot(down, right), 1e-6)

@@ -1,7 +1,9 @@
-"""From an image and its reconstruction to an anomaly map, image by image (paper, Eq. 9, and its parts).
+"""From an image and its reconstruction to an anomaly map, image by image (paper, Eq. 9, and its
+parts).
 
-Every map has the same form, so that each can be used with each detector: image and reconstruction are (B, 1, H, W)
-in [0, 1], `distance` gives the perceptual distance of the two where a map asks for it; the result is (B, 1, H, W) >= 0.
+Every map has the same form, so that each can be used with each detector: image and reconstruction
+are (B, 1, H, W) in [0, 1], `distance` gives the perceptual distance of the two where a map asks for
+it; the result is (B, 1, H, W) >= 0.
 """
 
 from collections.abc import Callable
@@ -35,7 +37,8 @@ def uses_distance(anomaly_map: AnomalyMap) -> bool:
 def head(image: Tensor) -> Tensor:
     """Where the head is: (B, 1, H, W) bool, of images (B, 1, H, W) in [0, 1].
 
-    What is brighter than 0.15 after a blur, as the noise of a background is not; holes, as ventricles, are closed.
+    What is brighter than 0.15 after a blur, as the noise of a background is not; holes, as
+    ventricles, are closed.
     """
     bright = (avg_pool2d(image, 5, 1, 2, count_include_pad=False) > 0.15).float()
     reach = image.shape[-1] // 8
@@ -46,15 +49,17 @@ def head(image: Tensor) -> Tensor:
 def norm95(residual: Tensor, region: Tensor | None = None) -> Tensor:
     """Divide each image by its own 95th percentile and clip at 1, as in Eq. (9).
 
-    residual: (B, 1, H, W), non-negative. Returns (B, 1, H, W) in [0, 1]. The percentile is of the whole image,
-    background included, as the authors', or of a region, (B, 1, H, W) bool. If it is 0, pixels above 0 become 1 and the
-    rest is 0 (they divide by 0).
+    residual: (B, 1, H, W), non-negative. Returns (B, 1, H, W) in [0, 1]. The percentile is of the
+    whole image, background included, as the authors', or of a region, (B, 1, H, W) bool. If it is
+    0, pixels above 0 become 1 and the rest is 0 (they divide by 0).
     """
     values = residual.float().flatten(1)
     if region is None:
         percentile = values.quantile(0.95, dim=1)
     else:
-        percentile = values.masked_fill(~region.flatten(1), torch.nan).nanquantile(0.95, dim=1).nan_to_num()
+        percentile = (
+            values.masked_fill(~region.flatten(1), torch.nan).nanquantile(0.95, dim=1).nan_to_num()
+        )
     percentile = percentile.view(-1, 1, 1, 1)
     return (residual / percentile.clamp(min=torch.finfo(residual.dtype).tiny)).clamp(max=1)
 
@@ -65,7 +70,8 @@ def residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tenso
 
 
 def clahe_residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Absolute difference after contrast-limited adaptive histogram equalisation of both (the authors' first code)."""
+    """Absolute difference after contrast-limited adaptive histogram equalisation of both (the
+    authors' first code)."""
 
     def equalised(x: Tensor) -> Tensor:
         planes = [equalize_adapthist(plane) for plane in x[:, 0].double().cpu().numpy()]
@@ -90,22 +96,29 @@ def product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor
 
 
 def head_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Eq. (9) inside the head, the percentile of its pixels alone; 0 outside, whatever noise is there."""
+    """Eq. (9) inside the head, the percentile of its pixels alone; 0 outside, whatever noise is
+    there."""
     inside = head(image)
     return norm95((reconstruction - image).abs(), inside) * distance(reconstruction, image) * inside
 
 
 def residual_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Absolute difference times Eq. (9): what AutoDDPM's last multiplication does, for any reconstruction."""
+    """Absolute difference times Eq. (9): what AutoDDPM's last multiplication does, for any
+    reconstruction."""
     return residual(image, reconstruction, distance) * product(image, reconstruction, distance)
 
 
 def ssim(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """1 - SSIM: what is unlike in structure, averaged over several widths of the window (Behrendt et al., 2024)."""
+    """1 - SSIM: what is unlike in structure, averaged over several widths of the window (Behrendt
+    et al., 2024)."""
     with torch.autocast(image.device.type, enabled=False):  # variances of nearly equal numbers
         maps = [
             structural_similarity_index_measure(
-                reconstruction.double(), image.double(), sigma=width, data_range=1.0, return_full_image=True
+                reconstruction.double(),
+                image.double(),
+                sigma=width,
+                data_range=1.0,
+                return_full_image=True,
             )[1]
             for width in SSIM_WIDTHS
         ]
@@ -113,7 +126,8 @@ def ssim(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
 
 
 def brighter_residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """The difference if the reconstruction is brighter than the scan, else 0: strokes are dark in T1-weighted scans."""
+    """The difference if the reconstruction is brighter than the scan, else 0: strokes are dark in
+    T1-weighted scans."""
     return (reconstruction - image).clamp(min=0)
 
 
@@ -129,4 +143,6 @@ def brighter_product(image: Tensor, reconstruction: Tensor, distance: Distance) 
 
 def brighter_ssim(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
     """`ssim` times `brighter_residual`."""
-    return ssim(image, reconstruction, distance) * brighter_residual(image, reconstruction, distance)
+    return ssim(image, reconstruction, distance) * brighter_residual(
+        image, reconstruction, distance
+    )

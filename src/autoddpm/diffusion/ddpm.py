@@ -1,4 +1,5 @@
-"""The denoising diffusion probabilistic model: forward and reverse steps and the loss (paper, section 2)."""
+"""The denoising diffusion probabilistic model: forward and reverse steps and the loss (paper,
+section 2)."""
 
 import copy
 from collections.abc import Sequence
@@ -13,25 +14,35 @@ from autoddpm.diffusion.schedule import LinearSchedule
 class DDPM(nn.Module):
     """A denoiser with its schedule, its kind of noise and its range: all that a trained model is.
 
-    Times are the paper's: t in 1..T is noisy, 0 is the clean image; a time is an int, or (B,) for one a slice. `x`,
-    `x_t`, `x0` are (B, 1, H, W) in the model's range. Images outside of this package are in [0, 1]: `encode` and
-    `decode` are the only places where the range changes.
+    Times are the paper's: t in 1..T is noisy, 0 is the clean image; a time is an int, or (B,) for
+    one a slice. `x`, `x_t`, `x0` are (B, 1, H, W) in the model's range. Images outside of this
+    package are in [0, 1]: `encode` and `decode` are the only places where the range changes.
 
-    denoiser: network (x_t, timesteps (B,)) -> estimated noise, (B, 1, H, W); it numbers times 0..T-1.
-    data_range: range of the images the denoiser is trained on. [0, 1] is the authors'. On [-1, 1] the noise of the same
+    denoiser: network (x_t, timesteps (B,)) -> estimated noise, (B, 1, H, W); it numbers times
+        0..T-1.
+    data_range: range of the images the denoiser is trained on. [0, 1] is the authors'. On [-1, 1]
+        the noise of the same
               t is half as strong, relative to the image: their t=200 is then 331.
-    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the machine's own memory whatever
-              the device, for samplers that choose their times by it: they need not wait for the device.
+    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the machine's
+        own memory whatever
+              the device, for samplers that choose their times by it: they need not wait for the
+              device.
     """
 
     def __init__(
-        self, denoiser: nn.Module, schedule: LinearSchedule, noise: Noise, data_range: Sequence[float] = (0.0, 1.0)
+        self,
+        denoiser: nn.Module,
+        schedule: LinearSchedule,
+        noise: Noise,
+        data_range: Sequence[float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
         self.denoiser, self.schedule, self.noise = denoiser, schedule, noise
         self.low, self.high = (float(value) for value in data_range)
         if not self.low < self.high:
-            raise ValueError(f"data_range: the first value must be below the second, got {list(data_range)}")
+            raise ValueError(
+                f"data_range: the first value must be below the second, got {list(data_range)}"
+            )
         self.clip = (self.low, self.high)
         alpha_bar = schedule.alpha_bar.double().cpu()
         self.half_log_snr = (0.5 * (alpha_bar.log() - (1 - alpha_bar).log())).numpy()
@@ -41,7 +52,8 @@ class DDPM(nn.Module):
         return image * (self.high - self.low) + self.low
 
     def decode(self, x: Tensor) -> Tensor:
-        """The model's range to [0, 1], clamped (the authors' code leaves the final image unclamped)."""
+        """The model's range to [0, 1], clamped (the authors' code leaves the final image
+        unclamped)."""
         return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def q_sample(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
@@ -50,38 +62,48 @@ class DDPM(nn.Module):
         return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps  # (4)
 
     def q_step(self, x_s: Tensor, s: Tensor | int, t: Tensor | int, eps: Tensor) -> Tensor:
-        """Noise x_s on to a later time t >= s. For t = s+1 the ratio is 1 - beta_t, the paper's single step."""
+        """Noise x_s on to a later time t >= s. For t = s+1 the ratio is 1 - beta_t, the paper's
+        single step."""
         ratio = self._at(self.schedule.alpha_bar, t) / self._at(self.schedule.alpha_bar, s)
         return ratio.sqrt() * x_s + (1 - ratio).sqrt() * eps  # (1), (13)
 
     def predict_eps(self, x_t: Tensor, t: Tensor | int) -> Tensor:
-        """The denoiser's estimate of the noise in x_t. This is where time becomes the network's 0-based index."""
+        """The denoiser's estimate of the noise in x_t. This is where time becomes the network's
+        0-based index."""
         times = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)
         return self.denoiser(x_t, times - 1).to(x_t.dtype)
 
     def predict_x0(self, x_t: Tensor, t: Tensor | int, eps_hat: Tensor) -> Tensor:
-        """The clean image that x_t and the estimated noise imply, clipped to `clip`: the range (Ho et al., 2020)."""
+        """The clean image that x_t and the estimated noise imply, clipped to `clip`: the range (Ho
+        et al., 2020)."""
         alpha_bar = self._at(self.schedule.alpha_bar, t)
         x0 = (x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()
         return x0.clamp(*self.clip)
 
     def clipped(self, low: float, high: float) -> "DDPM":
-        """The same model, weights shared, whose estimated clean images are clipped to other values."""
+        """The same model, weights shared, whose estimated clean images are clipped to other
+        values."""
         other = copy.copy(self)
         other.clip = (low, high)
         return other
 
     def p_sample(self, x_t: Tensor, t: Tensor | int, s: Tensor | int, eps: Tensor) -> Tensor:
-        """One ancestral step from time t to an earlier time s: a draw of q(x_s | x_t, x0) with x0 estimated.
+        """One ancestral step from time t to an earlier time s: a draw of q(x_s | x_t, x0) with x0
+        estimated.
 
-        For s = t-1 this is Eq. (2) with its fixed variance beta_tilde; a longer step uses ratios of alpha_bar. With
-        s = 0 the variance is 0 and the result is the estimated clean image.
+        For s = t-1 this is Eq. (2) with its fixed variance beta_tilde; a longer step uses ratios of
+        alpha_bar. With s = 0 the variance is 0 and the result is the estimated clean image.
         """
-        alpha_bar_t, alpha_bar_s = self._at(self.schedule.alpha_bar, t), self._at(self.schedule.alpha_bar, s)
+        alpha_bar_t, alpha_bar_s = (
+            self._at(self.schedule.alpha_bar, t),
+            self._at(self.schedule.alpha_bar, s),
+        )
         ratio = alpha_bar_t / alpha_bar_s
         beta = 1 - ratio
         x0 = self.predict_x0(x_t, t, self.predict_eps(x_t, t))
-        mean = (alpha_bar_s.sqrt() * beta * x0 + ratio.sqrt() * (1 - alpha_bar_s) * x_t) / (1 - alpha_bar_t)
+        mean = (alpha_bar_s.sqrt() * beta * x0 + ratio.sqrt() * (1 - alpha_bar_s) * x_t) / (
+            1 - alpha_bar_t
+        )
         variance = (1 - alpha_bar_s) / (1 - alpha_bar_t) * beta
         return mean + variance.sqrt() * eps  # (2), (11)
 

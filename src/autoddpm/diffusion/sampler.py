@@ -24,7 +24,8 @@ class Sampler(Protocol):
         """Falling times from t to 0, both included."""
 
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
-        """From x_t at time t to the earlier time s; eps: standard normal noise, for those that add some."""
+        """From x_t at time t to the earlier time s; eps: standard normal noise, for those that add
+        some."""
 
     def calls(self, t: int, s: int) -> int:
         """Network calls of the step from t to s."""
@@ -43,7 +44,8 @@ def strided_times(t: int, stride: int) -> list[int]:
 
 
 class Ancestral:
-    """The DDPM's own sampler, Eq. (2). Stride 1 is the paper's; a longer one is faster and not the same."""
+    """The DDPM's own sampler, Eq. (2). Stride 1 is the paper's; a longer one is faster and not the
+    same."""
 
     adds_noise = True
 
@@ -61,7 +63,8 @@ class Ancestral:
 
 
 class DDIM:
-    """The sampler of Song et al. (ICLR 2021). eta 0 adds no noise on the way; eta 1 has the ancestral variance."""
+    """The sampler of Song et al. (ICLR 2021). eta 0 adds no noise on the way; eta 1 has the
+    ancestral variance."""
 
     def __init__(self, stride: int = 1, eta: float = 0.0) -> None:
         self.stride, self.eta = stride, eta
@@ -77,7 +80,9 @@ class DDIM:
         alpha_bar_t, alpha_bar_s = ddpm.schedule.alpha_bar[t], ddpm.schedule.alpha_bar[s]
         x0 = ddpm.predict_x0(x_t, t, ddpm.predict_eps(x_t, t))
         eps_hat = (x_t - alpha_bar_t.sqrt() * x0) / (1 - alpha_bar_t).sqrt()  # of the clipped x0
-        variance = self.eta**2 * (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
+        variance = (
+            self.eta**2 * (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
+        )
         direction = (1 - alpha_bar_s - variance).clamp(min=0).sqrt()
         return alpha_bar_s.sqrt() * x0 + direction * eps_hat + variance.sqrt() * eps
 
@@ -88,9 +93,9 @@ class DDIM:
 class DPMSolver:
     """DPM-Solver++(2S) of Lu et al. (2022): second order, two network calls a step, deterministic.
 
-    Each step is complete in itself, so that it may also be repeated between re-noisings. The intermediate time is the
-    integer whose log signal-to-noise ratio is nearest to the middle of the step's; a step without one, and the last to
-    0, is of first order, with one call.
+    Each step is complete in itself, so that it may also be repeated between re-noisings. The
+    intermediate time is the integer whose log signal-to-noise ratio is nearest to the middle of the
+    step's; a step without one, and the last to 0, is of first order, with one call.
     """
 
     adds_noise = False
@@ -119,21 +124,28 @@ class DPMSolver:
 
     @staticmethod
     def _move(ddpm: DDPM, x_t: Tensor, t: int, s: int, x0: Tensor) -> Tensor:
-        """The exact solution from t to s for a clean image that stays x0 on the way: DDIM's step."""
+        """The exact solution from t to s for a clean image that stays x0 on the way: DDIM's
+        step."""
         alpha_bar_t, alpha_bar_s = ddpm.schedule.alpha_bar[t], ddpm.schedule.alpha_bar[s]
         ratio = ((1 - alpha_bar_s) / (1 - alpha_bar_t)).sqrt()
         return ratio * x_t + (alpha_bar_s.sqrt() - ratio * alpha_bar_t.sqrt()) * x0
 
 
-def step_noise(sampler: Sampler, x_t: Tensor, noise: NoiseOf, t: int, s: int, repeat: int = 0) -> Tensor:
-    """The noise of a step from t to s, as x_t; a single 0, and nothing drawn, where the sampler or s = 0 has none."""
+def step_noise(
+    sampler: Sampler, x_t: Tensor, noise: NoiseOf, t: int, s: int, repeat: int = 0
+) -> Tensor:
+    """The noise of a step from t to s, as x_t; a single 0, and nothing drawn, where the sampler or
+    s = 0 has none."""
     return noise(Draw.ANCESTRAL, t, repeat) if sampler.adds_noise and s else x_t.new_zeros(())
 
 
 @torch.no_grad()
 def reconstruct(ddpm: DDPM, sampler: Sampler, x: Tensor, t: int, noise: NoiseOf) -> Tensor:
-    """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls: `count_calls`."""
+    """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls:
+    `count_calls`."""
     x_t = ddpm.q_sample(x, t, noise(Draw.FORWARD, t))
     for now, following in pairwise(sampler.times(t)):
-        x_t = sampler.step(ddpm, x_t, now, following, step_noise(sampler, x_t, noise, now, following))
+        x_t = sampler.step(
+            ddpm, x_t, now, following, step_noise(sampler, x_t, noise, now, following)
+        )
     return x_t

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 class LinearSchedule(nn.Module):
     """Betas that grow linearly from `beta_start` at t=1 to `beta_end` at t=T.
 
-    Index is the paper's: every array has T+1 entries and entry 0 is the clean image, so `alpha_bar[0]` is 1 and
-    `beta_tilde[1]` is 0. Computed in float64 and stored as float32.
+    Index is the paper's: every array has T+1 entries and entry 0 is the clean image, so
+    `alpha_bar[0]` is 1 and `beta_tilde[1]` is 0. Computed in float64 and stored as float32.
 
     beta:       (T+1,) variance that the step t-1 -> t adds, Eq. (1).
     alpha_bar:  (T+1,) share of the clean image's variance that is left at t, Eq. (4).
-    beta_tilde: (T+1,) variance of the posterior q(x_{t-1} | x_t, x_0), Eq. (2); the fixed variance of the sampler.
+    beta_tilde: (T+1,) variance of the posterior q(x_{t-1} | x_t, x_0), Eq. (2); the fixed variance
+        of the sampler.
     """
 
     beta: Tensor
@@ -23,12 +24,19 @@ class LinearSchedule(nn.Module):
         super().__init__()
         if T < 1 or not 0 < beta_start <= beta_end < 1:
             raise ValueError(
-                f"schedule: needs T >= 1 and 0 < beta_start <= beta_end < 1, got {T}, {beta_start}, {beta_end}"
+                f"schedule: needs T >= 1 and 0 < beta_start <= beta_end < 1, got {T}, "
+                f"{beta_start}, {beta_end}"
             )
         self.T = T
-        beta = torch.cat([torch.zeros(1).double(), torch.linspace(beta_start, beta_end, T, dtype=torch.float64)])
+        beta = torch.cat(
+            [torch.zeros(1).double(), torch.linspace(beta_start, beta_end, T, dtype=torch.float64)]
+        )
         alpha_bar = torch.cumprod(1 - beta, 0)
         beta_tilde = torch.zeros_like(beta)
         beta_tilde[1:] = (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:]) * beta[1:]
-        for name, values in {"beta": beta, "alpha_bar": alpha_bar, "beta_tilde": beta_tilde}.items():
+        for name, values in {
+            "beta": beta,
+            "alpha_bar": alpha_bar,
+            "beta_tilde": beta_tilde,
+        }.items():
             self.register_buffer(name, values.float(), persistent=False)

@@ -1,4 +1,5 @@
-"""Rows that differ in the map only share their reconstructions: sampled once, read by the others."""
+"""Rows that differ in the map only share their reconstructions: sampled once, read by the
+others."""
 
 import logging
 import zlib
@@ -20,9 +21,11 @@ CALIBRATION, MAPS = "calibration.npz", "maps.npz"
 
 
 class Remapped:
-    """A detector that reads its reconstructions from the maps of a row and only makes the anomaly map anew.
+    """A detector that reads its reconstructions from the maps of a row and only makes the anomaly
+    map anew.
 
-    detector: one with `remap`.  path: an .npz with id, reconstruction, calls, seconds and the detector's stages.
+    detector: one with `remap`.  path: an .npz with id, reconstruction, calls, seconds and the
+        detector's stages.
     """
 
     def __init__(self, detector: Any, path: Path) -> None:
@@ -32,7 +35,9 @@ class Remapped:
         self.position = {slice_id: i for i, slice_id in enumerate(arrays.pop("id").tolist())}
         self.calls, self.seconds = arrays.pop("calls"), arrays.pop("seconds")
         self.reconstruction = arrays.pop("reconstruction")
-        self.stages = {k: v for k, v in arrays.items() if k not in ("image", "lesion", "anomaly_map")}
+        self.stages = {
+            k: v for k, v in arrays.items() if k not in ("image", "lesion", "anomaly_map")
+        }
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Detection:
@@ -52,10 +57,11 @@ class Remapped:
 
 
 def find_twin(folder: Path, record: Mapping[str, Any], detector: Any) -> Path | None:
-    """A finished row beside `folder` whose reconstructions are those that `detector` would make, if there is one.
+    """A finished row beside `folder` whose reconstructions are those that `detector` would make, if
+    there is one.
 
-    record: what tells this row apart (its provenance and the detector's settings). Two rows that agree in it but for
-    the settings in `detector.only_of_map` have the same reconstructions.
+    record: what tells this row apart (its provenance and the detector's settings). Two rows that
+    agree in it but for the settings in `detector.only_of_map` have the same reconstructions.
     """
     if not hasattr(detector, "remap") or not folder.parent.is_dir():
         return None
@@ -72,16 +78,30 @@ def find_twin(folder: Path, record: Mapping[str, Any], detector: Any) -> Path | 
                     if (other / name).is_file():
                         Remapped(detector, other / name)  # reads it whole
                 return other
-        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-            log.warning("%s is damaged (%s): nothing is taken from it; delete it to have it made anew", other, error)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            TypeError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
+            log.warning(
+                "%s is damaged (%s): nothing is taken from it; delete it to have it made anew",
+                other,
+                error,
+            )
     return None
 
 
 def made_by(twin: Path | None) -> dict[str, Any] | None:
-    """What a record says of the row that its reconstructions are of: its name, and the commit, device and versions
-    that sampled them; None where the row sampled its own."""
+    """What a record says of the row that its reconstructions are of: its name, and the commit,
+    device and versions that sampled them; None where the row sampled its own."""
     if twin is None:
         return None
     provenance = read_json(twin / "metrics.json")["provenance"]
     first = provenance.get("reconstructions_of")  # who sampled them, not who read them last
-    return first or {"row": twin.name} | {key: provenance.get(key) for key in ("commit", "device", "versions")}
+    return first or {"row": twin.name} | {
+        key: provenance.get(key) for key in ("commit", "device", "versions")
+    }

@@ -17,8 +17,9 @@ from torchmetrics import Metric, MetricCollection
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
+from autoddpm.evaluation.detect import run
 from autoddpm.evaluation.reconstructions import CALIBRATION, MAPS, Remapped, find_twin, made_by
-from autoddpm.evaluation.thresholds import Thresholds, run, with_added
+from autoddpm.evaluation.thresholds import Thresholds, with_added
 from autoddpm.metrics.localization import HEALTHY_FPRS, dice, max_dice, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.models.trained import TrainedDDPM
@@ -43,19 +44,27 @@ def evaluate(
     config: str = "",
     nifti: bool = False,
 ) -> dict[str, Any]:
-    """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json, whose content is returned.
+    """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json, whose
+    content is returned.
 
-    A folder that has metrics.json is finished and is not computed again; an interrupted one goes on with the slices
-    that are missing. Thresholds are calibrated on the data module's healthy validation slices and kept beside the
-    checkpoint: the mask's for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. A row whose
-    reconstructions a finished row beside it has (only its map differs) reads them and says so.
+    A folder that has metrics.json is finished and is not computed again; an interrupted one goes on
+    with the slices that are missing. Thresholds are calibrated on the data module's healthy
+    validation slices and kept beside the
+    checkpoint: the mask's for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. A
+    row whose reconstructions a finished row beside it has (only its map differs) reads them and
+    says so.
 
-    size_groups: see `size_group`. about: further entries of the provenance. config: the composed configuration, YAML.
+    size_groups: see `size_group`. about: further entries of the provenance. config: the composed
+        configuration, YAML.
     nifti: also write the maps as volumes, nifti/*.nii.gz.
     """
     if str(trainer.precision) not in PRECISIONS:
-        raise ValueError(f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}")
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
+        raise ValueError(
+            f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}"
+        )
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
+        False  # fp32 means fp32
+    )
     uses_perceptual = getattr(detector, "uses_perceptual", True)
     provenance = {
         "data_hash": datamodule.hash("test"),
@@ -79,27 +88,38 @@ def evaluate(
     finished = folder / "metrics.json"
     if finished.is_file():
         row = read_json(finished)
-        before, now = row["provenance"] | with_added(row["detector"]), provenance | describe(detector)
-        before.setdefault("data_range", provenance["data_range"])  # not recorded in 0.1.0; the weights are compared
+        before, now = (
+            row["provenance"] | with_added(row["detector"]),
+            provenance | describe(detector),
+        )
+        before.setdefault(
+            "data_range", provenance["data_range"]
+        )  # not recorded in 0.1.0; the weights are compared
         if now.get("mask_threshold") == "calibrated":  # it was replaced by its value
             del now["mask_threshold"]
         for key in sorted(now):
             if before.get(key) != now[key]:
                 raise ValueError(
-                    f"{folder} holds a finished row with {key} {before.get(key)}, now it would be {now[key]}: give the "
+                    f"{folder} holds a finished row with {key} {before.get(key)}, now it would be "
+                    f"{now[key]}: give the "
                     "experiment another name (name=...), or move that folder away"
                 )
         log.info("%s: finished already, nothing to do", folder)
         return row
 
     if nifti and (datamodule.index("test")["geometry"] == "").any():
-        raise ValueError("nifti=true: the test slices do not say which volumes they were cut from; see src.prepare")
+        raise ValueError(
+            "nifti=true: the test slices do not say which volumes they were cut from; see "
+            "src.prepare"
+        )
     device = trainer.strategy.root_device
     forget_peak_memory(device)
     thresholds = Thresholds(trained, datamodule, trainer, folder, provenance)
     mask_threshold = getattr(detector, "mask_threshold", None)
     if mask_threshold == "calibrated":
-        (mask_threshold,) = thresholds.of(detector.initial, [mask_false_positive_rate], "calibrate the mask")
+        (mask_threshold,) = thresholds.of(
+            detector.initial, [mask_false_positive_rate], "calibrate the mask"
+        )
         detector.mask_threshold = mask_threshold
     record = provenance | describe(detector)
     twin = find_twin(folder, record, detector)
@@ -108,7 +128,9 @@ def evaluate(
         log.info("the reconstructions are those of %s: only the maps are made anew", twin)
         runner, kept = Remapped(detector, twin / MAPS), twin / CALIBRATION
     calibrator = Remapped(detector, kept) if kept and kept.is_file() else detector
-    found = thresholds.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map", calibrator, folder / CALIBRATION)
+    found = thresholds.of(
+        detector, list(HEALTHY_FPRS.values()), "calibrate the map", calibrator, folder / CALIBRATION
+    )
     calibrated = dict(zip(HEALTHY_FPRS, found, strict=True))
 
     maps = MapFolder(folder, "parts", record)
@@ -122,9 +144,14 @@ def evaluate(
     row = {
         "label": detector.label,
         "detector": describe(detector),
-        "metrics": {key: None if isinstance(value, str) else value for key, value in values.items()},
+        "metrics": {
+            key: None if isinstance(value, str) else value for key, value in values.items()
+        },
         "undefined": {key: value for key, value in values.items() if isinstance(value, str)},
-        "thresholds": {"mask_threshold": None if mask_threshold == "percentile" else mask_threshold, **calibrated},
+        "thresholds": {
+            "mask_threshold": None if mask_threshold == "percentile" else mask_threshold,
+            **calibrated,
+        },
         "provenance": provenance
         | environment(trainer)
         | {
@@ -138,7 +165,11 @@ def evaluate(
         write_npz(folder / MAPS, arrays)
         write_slices(folder / "slices.csv", arrays, group, datamodule, calibrated["healthy_fpr5"])
         if nifti:
-            shown = {name: values for name, values in arrays.items() if name in ("id", "anomaly_map", "mask")}
+            shown = {
+                name: values
+                for name, values in arrays.items()
+                if name in ("id", "anomaly_map", "mask")
+            }
             write_nifti(folder / "nifti", shown, datamodule.index("test"))
         write_json(finished, row)
         shutil.rmtree(maps.folder)
@@ -147,7 +178,10 @@ def evaluate(
 
 
 def score(
-    arrays: Mapping[str, np.ndarray], group: Tensor, thresholds: Mapping[str, float], metrics: Mapping[str, Metric]
+    arrays: Mapping[str, np.ndarray],
+    group: Tensor,
+    thresholds: Mapping[str, float],
+    metrics: Mapping[str, Metric],
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
     collection = MetricCollection(dict(metrics), compute_groups=False)
@@ -167,18 +201,36 @@ def score(
 
 
 def write_slices(
-    path: Path, arrays: Mapping[str, np.ndarray], group: Tensor, datamodule: SliceDataModule, threshold: float
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    group: Tensor,
+    datamodule: SliceDataModule,
+    threshold: float,
 ) -> None:
     """slices.csv: one line a slice with its lesion, group, and its own SSIM and MSE, or Dice."""
     index = datamodule.index("test")
     subjects = dict(zip(index["id"], index["subject"], strict=True))
     text = io.StringIO()
-    names = ["id", "subject", "lesion_pixels", "size_group", "ssim", "mse", "dice@healthy_fpr5", "max_dice", "calls"]
+    names = [
+        "id",
+        "subject",
+        "lesion_pixels",
+        "size_group",
+        "ssim",
+        "mse",
+        "dice@healthy_fpr5",
+        "max_dice",
+        "calls",
+    ]
     writer = csv.DictWriter(text, [*names, "seconds"])
     writer.writeheader()
     for i, slice_id in enumerate(arrays["id"].tolist()):
         image, lesion, scores = arrays["image"][i], arrays["lesion"][i], arrays["anomaly_map"][i]
-        line: dict[str, Any] = {"id": slice_id, "subject": subjects[slice_id], "lesion_pixels": int(lesion.sum())}
+        line: dict[str, Any] = {
+            "id": slice_id,
+            "subject": subjects[slice_id],
+            "lesion_pixels": int(lesion.sum()),
+        }
         line |= {"size_group": GROUPS[group[i]], "calls": int(arrays["calls"][i])}
         line |= {"seconds": float(arrays["seconds"][i])}
         if group[i] == HEALTHY:

@@ -1,4 +1,4 @@
-"""Running a detector over a split, and thresholds calibrated on healthy validation slices."""
+"""Thresholds calibrated on healthy validation slices."""
 
 import os
 import shutil
@@ -10,50 +10,21 @@ from filelock import FileLock
 from lightning import Trainer
 
 from autoddpm.atomic import read_json, write_json
-from autoddpm.data.datamodule import Role, SliceDataModule
-from autoddpm.evaluation.detect import DetectionModule
+from autoddpm.data.datamodule import SliceDataModule
+from autoddpm.evaluation.detect import run
 from autoddpm.metrics.localization import healthy_threshold
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.models.weights_file import known_thresholds
 from autoddpm.runs.parts import MapFolder, write_npz
 from autoddpm.runs.provenance import describe
 
-
-def run(
-    detector: Any,
-    trained: TrainedDDPM,
-    datamodule: SliceDataModule,
-    trainer: Trainer,
-    maps: MapFolder,
-    role: Role,
-    title: str,
-) -> None:
-    """Run a detector over the slices of a role that `maps` does not have yet; under DDP each rank does its share.
-
-    Raises ValueError where the role has no slices, or where the trainer did not go through all of them.
-    """
-    every = set(datamodule.index(role)["id"])
-    if not every:
-        raise ValueError(f"no slices to {role} on: name a source in data.{role}")
-    done = maps.done()
-    trainer.strategy.barrier()
-    if every - done:  # asked of all slices: a rank without any takes part all the same
-        loader = datamodule.loader(role, skip=done)
-        trainer.test(DetectionModule(detector, trained.ddpm, maps, title), loader, verbose=False)
-    trainer.strategy.barrier()
-    if missing := every - maps.done():
-        raise ValueError(
-            f"{maps.folder}: {len(missing)} of {len(every)} slices were not processed: a row is of all of them, so "
-            "leave trainer.limit_test_batches out, or run the same command again if it was stopped"
-        )
-
-
 #: Settings of detectors that entries of 0.1.0 do not name, and what they were then.
 ADDED = {"AutoDDPM": {"mask_region": "image"}}
 
 
 class Thresholds:
-    """Values that healthy validation slices exceed in at most a given share of pixels, kept beside the checkpoint."""
+    """Values that healthy validation slices exceed in at most a given share of pixels, kept beside
+    the checkpoint."""
 
     def __init__(
         self,
@@ -63,11 +34,18 @@ class Thresholds:
         folder: Path,
         provenance: Mapping[str, Any],
     ) -> None:
-        self.trained, self.datamodule, self.trainer, self.folder = trained, datamodule, trainer, folder
+        self.trained, self.datamodule, self.trainer, self.folder = (
+            trained,
+            datamodule,
+            trainer,
+            folder,
+        )
         beside = trained.path.with_suffix(".thresholds.json")
         self.path = beside if os.access(beside.parent, os.W_OK) else folder / "thresholds.json"
         kept = ("weights_hash", "seed", "sampler", "precision", "size")
-        self.conditions = {key: provenance[key] for key in kept} | {"data_hash": datamodule.hash("calibrate")}
+        self.conditions = {key: provenance[key] for key in kept} | {
+            "data_hash": datamodule.hash("calibrate")
+        }
         self.conditions["clip"] = list(trained.ddpm.clip)
 
     def of(
@@ -78,29 +56,47 @@ class Thresholds:
         runner: Any = None,
         keep: Path | None = None,
     ) -> list[float]:
-        """The thresholds for this detector's anomaly map, read from the file or computed and added to it.
+        """The thresholds for this detector's anomaly map, read from the file or computed and added
+        to it.
 
-        runner: what is run in the detector's place and gives the same maps (reconstructions that were kept).
+        runner: what is run in the detector's place and gives the same maps (reconstructions that
+            were kept).
         keep: where the healthy maps are left.
         """
         conditions = self.conditions | {
             "detector": describe(detector),
             "anomaly_map": describe(detector.anomaly_map),
-            "perceptual": describe(detector.perceptual) if getattr(detector, "uses_perceptual", True) else None,
+            "perceptual": describe(detector.perceptual)
+            if getattr(detector, "uses_perceptual", True)
+            else None,
         }
         wanted = [conditions | {"false_positive_rate": rate} for rate in false_positive_rates]
         entries = known_thresholds(self.trained) + self._entries()
-        known = [next((e["threshold"] for e in entries if as_now(e["conditions"]) == one), None) for one in wanted]
+        known = [
+            next((e["threshold"] for e in entries if as_now(e["conditions"]) == one), None)
+            for one in wanted
+        ]
         self.trainer.strategy.barrier()  # every process has read the same
         if None not in known:
             return [float(value) for value in known if value is not None]
         maps = MapFolder(self.folder, "calibration", conditions)
-        run(runner or detector, self.trained, self.datamodule, self.trainer, maps, "calibrate", title)
+        run(
+            runner or detector,
+            self.trained,
+            self.datamodule,
+            self.trainer,
+            maps,
+            "calibrate",
+            title,
+        )
         arrays = maps.merged()
         found = [healthy_threshold(arrays["anomaly_map"], rate) for rate in false_positive_rates]
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
-            new = [{"threshold": value, "conditions": one} for value, one in zip(found, wanted, strict=True)]
+            new = [
+                {"threshold": value, "conditions": one}
+                for value, one in zip(found, wanted, strict=True)
+            ]
             with FileLock(self.path.with_suffix(".lock")):  # rows are made by several processes
                 entries = self._entries()
                 write_json(self.path, entries + [entry for entry in new if entry not in entries])
@@ -115,7 +111,8 @@ class Thresholds:
 
 
 def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions of a stored threshold with the settings that were added since it was calibrated."""
+    """The conditions of a stored threshold with the settings that were added since it was
+    calibrated."""
     return {"clip": [-1.0, 1.0], **conditions, "detector": with_added(conditions["detector"])}
 
 

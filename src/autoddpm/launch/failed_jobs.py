@@ -1,4 +1,5 @@
-"""A job of a multirun that fails says so in its folder and does not stop the others: a Hydra callback."""
+"""A job of a multirun that fails says so in its folder and does not stop the others: a Hydra
+callback."""
 
 import logging
 import shutil
@@ -18,23 +19,27 @@ log = logging.getLogger(__name__)
 
 
 class FailedJobs(Callback):
-    """In a multirun, with any launcher: failed.json, {"error": message}, in the folder of each job that raised, and at
-    the end a list of them and exit code 1. The next start of that job, of a single run too, removes its failed.json.
+    """In a multirun, with any launcher: failed.json, {"error": message}, in the folder of each job
+    that raised, and at the end a list of them and exit code 1. The next start of that job, of a
+    single run too, removes its failed.json.
 
-    A folder that holds a finished row, metrics.json, keeps it and gets no failed.json: the row is good, the job is not.
+    A folder that holds a finished row, metrics.json, keeps it and gets no failed.json: the row is
+    good, the job is not.
     """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a launcher's worker process, which does not run the verb's module: do here what that does."""
+        """Arrive in a launcher's worker process, which does not run the verb's module: do here what
+        that does."""
+        from autoddpm.launch.names import register_resolvers
         from autoddpm.machine.progress import quiet_lightning  # late: torch takes seconds to import
-        from autoddpm.runs.parts import register_resolvers
 
         register_resolvers()
         quiet_lightning()
         self.__dict__.update(state)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        # Jobs of other processes and machines tell this one by files, here and not in one another's folders.
+        # Jobs of other processes and machines tell this one by files, here and not in one another's
+        # folders.
         self.notes = Path(config.hydra.sweep.dir).absolute() / f".failed-{uuid.uuid4().hex[:8]}"
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -50,13 +55,21 @@ class FailedJobs(Callback):
         if not (folder / "metrics.json").is_file():
             write_json(folder / "failed.json", {"error": message})
         self.notes.mkdir(parents=True, exist_ok=True)
-        write_json(self.notes / f"{config.hydra.job.num}.json", {"folder": str(folder), "error": message})
+        write_json(
+            self.notes / f"{config.hydra.job.num}.json", {"folder": str(folder), "error": message}
+        )
         # Hydra's sweepers end at the first failure that they meet, and say nothing of the others.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        notes = [read_json(path) for path in sorted(self.notes.glob("[0-9]*.json"), key=lambda path: int(path.stem))]
+        notes = [
+            read_json(path)
+            for path in sorted(self.notes.glob("[0-9]*.json"), key=lambda path: int(path.stem))
+        ]
         shutil.rmtree(self.notes, ignore_errors=True)
         if notes:
             lines = [f"  {note['folder']}: {note['error']}" for note in notes]
-            raise SystemExit(f"{len(notes)} failed; the same command computes what is missing:\n" + "\n".join(lines))
+            raise SystemExit(
+                f"{len(notes)} failed; the same command computes what is missing:\n"
+                + "\n".join(lines)
+            )

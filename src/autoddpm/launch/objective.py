@@ -13,8 +13,10 @@ def check_objective(objective: str | None, sources: Sequence[str]) -> None:
     """
     if objective and (others := [name for name in sources if not name.endswith(TUNING)]):
         raise ValueError(
-            f"objective={objective} on {', '.join(others)}: settings that are chosen on a test set make its results "
-            "worthless. Choose on data=phantom_tuning or data=ixi_tuning, or on a source of your own whose name ends "
+            f"objective={objective} on {', '.join(others)}: settings that are chosen on a test set "
+            "make its results "
+            "worthless. Choose on data=phantom_tuning or data=ixi_tuning, or on a source of your "
+            "own whose name ends "
             f"with {TUNING}"
         )
 

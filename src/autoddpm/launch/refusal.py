@@ -10,14 +10,17 @@ from hydra.types import RunMode
 
 
 class RefusedError(Exception):
-    """What `refusal` raises in a multirun, where the other jobs go on: its text is the whole message."""
+    """What `refusal` raises in a multirun, where the other jobs go on: its text is the whole
+    message."""
 
 
 @contextmanager
 def refusal(verb: str) -> Iterator[None]:
-    """End the program with exit code 1 and `verb: message` as the last thing on stderr if bad input is met inside.
+    """End the program with exit code 1 and `verb: message` as the last thing on stderr if bad input
+    is met inside.
 
-    Bad input is what raises ValueError or OSError, also where Hydra was building an object from the configuration.
+    Bad input is what raises ValueError or OSError, also where Hydra was building an object from the
+    configuration.
     In a multirun only the job ends: RefusedError, see `autoddpm.launch.failed_jobs`.
     HYDRA_FULL_ERROR=1 shows the traceback instead, as for Hydra's own errors.
     """
@@ -27,7 +30,9 @@ def refusal(verb: str) -> Iterator[None]:
         cause: BaseException | None = error
         while isinstance(cause, InstantiationException):  # one for each level of the configuration
             cause = cause.__cause__
-        if os.environ.get("HYDRA_FULL_ERROR", "0") != "0" or not isinstance(cause, (ValueError, OSError)):
+        if os.environ.get("HYDRA_FULL_ERROR", "0") != "0" or not isinstance(
+            cause, (ValueError, OSError)
+        ):
             raise
         in_multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         raise (RefusedError if in_multirun else SystemExit)(f"{verb}: {cause}") from error

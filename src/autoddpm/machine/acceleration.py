@@ -1,4 +1,5 @@
-"""How the same network is run faster on a device: memory layout, compilation, CUDA graphs, freed memory that is kept.
+"""How the same network is run faster on a device: memory layout, compilation, CUDA graphs, freed
+memory that is kept.
 
 None of it changes the precision, nor a result by more than rounding.
 """
@@ -30,13 +31,15 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
 class Acceleration(Callback):
-    """Chooses for each run, logs with the reason and applies; each setting may be given instead of `auto`.
+    """Chooses for each run, logs with the reason and applies; each setting may be given instead of
+    `auto`.
 
     layout:       contiguous or channels_last, of the network's weights; features follow.
     compile:      torch.compile of the network.
     cuda_graphs:  replay the compiled network's kernels as one graph.
-    keep_memory:  freed memory stays with the process. Linux clears what it hands out: for tensors above 32 MB, which
-                  the C library takes from it and gives back each time, that costs as much as the convolutions.
+    keep_memory:  freed memory stays with the process. Linux clears what it hands out: for tensors
+                  above 32 MB, which the C library takes from it and gives back each time, that
+                  costs as much as the convolutions.
 
     Raises ValueError, naming the key, on a setting that is not allowed or not possible here.
     """
@@ -48,14 +51,20 @@ class Acceleration(Callback):
         cuda_graphs: Setting = "auto",
         keep_memory: Setting = "auto",
     ) -> None:
-        self.asked = {"layout": layout, "compile": compile, "cuda_graphs": cuda_graphs, "keep_memory": keep_memory}
+        self.asked = {
+            "layout": layout,
+            "compile": compile,
+            "cuda_graphs": cuda_graphs,
+            "keep_memory": keep_memory,
+        }
         for name, value in self.asked.items():
             if value not in ALLOWED[name]:
                 allowed = ", ".join(str(one).lower() for one in ALLOWED[name])
                 raise ValueError(f"callbacks.acceleration.{name}={value}: must be one of {allowed}")
         if cuda_graphs is True and compile is False:
             raise ValueError(
-                "callbacks.acceleration.cuda_graphs=true needs a compiled network: leave compile=false out"
+                "callbacks.acceleration.cuda_graphs=true needs a compiled network: leave "
+                "compile=false out"
             )
         self._said = ""
         self._compiled: torch.nn.Module | None = None
@@ -72,7 +81,9 @@ class Acceleration(Callback):
         device = trainer.strategy.root_device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         chosen = choose(self.asked, device.type, training, name)
-        said = "; ".join(f"{name}: {str(value).lower()} ({reason})" for name, (value, reason) in chosen.items())
+        said = "; ".join(
+            f"{name}: {str(value).lower()} ({reason})" for name, (value, reason) in chosen.items()
+        )
         if trainer.is_global_zero and said != self._said:
             log.info("%s", said)
         self._said = said
@@ -81,40 +92,59 @@ class Acceleration(Callback):
             keep_freed_memory()
         if chosen["compile"][0] and self._compiled is not network:
             graphs = bool(chosen["cuda_graphs"][0])
-            options = {"triton.cudagraphs": True, "triton.cudagraph_skip_dynamic_graphs": True} if graphs else None
+            options = (
+                {"triton.cudagraphs": True, "triton.cudagraph_skip_dynamic_graphs": True}
+                if graphs
+                else None
+            )
             network.compile(options=options)
             self._compiled = network
 
 
-def choose(asked: Mapping[str, Setting], device: str, training: bool, name: str = "") -> dict[str, tuple[Setting, str]]:
+def choose(
+    asked: Mapping[str, Setting], device: str, training: bool, name: str = ""
+) -> dict[str, tuple[Setting, str]]:
     """Each setting's value and the reason for it; what is not `auto` is taken as asked.
 
     device: "cpu", "cuda" or another.
     training: or evaluation.
     name: of a GPU, as in `measured_speed.json`.
 
-    Raises ValueError on what is asked for and cannot be had on this device. What was not measured on a device is not
-    chosen for it.
+    Raises ValueError on what is asked for and cannot be had on this device. What was not measured
+    on a device is not chosen for it.
     """
     if asked["cuda_graphs"] is True and device != "cuda":
         raise ValueError("callbacks.acceleration.cuda_graphs=true: needs a CUDA device")
     if asked["keep_memory"] is True and not can_keep_freed_memory():
-        raise ValueError("callbacks.acceleration.keep_memory=true: this system's C library has no such setting")
+        raise ValueError(
+            "callbacks.acceleration.keep_memory=true: this system's C library has no such setting"
+        )
     chosen = {"layout": _layout(device, training), "compile": _compile(device)}
     if asked["cuda_graphs"] is True:
         chosen["compile"] = (True, "CUDA graphs need it")
     graphs = NOT_MEASURED if device == "cuda" else "needs a CUDA device"
     chosen |= {"keep_memory": _keep_memory(device), "cuda_graphs": (False, graphs)}
-    if (found := measured().get(name, {}).get("training" if training else "evaluation")) is not None:
-        reason = f"{found['gain']:.2f} times as fast as contiguous and not compiled: measured on {name}"
-        chosen |= {key: (found[key], reason) for key in ("layout", "compile", "cuda_graphs") if key in found}
+    if (
+        found := measured().get(name, {}).get("training" if training else "evaluation")
+    ) is not None:
+        reason = (
+            f"{found['gain']:.2f} times as fast as contiguous and not compiled: measured on {name}"
+        )
+        chosen |= {
+            key: (found[key], reason)
+            for key in ("layout", "compile", "cuda_graphs")
+            if key in found
+        }
     return chosen | {name: (value, "as asked") for name, value in asked.items() if value != "auto"}
 
 
 @lru_cache(maxsize=1)
 def measured() -> dict[str, dict[str, dict[str, Any]]]:
-    """What paid on each GPU: name, "training" or "evaluation", settings and `gain` (experiments/gpu/speed.py)."""
-    return json.loads((files("autoddpm.machine") / "measured_speed.json").read_text(encoding="utf-8"))
+    """What paid on each GPU: name, "training" or "evaluation", settings and `gain`
+    (experiments/gpu/speed.py)."""
+    return json.loads(
+        (files("autoddpm.machine") / "measured_speed.json").read_text(encoding="utf-8")
+    )
 
 
 def _layout(device: str, training: bool) -> tuple[Setting, str]:
@@ -126,7 +156,10 @@ def _layout(device: str, training: bool) -> tuple[Setting, str]:
 
 
 def _compile(device: str) -> tuple[Setting, str]:
-    return False, "on CPUs it takes a minute and is slower: measured" if device == "cpu" else NOT_MEASURED
+    return (
+        False,
+        "on CPUs it takes a minute and is slower: measured" if device == "cpu" else NOT_MEASURED,
+    )
 
 
 def _keep_memory(device: str) -> tuple[Setting, str]:
@@ -143,7 +176,8 @@ def can_keep_freed_memory() -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library neither give memory back to the system nor take large blocks apart; for the whole process."""
+    """Let the C library neither give memory back to the system nor take large blocks apart; for the
+    whole process."""
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, -1)

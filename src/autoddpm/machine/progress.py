@@ -9,7 +9,14 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, Timer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 TEXT_EVERY_S = 1.0  # on a terminal: a loss that is shown must be waited for
 
@@ -23,7 +30,8 @@ def quiet_lightning() -> None:
 
 
 class TimeLeft(ProgressBar):
-    """One bar over the whole of training (or testing) with the time left; plain lines where there is no terminal."""
+    """One bar over the whole of training (or testing) with the time left; plain lines where there
+    is no terminal."""
 
     def __init__(self, line_every_s: float = 30.0) -> None:
         super().__init__()
@@ -43,8 +51,14 @@ class TimeLeft(ProgressBar):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         def losses() -> str:
-            found = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
-            return "  ".join(f"{name} {float(value):.4f}" for name, value in found.items())  # waits for the device
+            found = {
+                name: value
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("train/")
+            }
+            return "  ".join(
+                f"{name} {float(value):.4f}" for name, value in found.items()
+            )  # waits for the device
 
         self._show(trainer.global_step, losses)
 
@@ -55,14 +69,22 @@ class TimeLeft(ProgressBar):
         self._start(getattr(pl_module, "title", "test"), int(sum(trainer.num_test_batches)), 0)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *_: Any,
     ) -> None:
         self._show(batch_idx + 1, lambda: "batches")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         self._stop()
 
     def _start(self, title: str, total: int | None, done: int) -> None:
@@ -102,7 +124,11 @@ class TimeLeft(ProgressBar):
             left = (now - self._began) / (done - self._first) * ((task.total or math.inf) - done)
             if self._timer is not None:  # of trainer.max_time
                 left = min(left, max(0.0, self._timer.time_remaining() or 0.0))
-            print(f"{task.description} {done}/{task.total or '-'}, {left / 60:.1f} min left  {text()}", flush=True)
+            print(
+                f"{task.description} {done}/{task.total or '-'}, {left / 60:.1f} min left  "
+                f"{text()}",
+                flush=True,
+            )
 
     def _stop(self) -> None:
         if self._progress:

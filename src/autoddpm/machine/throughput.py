@@ -18,7 +18,8 @@ REPEATS = 5
 
 
 class Throughput(Callback):
-    """Logs operations per second of training, over what the same device reaches with matrix products alone.
+    """Logs operations per second of training, over what the same device reaches with matrix
+    products alone.
 
     every_minutes: how often. Times are of many steps, so that nothing waits for the device.
     """
@@ -43,9 +44,13 @@ class Throughput(Callback):
             return
         achieved = self._per_slice * self._slices / seconds
         log.info(
-            "%.1f slices a second, %.4g TFLOP/s of the %.4g that matrix products reach here (%.0f %%)",
-            self._slices / seconds, achieved / 1e12, self._ideal / 1e12, 100 * achieved / self._ideal,
-        )  # fmt: skip
+            "%.1f slices a second, %.4g TFLOP/s of the %.4g that matrix products reach here (%.0f "
+            "%%)",
+            self._slices / seconds,
+            achieved / 1e12,
+            self._ideal / 1e12,
+            100 * achieved / self._ideal,
+        )
         self._since, self._slices = time.monotonic(), 0
 
 
@@ -53,7 +58,10 @@ def forward_operations(denoiser: nn.Module, size: int) -> float:
     """Floating-point operations of one slice's forward pass: two per multiply and add."""
     device = next(denoiser.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        denoiser(torch.zeros(1, 1, size, size, device=device), torch.zeros(1, dtype=torch.int64, device=device))
+        denoiser(
+            torch.zeros(1, 1, size, size, device=device),
+            torch.zeros(1, dtype=torch.int64, device=device),
+        )
     return float(counter.get_total_flops())
 
 

@@ -27,11 +27,12 @@ FALSE_POSITIVES = (1, 2)  # a slice
 class LesionDetection(Metric):
     """What the pooled pixels of lesion slices do not show.
 
-    Keys: `all/auprc`, `all/max_dice`, `all/dice@healthy_fpr5` (lesion and healthy slices pooled); `all/slice_auroc` (is
-    a slice's score, the mean of the highest 1 % of its map, higher with a lesion?); `lesion/slice_dice` (the mean over
-    lesion slices of each one's Dice, at the threshold that is best for the pooled pixels) and
-    `lesion/slice_dice@healthy_fpr5`; `lesion/sensitivity@1fp`, `@2fp` (the share of lesions, 8-connected components,
-    that are hit at so many false positives a slice, of all slices).
+    Keys: `all/auprc`, `all/max_dice`, `all/dice@healthy_fpr5` (lesion and healthy slices pooled);
+    `all/slice_auroc` (is a slice's score, the mean of the highest 1 % of its map, higher with a
+    lesion?); `lesion/slice_dice` (the mean over lesion slices of each one's Dice, at the threshold
+    that is best for the pooled pixels) and `lesion/slice_dice@healthy_fpr5`;
+    `lesion/sensitivity@1fp`, `@2fp` (the share of lesions, 8-connected components, that are hit at
+    so many false positives a slice, of all slices).
     """
 
     anomaly_map: list[Tensor]
@@ -43,10 +44,15 @@ class LesionDetection(Metric):
         super().__init__(**kwargs)
         for name in ("anomaly_map", "lesion", "group"):
             self.add_state(name, [], dist_reduce_fx="cat")
-        self.add_state("threshold", torch.tensor(float("nan"), dtype=torch.float64), dist_reduce_fx="max")
+        self.add_state(
+            "threshold", torch.tensor(float("nan"), dtype=torch.float64), dist_reduce_fx="max"
+        )
 
-    def update(self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, thresholds: Mapping[str, float]) -> None:
-        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; thresholds: by the names in HEALTHY_FPRS."""
+    def update(
+        self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, thresholds: Mapping[str, float]
+    ) -> None:
+        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; thresholds: by the names
+        in HEALTHY_FPRS."""
         self.anomaly_map.append(anomaly_map)
         self.lesion.append(lesion)
         self.group.append(group)
@@ -55,7 +61,8 @@ class LesionDetection(Metric):
     def compute(self) -> dict[str, float | str]:
         """Every key with its value, or with a text that says why it is undefined."""
         maps, lesions, group = (
-            dim_zero_cat(state).cpu().numpy() for state in (self.anomaly_map, self.lesion, self.group)
+            dim_zero_cat(state).cpu().numpy()
+            for state in (self.anomaly_map, self.lesion, self.group)
         )
         ill, threshold = group != HEALTHY, float(self.threshold)
         if not ill.any():
@@ -64,7 +71,11 @@ class LesionDetection(Metric):
         pooled, own = threshold_counts(maps, lesions), threshold_counts(maps[ill], lesions[ill])
         best = [maps[ill] >= max_dice(own)[1], maps[ill] > threshold]
         once, found = np.ones((1, len(maps))), detections(maps, lesions)
-        auroc = "no healthy slice in the test set" if ill.all() else resampled_auroc(slice_scores(maps), ill, once)[0]
+        auroc = (
+            "no healthy slice in the test set"
+            if ill.all()
+            else resampled_auroc(slice_scores(maps), ill, once)[0]
+        )
         values = (
             auprc(pooled),
             max_dice(pooled)[0],
@@ -78,6 +89,11 @@ class LesionDetection(Metric):
     @staticmethod
     def _keys() -> list[str]:
         return [
-            "all/auprc", "all/max_dice", f"all/dice@{CALIBRATED}", "all/slice_auroc", "lesion/slice_dice",
-            f"lesion/slice_dice@{CALIBRATED}", *(f"lesion/sensitivity@{number}fp" for number in FALSE_POSITIVES),
-        ]  # fmt: skip
+            "all/auprc",
+            "all/max_dice",
+            f"all/dice@{CALIBRATED}",
+            "all/slice_auroc",
+            "lesion/slice_dice",
+            f"lesion/slice_dice@{CALIBRATED}",
+            *(f"lesion/sensitivity@{number}fp" for number in FALSE_POSITIVES),
+        ]

@@ -1,4 +1,5 @@
-"""How well lesions are found: AUPRC and Dice over pooled pixels, whole and by lesion size (paper, section 4)."""
+"""How well lesions are found: AUPRC and Dice over pooled pixels, whole and by lesion size (paper,
+section 4)."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,11 +19,14 @@ GRID = np.arange(101) / 100  # thresholds of the authors' code
 
 
 class Counts(NamedTuple):
-    """For each distinct score of lesion pixels, from high to low, what flagging all pixels of at least it would give.
+    """For each distinct score of lesion pixels, from high to low, what flagging all pixels of at
+    least it would give.
 
-    Between two of them only healthy pixels are added: neither AUPRC nor the highest Dice needs to look there.
+    Between two of them only healthy pixels are added: neither AUPRC nor the highest Dice needs to
+    look there.
 
-    threshold: the score.  hits: flagged lesion pixels.  flagged: flagged pixels.  positives: all lesion pixels.
+    threshold: the score.  hits: flagged lesion pixels.  flagged: flagged pixels.  positives: all
+        lesion pixels.
     """
 
     threshold: np.ndarray
@@ -32,7 +36,8 @@ class Counts(NamedTuple):
 
 
 def threshold_counts(scores: np.ndarray, lesion: np.ndarray) -> Counts:
-    """Exact counts. scores, lesion: of one shape, any. Raises ValueError on non-finite scores and without a lesion."""
+    """Exact counts. scores, lesion: of one shape, any. Raises ValueError on non-finite scores and
+    without a lesion."""
     refuse_non_finite(scores, "an anomaly map")
     thresholds, pixels = np.unique(scores[lesion.astype(bool)], return_counts=True)
     if not len(thresholds):
@@ -42,40 +47,52 @@ def threshold_counts(scores: np.ndarray, lesion: np.ndarray) -> Counts:
 
 
 def auprc(counts: Counts) -> float:
-    """Area under the precision-recall curve as average precision: sum of precision times gain in recall."""
+    """Area under the precision-recall curve as average precision: sum of precision times gain in
+    recall."""
     gain = np.diff(counts.hits, prepend=0) / counts.positives
     return float(np.sum(gain * counts.hits / counts.flagged))
 
 
 def max_dice(counts: Counts) -> tuple[float, float]:
-    """The highest Dice coefficient over all thresholds, and the threshold (flag scores of at least it)."""
+    """The highest Dice coefficient over all thresholds, and the threshold (flag scores of at least
+    it)."""
     dice = 2 * counts.hits / (counts.flagged + counts.positives)
     best = int(np.argmax(dice))
     return float(dice[best]), float(counts.threshold[best])
 
 
 def dice_above(scores: np.ndarray, lesion: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Dice of the pixels whose score is above each threshold. scores, lesion: of one shape; NaN without a lesion."""
+    """Dice of the pixels whose score is above each threshold. scores, lesion: of one shape; NaN
+    without a lesion."""
     lesion = lesion.astype(bool)
     hits = flagged_pixels(scores[lesion], thresholds, "right")
     return 2 * hits / (flagged_pixels(scores, thresholds, "right") + np.count_nonzero(lesion))
 
 
 def grid_dice(scores: np.ndarray, lesion: np.ndarray) -> float:
-    """The highest Dice over the thresholds 0, 0.01, ..., 1 (flag scores above), as in the authors' code."""
+    """The highest Dice over the thresholds 0, 0.01, ..., 1 (flag scores above), as in the authors'
+    code."""
     return float(dice_above(scores, lesion, GRID).max())
 
 
 def dice(flagged: np.ndarray, lesion: np.ndarray) -> float:
     """Dice coefficient of two boolean arrays of one shape; at least one pixel must be set."""
-    return float(2 * np.count_nonzero(flagged & lesion) / (np.count_nonzero(flagged) + np.count_nonzero(lesion)))
+    return float(
+        2
+        * np.count_nonzero(flagged & lesion)
+        / (np.count_nonzero(flagged) + np.count_nonzero(lesion))
+    )
 
 
 def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
-    """The smallest value above which at most this share of the pixels of healthy slices lies (flag scores above it)."""
+    """The smallest value above which at most this share of the pixels of healthy slices lies (flag
+    scores above it)."""
     scores = np.ravel(scores)
     if not len(scores) or not np.isfinite(scores).all():
-        raise ValueError("cannot calibrate a threshold: the healthy anomaly maps are empty or hold NaN or infinity")
+        raise ValueError(
+            "cannot calibrate a threshold: the healthy anomaly maps are empty or hold NaN or "
+            "infinity"
+        )
     allowed = int(false_positive_rate * len(scores))
     allowed += (allowed + 1) / len(scores) <= false_positive_rate  # 0.29 * 100 is below 29
     allowed = min(allowed, len(scores) - 1)
@@ -85,10 +102,11 @@ def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
 class LesionLocalization(Metric):
     """AUPRC and Dice over the pooled pixels of the lesion slices, and of each size group.
 
-    Keys: `lesion/auprc`, `lesion/max_dice` (over all thresholds, the paper's), `lesion/grid_dice` (the authors' grid),
-    `lesion/best_threshold` (of `max_dice`), and for each of `HEALTHY_FPRS` `lesion/dice@healthy_fpr5` (at the threshold
-    calibrated on healthy validation slices), each also with `/small`, `/medium`, `/large`; and `healthy/fpr@...`, the
-    share of the test set's healthy pixels that a calibrated threshold flags.
+    Keys: `lesion/auprc`, `lesion/max_dice` (over all thresholds, the paper's), `lesion/grid_dice`
+    (the authors' grid), `lesion/best_threshold` (of `max_dice`), and for each of `HEALTHY_FPRS`
+    `lesion/dice@healthy_fpr5` (at the threshold calibrated on healthy validation slices), each also
+    with `/small`, `/medium`, `/large`; and `healthy/fpr@...`, the share of the test set's healthy
+    pixels that a calibrated threshold flags.
     """
 
     anomaly_map: list[Tensor]
@@ -103,8 +121,11 @@ class LesionLocalization(Metric):
         unset = torch.full((len(HEALTHY_FPRS),), float("nan"), dtype=torch.float64)
         self.add_state("thresholds", unset, dist_reduce_fx="max")
 
-    def update(self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, thresholds: Mapping[str, float]) -> None:
-        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; thresholds: by the names in HEALTHY_FPRS."""
+    def update(
+        self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, thresholds: Mapping[str, float]
+    ) -> None:
+        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; thresholds: by the names
+        in HEALTHY_FPRS."""
         self.anomaly_map.append(anomaly_map)
         self.lesion.append(lesion)
         self.group.append(group)
@@ -113,16 +134,23 @@ class LesionLocalization(Metric):
     def compute(self) -> dict[str, float | str]:
         """Every key with its value, or with a text that says why it is undefined."""
         maps, lesions, group = (
-            dim_zero_cat(state).cpu().numpy() for state in (self.anomaly_map, self.lesion, self.group)
+            dim_zero_cat(state).cpu().numpy()
+            for state in (self.anomaly_map, self.lesion, self.group)
         )
         refuse_non_finite(maps, "an anomaly map")
         thresholds = dict(zip(HEALTHY_FPRS, self.thresholds.tolist(), strict=True))
         values = _scores(maps, lesions, group != HEALTHY, thresholds, "", "the test set")
         for index, name in enumerate(GROUPS[1:], start=1):
-            values |= _scores(maps, lesions, group == index, thresholds, f"/{name}", f"the group {name}")
+            values |= _scores(
+                maps, lesions, group == index, thresholds, f"/{name}", f"the group {name}"
+            )
         healthy = maps[group == HEALTHY]
         for name, threshold in thresholds.items():
-            rate = float((healthy > threshold).mean()) if healthy.size else "no healthy slice in the test set"
+            rate = (
+                float((healthy > threshold).mean())
+                if healthy.size
+                else "no healthy slice in the test set"
+            )
             values[f"healthy/fpr@{name}"] = rate
         return values
 
@@ -135,7 +163,13 @@ def _scores(
     suffix: str,
     where: str,
 ) -> dict[str, float | str]:
-    names = ["auprc", "max_dice", "grid_dice", "best_threshold", *(f"dice@{name}" for name in thresholds)]
+    names = [
+        "auprc",
+        "max_dice",
+        "grid_dice",
+        "best_threshold",
+        *(f"dice@{name}" for name in thresholds),
+    ]
     keys = [f"lesion/{name}{suffix}" for name in names]
     if not chosen.any():
         return dict.fromkeys(keys, f"no lesion slice in {where}")

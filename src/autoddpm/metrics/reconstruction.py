@@ -13,7 +13,8 @@ from autoddpm.data.lesion_size import HEALTHY
 
 
 def ssim(image: np.ndarray, reconstruction: np.ndarray) -> float:
-    """Structural similarity of two (H, W) images in [0, 1]: scikit-image's defaults, as the published numbers."""
+    """Structural similarity of two (H, W) images in [0, 1]: scikit-image's defaults, as the
+    published numbers."""
     return float(structural_similarity(image, reconstruction, data_range=1.0))
 
 
@@ -23,7 +24,8 @@ def mse(image: np.ndarray, reconstruction: np.ndarray) -> float:
 
 
 class HealthyReconstruction(Metric):
-    """Means over the healthy slices: `healthy/ssim`, `healthy/mse` and, where `lpips` is given, `healthy/lpips`.
+    """Means over the healthy slices: `healthy/ssim`, `healthy/mse` and, where `lpips` is given,
+    `healthy/lpips`.
 
     lpips: a callable (reconstruction, image), both (1, 1, H, W) in [0, 1] -> (1, 1, H, W).
     """
@@ -31,19 +33,28 @@ class HealthyReconstruction(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, lpips: Callable[[Tensor, Tensor], Tensor] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, lpips: Callable[[Tensor, Tensor], Tensor] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.lpips = lpips
         self.keys = ("healthy/ssim", "healthy/mse", *(["healthy/lpips"] if lpips else []))
-        self.add_state("total", torch.zeros(len(self.keys), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state(
+            "total", torch.zeros(len(self.keys), dtype=torch.float64), dist_reduce_fx="sum"
+        )
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, image: Tensor, reconstruction: Tensor, group: Tensor) -> None:
         """image, reconstruction: (N, H, W) in [0, 1]; group: (N,) from `size_group`."""
         healthy = group == HEALTHY
         for one, other in zip(image[healthy], reconstruction[healthy], strict=True):
-            values = [ssim(one.cpu().numpy(), other.cpu().numpy()), mse(one.cpu().numpy(), other.cpu().numpy())]
-            values += [float(self.lpips(other[None, None], one[None, None]).mean())] if self.lpips else []
+            values = [
+                ssim(one.cpu().numpy(), other.cpu().numpy()),
+                mse(one.cpu().numpy(), other.cpu().numpy()),
+            ]
+            values += (
+                [float(self.lpips(other[None, None], one[None, None]).mean())] if self.lpips else []
+            )
             self.total += torch.tensor(values, dtype=torch.float64, device=self.total.device)
             self.count += 1
 

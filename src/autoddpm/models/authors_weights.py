@@ -28,7 +28,8 @@ SIZE = 128
 PREFIX = "unet."
 PERCEPTUAL = "l_pips_sq."  # LPIPS, which the later versions of their code save along
 NOTE = (
-    "the file does not tell its training subjects (the paper: IXI and fastMRI+), so tests on these data cannot be "
+    "the file does not tell its training subjects (the paper: IXI and fastMRI+), so tests on these "
+    "data cannot be "
     "checked for subjects that were trained on"
 )
 
@@ -36,14 +37,17 @@ NOTE = (
 def import_weights(
     path: str | Path, output: str | Path | None = None, network: Mapping[str, Any] | None = None
 ) -> Path:
-    """Convert a checkpoint of the authors' code (`model_weights`, trained on [0, 1]) and return the file written.
+    """Convert a checkpoint of the authors' code (`model_weights`, trained on [0, 1]) and return the
+    file written.
 
-    path: a torch file, or their weights alone as .safetensors.  output: a .safetensors file; by default beside `path`,
-    with its stem.  network: configuration of the denoiser, by default the paper's; head channels and groups cannot be
-    read off the weights, so another one must be given whole.
-    The file is read with `weights_only`: code in it is not run. Left out by design are the output projections of the
-    attentions, which their network never calls, and LPIPS. Raises FileNotFoundError, or ValueError that names the file
-    and the keys where any other key is left over or missing, or a weight is no finite tensor of the network's shape.
+    path: a torch file, or their weights alone as .safetensors.  output: a .safetensors file; by
+        default beside `path`,
+    with its stem.  network: configuration of the denoiser, by default the paper's; head channels
+    and groups cannot be read off the weights, so another one must be given whole.
+    The file is read with `weights_only`: code in it is not run. Left out by design are the output
+    projections of the attentions, which their network never calls, and LPIPS. Raises
+    FileNotFoundError, or ValueError that names the file and the keys where any other key is left
+    over or missing, or a weight is no finite tensor of the network's shape.
     """
     path = Path(path)
     model = {
@@ -61,7 +65,9 @@ def import_weights(
     output = Path(output or path.with_suffix(SUFFIX))
     content = _read(path)
     if output.resolve() == path.resolve():
-        raise ValueError(f"{path}: would be overwritten; name another file to write: --output FILE{SUFFIX}")
+        raise ValueError(
+            f"{path}: would be overwritten; name another file to write: --output FILE{SUFFIX}"
+        )
     weights = _renamed(content["model_weights"], build_ddpm(model).denoiser, path)
     ddpm = trained_ddpm(model, weights, path)
     with path.open("rb") as file:
@@ -76,33 +82,56 @@ def import_weights(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a torch file that holds `model_weights`; of a safetensors file as if it were these."""
+    """The content of a torch file that holds `model_weights`; of a safetensors file as if it were
+    these."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == SUFFIX:
         with open_safetensors(path) as opened:
             if "autoddpm" in (opened.metadata() or {}):
-                raise ValueError(f"{path}: a weights file of autoddpm already; use it as it is: checkpoint={path}")
+                raise ValueError(
+                    f"{path}: a weights file of autoddpm already; use it as it is: "
+                    f"checkpoint={path}"
+                )
             return {"model_weights": {name: opened.get_tensor(name) for name in opened.keys()}}  # noqa: SIM118
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: holds more than weights, or is no torch file; nothing in it was run. Save the authors' "
+            f"{path}: holds more than weights, or is no torch file; nothing in it was run. Save "
+            "the authors' "
             "dictionary with its `model_weights` alone"
         ) from error
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a torch file, or truncated ({type(error).__name__})") from error
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
+        raise ValueError(
+            f"{path}: not a torch file, or truncated ({type(error).__name__})"
+        ) from error
     if isinstance(content, dict) and "hyper_parameters" in content:
-        raise ValueError(f"{path}: a checkpoint of autoddpm already; use it as it is: checkpoint={path}")
+        raise ValueError(
+            f"{path}: a checkpoint of autoddpm already; use it as it is: checkpoint={path}"
+        )
     if not isinstance(content, dict) or not isinstance(content.get("model_weights"), Mapping):
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: has no `model_weights`, as the authors' checkpoints have; found: {found[:200]}")
+        found = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
+        raise ValueError(
+            f"{path}: has no `model_weights`, as the authors' checkpoints have; found: "
+            f"{found[:200]}"
+        )
     return content
 
 
 def _renamed(old: Mapping[str, Any], denoiser: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The weights under the names of `DDPM.state_dict`: every one of the network's, and none left over."""
+    """The weights under the names of `DDPM.state_dict`: every one of the network's, and none left
+    over."""
     shapes = {name: list(values.shape) for name, values in denoiser.state_dict().items()}
     names = {_old_name(name): name for name in shapes}
     known = {*names, *(name.replace(".to_k.", ".proj_attn.") for name in names)}
@@ -112,13 +141,19 @@ def _renamed(old: Mapping[str, Any], denoiser: nn.Module, path: Path) -> dict[st
             raise ValueError(f"{path}: {old_name} is no tensor of real numbers")
         if list(values.shape) != shape:
             raise ValueError(
-                f"{path}: {old_name} has the shape {list(values.shape)}, the paper's network has {shape} there; only "
+                f"{path}: {old_name} has the shape {list(values.shape)}, the paper's network has "
+                f"{shape} there; only "
                 "that network can be imported"
             )
     if missing := [name for name in names if name not in old]:
         raise ValueError(f"{path}: without {_listed(missing)}, which the network needs")
-    if left_over := [name for name in map(str, old) if name not in known and not name.startswith(PERCEPTUAL)]:
-        raise ValueError(f"{path}: {_listed(left_over)} has no place in the paper's network; is it another one's?")
+    if left_over := [
+        name for name in map(str, old) if name not in known and not name.startswith(PERCEPTUAL)
+    ]:
+        raise ValueError(
+            f"{path}: {_listed(left_over)} has no place in the paper's network; is it another "
+            "one's?"
+        )
     return {f"denoiser.{name}": old[old_name].float() for old_name, name in names.items()}
 
 

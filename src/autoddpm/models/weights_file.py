@@ -1,6 +1,7 @@
 """Weights to hand on: a .safetensors file that says all that is needed to use them.
 
-A tensor is named as in `DDPM.state_dict` and is float32 or float16. The file's only metadata entry, `autoddpm`, is a
+A tensor is named as in `DDPM.state_dict` and is float32 or float16. The file's only metadata entry,
+`autoddpm`, is a
 JSON object:
 
     format          1
@@ -11,8 +12,8 @@ JSON object:
     record          further facts for a model card
     thresholds      entries {threshold, conditions}, as `autoddpm.evaluation.thresholds` keeps them
 
-`x.safetensors` may be split into shards, x-00001-of-00003.safetensors and so on, each with the same metadata. Any
-shard, x.safetensors and x name all of them.
+`x.safetensors` may be split into shards, x-00001-of-00003.safetensors and so on, each with the same
+metadata. Any shard, x.safetensors and x name all of them.
 """
 
 import glob
@@ -43,14 +44,22 @@ SHARD_BYTES = 16 * 2**20
 #: Where released weights are: in the installed package, and in a checkout.
 RELEASED = (Path(__file__).parents[1] / "weights", Path(__file__).parents[3] / "weights")
 FORMAT = 1
-FIELDS = {"weights_sha256": str, "model": dict, "data": dict, "step": int, "record": dict, "thresholds": list}
+FIELDS = {
+    "weights_sha256": str,
+    "model": dict,
+    "data": dict,
+    "step": int,
+    "record": dict,
+    "thresholds": list,
+}
 
 
 @dataclass(frozen=True)
 class StoredWeights:
     """The content of a weights file.
 
-    path: its name, also where it is in shards.  about: its metadata, see this module.  state: its tensors by name.
+    path: its name, also where it is in shards.  about: its metadata, see this module.  state: its
+        tensors by name.
     """
 
     path: Path
@@ -59,10 +68,12 @@ class StoredWeights:
 
 
 def weights_files(path: str | Path) -> list[Path]:
-    """The file, or the shards in their order, that `path` names; empty if it is another file, or there is none.
+    """The file, or the shards in their order, that `path` names; empty if it is another file, or
+    there is none.
 
-    path: x.safetensors, one of its shards, or x; or the name of released weights (`released_names`), where no file or
-    folder here has it. Raises ValueError where shards are missing or belong to two writings.
+    path: x.safetensors, one of its shards, or x; or the name of released weights
+    (`released_names`), where no file or folder here has it. Raises ValueError where shards are
+    missing or belong to two writings.
     """
     path = Path(path)
     if str(path) == path.name and not path.exists() and path.name in released_names():
@@ -79,17 +90,22 @@ def weights_files(path: str | Path) -> list[Path]:
     totals = sorted({int(file.stem[-5:]) for file in found})
     if len(totals) > 1:
         raise ValueError(
-            f"{stem}{SUFFIX}: there are shards of {' and of '.join(map(str, totals))}; delete the older ones"
+            f"{stem}{SUFFIX}: there are shards of {' and of '.join(map(str, totals))}; delete the "
+            "older ones"
         )
     expected = _shard_names(stem, totals[0])
     if missing := [file.name for file in expected if file not in found]:
-        raise ValueError(f"{stem}{SUFFIX}: not whole, {', '.join(missing)} is missing; fetch or export it again")
+        raise ValueError(
+            f"{stem}{SUFFIX}: not whole, {', '.join(missing)} is missing; fetch or export it again"
+        )
     return expected
 
 
 def released_names() -> list[str]:
     """What comes with this package and may be named as a checkpoint: "ixi-small"."""
-    files = [file.name.removesuffix(SUFFIX) for folder in RELEASED for file in folder.glob(f"*{SUFFIX}")]
+    files = [
+        file.name.removesuffix(SUFFIX) for folder in RELEASED for file in folder.glob(f"*{SUFFIX}")
+    ]
     return sorted({SHARD.sub("", name) for name in files})
 
 
@@ -98,9 +114,11 @@ def _here(folder: Path, name: str) -> bool:
 
 
 def read_weights(path: str | Path) -> StoredWeights:
-    """Read a weights file, or all its shards, whichever way `path` names it; the tensors are as they are stored.
+    """Read a weights file, or all its shards, whichever way `path` names it; the tensors are as
+    they are stored.
 
-    Raises FileNotFoundError, or ValueError that names the file where it is truncated, damaged or of another program.
+    Raises FileNotFoundError, or ValueError that names the file where it is truncated, damaged or of
+    another program.
     """
     if not (files := weights_files(path)):
         raise FileNotFoundError(f"{path}: no such weights file")
@@ -110,13 +128,17 @@ def read_weights(path: str | Path) -> StoredWeights:
         with open_safetensors(file) as opened:
             state |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
     if _sha256(about["model"], state) != about["weights_sha256"]:
-        raise ValueError(f"{files[0]}: its weights are not those that were written: damaged, or shards of two writings")
+        raise ValueError(
+            f"{files[0]}: its weights are not those that were written: damaged, or shards of two "
+            "writings"
+        )
     whole = files[0].with_name(SHARD.sub("", files[0].stem) + SUFFIX)
     return StoredWeights(whole, about, state)
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """The metadata of a weights file (see this module), without reading its tensors. Raises as `read_weights`."""
+    """The metadata of a weights file (see this module), without reading its tensors. Raises as
+    `read_weights`."""
     texts = {}
     for file in weights_files(path):
         with open_safetensors(file) as opened:
@@ -125,13 +147,21 @@ def read_about(path: str | Path) -> dict[str, Any]:
     if first is None:
         raise FileNotFoundError(f"{path}: no such weights file")
     if len(set(texts.values())) > 1:
-        raise ValueError(f"{first}: its shards belong to two writings; fetch or export all of them again")
+        raise ValueError(
+            f"{first}: its shards belong to two writings; fetch or export all of them again"
+        )
     try:
         about = json.loads(texts[first] or "")
         if about["format"] > FORMAT:
-            raise ValueError(f"{first}: written by a newer autoddpm; upgrade it: pip install -U autoddpm")
+            raise ValueError(
+                f"{first}: written by a newer autoddpm; upgrade it: pip install -U autoddpm"
+            )
         whole = all(isinstance(about[name], kind) for name, kind in FIELDS.items())
-        whole = whole and isinstance(about["data"]["size"], int) and isinstance(about["data"]["train_subjects"], list)
+        whole = (
+            whole
+            and isinstance(about["data"]["size"], int)
+            and isinstance(about["data"]["train_subjects"], list)
+        )
         whole = whole and all(
             isinstance(entry["threshold"], float) and "weights_hash" in entry["conditions"]
             for entry in about["thresholds"]
@@ -139,28 +169,38 @@ def read_about(path: str | Path) -> dict[str, Any]:
     except (json.JSONDecodeError, LookupError, TypeError, AttributeError):
         whole = False
     if not whole:
-        raise ValueError(f"{first}: has no description of autoddpm in it, or a damaged one; not a file of this program")
+        raise ValueError(
+            f"{first}: has no description of autoddpm in it, or a damaged one; not a file of this "
+            "program"
+        )
     return about
 
 
 def write_weights(
     trained: "TrainedDDPM", path: str | Path, half: bool = False, shard_bytes: int | None = None
 ) -> list[Path]:
-    """Write a trained model with its record and its thresholds; an older file or older shards of the name are replaced.
+    """Write a trained model with its record and its thresholds; an older file or older shards of
+    the name are replaced.
 
-    path: must end in .safetensors.  half: round the weights to float16.  shard_bytes: split into shards of at most as
-    many bytes (a single larger tensor stands alone); one that fits is not split. Thresholds that were calibrated with
-    other weights, or that rounding the weights makes obsolete, are left out with a warning. Returns what was written.
+    path: must end in .safetensors.  half: round the weights to float16.  shard_bytes: split into
+    shards of at most as many bytes (a single larger tensor stands alone); one that fits is not
+    split. Thresholds that were calibrated with other weights, or that rounding the weights makes
+    obsolete, are left out with a warning. Returns what was written.
     """
     path = Path(path)
     if path.suffix != SUFFIX or SHARD.search(path.stem):
         raise ValueError(f"{path}: name the file to write x{SUFFIX}, without a shard's number")
-    exact = {name: values.detach().cpu().contiguous() for name, values in trained.ddpm.state_dict().items()}
+    exact = {
+        name: values.detach().cpu().contiguous()
+        for name, values in trained.ddpm.state_dict().items()
+    }
     state = {name: values.half() if half else values.float() for name, values in exact.items()}
     if lost := [name for name, values in state.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: {lost[0]} is too large for half precision; write it in full")
     sha256 = _sha256(trained.model, state)
-    unchanged = all(torch.equal(values.float(), exact[name].float()) for name, values in state.items())
+    unchanged = all(
+        torch.equal(values.float(), exact[name].float()) for name, values in state.items()
+    )
     text = _json(
         {
             "format": FORMAT,
@@ -172,7 +212,9 @@ def write_weights(
             "thresholds": list(_still_true(trained, unchanged, sha256[:16])),
         }
     )
-    parts = list(_split(state, shard_bytes - len(json.dumps(text)) - 100)) if shard_bytes else [state]
+    parts = (
+        list(_split(state, shard_bytes - len(json.dumps(text)) - 100)) if shard_bytes else [state]
+    )
     stem = path.with_suffix("")
     names = [path] if len(parts) == 1 else _shard_names(stem, len(parts))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,8 +232,11 @@ def known_thresholds(trained: "TrainedDDPM") -> list[dict[str, Any]]:
     return [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
 
 
-def _still_true(trained: "TrainedDDPM", unchanged: bool, weights_hash: str) -> Iterator[dict[str, Any]]:
-    """The thresholds that hold for the weights as they are written, with the hash that these will have."""
+def _still_true(
+    trained: "TrainedDDPM", unchanged: bool, weights_hash: str
+) -> Iterator[dict[str, Any]]:
+    """The thresholds that hold for the weights as they are written, with the hash that these will
+    have."""
     for entry in trained.thresholds:
         conditions = entry["conditions"]
         if conditions["weights_hash"] == weights_hash or (
@@ -200,12 +245,14 @@ def _still_true(trained: "TrainedDDPM", unchanged: bool, weights_hash: str) -> I
             yield entry | {"conditions": conditions | {"weights_hash": weights_hash}}
         else:
             log.warning(
-                "a threshold of %s was calibrated with other weights than these: left out", conditions.get("detector")
+                "a threshold of %s was calibrated with other weights than these: left out",
+                conditions.get("detector"),
             )
 
 
 def _split(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
-    """Parts of at most `limit` bytes with what the header says of them; a single larger tensor is a part."""
+    """Parts of at most `limit` bytes with what the header says of them; a single larger tensor is a
+    part."""
     part: dict[str, Tensor] = {}
     size = 0
     for name, values in state.items():
@@ -219,7 +266,10 @@ def _split(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor
 
 
 def _shard_names(stem: Path, total: int) -> list[Path]:
-    return [stem.with_name(f"{stem.name}-{number:05d}-of-{total:05d}{SUFFIX}") for number in range(1, total + 1)]
+    return [
+        stem.with_name(f"{stem.name}-{number:05d}-of-{total:05d}{SUFFIX}")
+        for number in range(1, total + 1)
+    ]
 
 
 def _shards(stem: Path) -> list[Path]:

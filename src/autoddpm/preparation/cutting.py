@@ -13,7 +13,15 @@ from autoddpm.atomic import written_whole
 from autoddpm.data.lesion_size import GROUPS, size_group
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
 from autoddpm.preparation.geometry import Array, SliceGeometry
-from autoddpm.preparation.registration import brain_dice, brain_mask, cut, is_on_template_grid, n4, register, template
+from autoddpm.preparation.registration import (
+    brain_dice,
+    brain_mask,
+    cut,
+    is_on_template_grid,
+    n4,
+    register,
+    template,
+)
 from autoddpm.preparation.volume import Source, Volume, read_mask, read_volume
 
 
@@ -21,9 +29,12 @@ from autoddpm.preparation.volume import Source, Volume, read_mask, read_volume
 class RawVolume:
     """One volume of a data set as it was downloaded.
 
-    id: of the volume and, with `_zNNN` where it gives several, of its slices.  lesion: mask on the volume's grid.
-    boxes: instead of a mask, for each slice (z from 0, as stored) the rectangles (x, y, width, height) of what is not
-    healthy, in the picture with the front of the head above.  slices: instead of the settings', these.
+    id: of the volume and, with `_zNNN` where it gives several, of its slices.  lesion: mask on the
+        volume's grid.
+    boxes: instead of a mask, for each slice (z from 0, as stored) the rectangles (x, y, width,
+        height) of what is not
+    healthy, in the picture with the front of the head above.  slices: instead of the settings',
+    these.
     excluded: why it is not to be used; then nothing is read.  about: further columns of the index.
     """
 
@@ -41,14 +52,16 @@ class RawVolume:
 
 @dataclass(frozen=True)
 class Steps:
-    """What is done to each volume, in this order. Volumes on the template's grid already are neither corrected nor
-    registered.
+    """What is done to each volume, in this order. Volumes on the template's grid already are
+    neither corrected nor registered.
 
     n4: correct the bias field.  brain_mask: "deepbet", "nonzero" (volumes without skull) or "none".
     register: affinely to ICBM 2009a symmetric at 1 mm, brain to brain.
-    slices: axial indices, of the template's grid after a registration, else of the volume: a number, "middle" (n // 2,
-        counted from 0), or "FIRST:END" or "FIRST:END:STEP" as Python's ranges.
-    window: whose 98th percentile becomes 1: "slice" (done by `preprocess`, the paper's), "volume" or "brain".
+    slices: axial indices, of the template's grid after a registration, else of the volume: a
+        number, "middle" (n // 2, counted from 0), or "FIRST:END" or "FIRST:END:STEP" as Python's
+        ranges.
+    window: whose 98th percentile becomes 1: "slice" (done by `preprocess`, the paper's), "volume"
+        or "brain".
     """
 
     n4: bool = True
@@ -59,11 +72,16 @@ class Steps:
 
     def __post_init__(self) -> None:
         if self.brain_mask not in ("deepbet", "nonzero", "none"):
-            raise ValueError(f"steps.brain_mask={self.brain_mask}: must be deepbet, nonzero or none")
+            raise ValueError(
+                f"steps.brain_mask={self.brain_mask}: must be deepbet, nonzero or none"
+            )
         if self.window not in ("slice", "volume", "brain"):
             raise ValueError(f"steps.window={self.window}: must be slice, volume or brain")
         if self.brain_mask == "none" and (self.register or self.window == "brain"):
-            raise ValueError("steps.brain_mask=none: registration and window=brain need the brain; choose deepbet")
+            raise ValueError(
+                "steps.brain_mask=none: registration and window=brain need the brain; choose "
+                "deepbet"
+            )
         _axial(self.slices, 200)
 
     def axial(self, depth: int) -> list[int]:
@@ -72,12 +90,13 @@ class Steps:
 
 
 def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any]]:
-    """Write a volume's slices to `folder`/slices (and lesions); returns a row of the index for each.
+    """Write a volume's slices to `folder`/slices (and lesions); returns a row of the index for
+    each.
 
     The lesion's pixels and size group are those at 128 x 128, whatever the size of the store.
 
-    Raises ValueError that names the file, as `read_volume` and `read_mask` do, and where no brain is found, or a slice
-    is empty or not there; then nothing is written.
+    Raises ValueError that names the file, as `read_volume` and `read_mask` do, and where no brain
+    is found, or a slice is empty or not there; then nothing is written.
     """
     volume = read_volume(raw.image)
     lesion = read_mask(raw.lesion, volume, raw.image) if raw.lesion else None
@@ -98,13 +117,21 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
             raise ValueError(f"{raw.image}: no brain was found in it; look at it, or leave it out")
         done.append(f"brain:{steps.brain_mask}")
     if register_it and brain is not None:
-        to_source, grid, shape = register(corrected, brain), template().affine, template().data.shape
+        to_source, grid, shape = (
+            register(corrected, brain),
+            template().affine,
+            template().data.shape,
+        )
         quality = f"{brain_dice(brain, volume.affine, to_source):.4f}"
         done.append("registered")
-    region = {"slice": None, "volume": data, "brain": None if brain is None else data[brain]}[steps.window]
+    region = {"slice": None, "volume": data, "brain": None if brain is None else data[brain]}[
+        steps.window
+    ]
     scale = None if region is None else float(np.percentile(region, 98))
     if scale is not None and scale <= 0:
-        raise ValueError(f"{raw.image}: 98 % of its voxels are not above 0; leave it out, or window=brain")
+        raise ValueError(
+            f"{raw.image}: 98 % of its voxels are not above 0; leave it out, or window=brain"
+        )
 
     indices = steps.axial(shape[2]) if raw.slices is None else list(raw.slices)
     if wrong := [z for z in indices if not 0 <= z < shape[2]]:
@@ -114,10 +141,14 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
         plane = (shape[0], shape[1])
         image = cut(data, volume.affine, to_source, grid, plane, z).astype(np.float32)
         if image.min() == image.max():
-            raise ValueError(f"{raw.image}: slice {z} is empty; choose another, or leave the volume out")
+            raise ValueError(
+                f"{raw.image}: slice {z} is empty; choose another, or leave the volume out"
+            )
         if scale is None:
             try:
-                window98(image)  # as `preprocess` will: refused here, where the volume can be left out
+                window98(
+                    image
+                )  # as `preprocess` will: refused here, where the volume can be left out
             except ValueError as error:
                 raise ValueError(f"{raw.image}: slice {z} cannot be used: {error}") from error
         else:
@@ -133,11 +164,19 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
             pixels = int(np.count_nonzero(resize_lesion(pad_to_square(np.rot90(mask), False), 128)))
         source_shape = (volume.file_shape[0], volume.file_shape[1], volume.file_shape[2])
         geometry = SliceGeometry(plane, affine, to_source, source_shape, volume.file_affine)
-        rows.append(row | {
-            "lesion_pixels_128": str(pixels), "size_group": GROUPS[int(size_group(torch.tensor([pixels]), 128))],
-            "excluded": "", "source_sha256": volume.sha256, "steps": " ".join(done), "brain_dice": quality,
-            "windowed": "" if scale is None else steps.window, "geometry": geometry.to_json(),
-        })  # fmt: skip
+        rows.append(
+            row
+            | {
+                "lesion_pixels_128": str(pixels),
+                "size_group": GROUPS[int(size_group(torch.tensor([pixels]), 128))],
+                "excluded": "",
+                "source_sha256": volume.sha256,
+                "steps": " ".join(done),
+                "brain_dice": quality,
+                "windowed": "" if scale is None else steps.window,
+                "geometry": geometry.to_json(),
+            }
+        )
     for file, content, affine in files:
         _save(folder / file, content, affine)
     return rows
@@ -161,7 +200,8 @@ def _lesion(
     for x, y, width, height in raw.boxes.get(z, ()):
         if not (x < mask.shape[1] and y < mask.shape[0] and x + width > 0 and y + height > 0):
             raise ValueError(
-                f"{raw.image}: slice {z} has {mask.shape[1]} x {mask.shape[0]} pixels, and the box at ({x}, {y}) lies "
+                f"{raw.image}: slice {z} has {mask.shape[1]} x {mask.shape[0]} pixels, and the box "
+                f"at ({x}, {y}) lies "
                 "outside; the annotations are of another image"
             )
         mask[max(y, 0) : y + height, max(x, 0) : x + width] = True
@@ -183,5 +223,7 @@ def _axial(slices: int | str, depth: int) -> list[int]:
     except (TypeError, ValueError):
         chosen = []
     if not chosen or min(chosen) < 0:
-        raise ValueError(f"steps.slices={slices}: must be an index from 0, middle, FIRST:END or FIRST:END:STEP")
+        raise ValueError(
+            f"steps.slices={slices}: must be an index from 0, middle, FIRST:END or FIRST:END:STEP"
+        )
     return chosen

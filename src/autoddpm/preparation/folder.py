@@ -1,7 +1,9 @@
-"""From raw volumes to a folder of slices: every volume by itself, in parallel, to be continued after a stop.
+"""From raw volumes to a folder of slices: every volume by itself, in parallel, to be continued
+after a stop.
 
-The folder holds slices/*.nii.gz (and lesions/ of the same names), index.csv with a row for each slice and for each
-volume that was left out, and preparation.json with the settings. `prepared` lists it as slice records.
+The folder holds slices/*.nii.gz (and lesions/ of the same names), index.csv with a row for each
+slice and for each volume that was left out, and preparation.json with the settings. `prepared`
+lists it as slice records.
 """
 
 import errno
@@ -21,7 +23,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.sample import SliceRecord
@@ -44,12 +53,13 @@ def prepare_volumes(
 ) -> pd.DataFrame:
     """Write `folder`, unless it is there with the same settings and volumes; returns its index.
 
-    Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end; after a stop it is
-    continued: volumes whose files are the same are not done again. The result does not depend on `processes` (None:
-    one a core).
-    on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of exclusion.
-    Raises ValueError or FileNotFoundError naming the file, or where `folder` holds something else, or no volume can be
-    used; OSError where the disk is full.
+    Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end;
+    after a stop it is
+    continued: volumes whose files are the same are not done again. The result does not depend on
+    `processes` (None: one a core).
+    on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of
+    exclusion. Raises ValueError or FileNotFoundError naming the file, or where `folder` holds
+    something else, or no volume can be used; OSError where the disk is full.
     """
     folder = Path(folder)
     if on_error not in ("stop", "skip"):
@@ -59,20 +69,30 @@ def prepare_volumes(
     by_id: dict[str, RawVolume] = {}
     for volume in volumes:
         if volume is not by_id.setdefault(volume.id, volume):
-            raise ValueError(f"{volume.image} and {by_id[volume.id].image} are both {volume.id}; leave one out")
+            raise ValueError(
+                f"{volume.image} and {by_id[volume.id].image} are both {volume.id}; leave one out"
+            )
     absent = [file for volume in volumes for file in _files(volume) if not file.path.is_file()]
     if absent and on_error == "stop":
-        raise FileNotFoundError(f"{absent[0]}: there is no such file; add it, or leave its volume out: on_error=skip")
-    settings = {"version": VERSION, "steps": asdict(steps), "volumes": [_identity(volume) for volume in volumes]}
+        raise FileNotFoundError(
+            f"{absent[0]}: there is no such file; add it, or leave its volume out: on_error=skip"
+        )
+    settings = {
+        "version": VERSION,
+        "steps": asdict(steps),
+        "volumes": [_identity(volume) for volume in volumes],
+    }
     key = _hash(settings)
     if folder.exists():
         if not (folder / "preparation.json").is_file():
             raise ValueError(
-                f"{folder} is there already and was not written by this command: give another place, or move it away"
+                f"{folder} is there already and was not written by this command: give another "
+                "place, or move it away"
             )
         if (there := read_json(folder / "preparation.json"))["key"] != key:
             raise ValueError(
-                f"{folder} was prepared with other settings or from other volumes ({_difference(there, settings)}): "
+                f"{folder} was prepared with other settings or from other volumes "
+                f"({_difference(there, settings)}): "
                 "give another place, or move it away"
             )
         return read_index(folder)
@@ -84,17 +104,23 @@ def prepare_volumes(
         missing = [volume for volume in volumes if not _is_done(rows_of[volume.id])]
         jobs = [(volume, steps, work, rows_of[volume.id], on_error) for volume in missing]
         with _progress() as progress:
-            task = progress.add_task(title, total=len(volumes), completed=len(volumes) - len(missing))
+            task = progress.add_task(
+                title, total=len(volumes), completed=len(volumes) - len(missing)
+            )
             for _ in _done(jobs, min(processes or len(os.sched_getaffinity(0)), len(missing))):
                 progress.advance(task)
         rows = [row for volume in volumes for row in read_json(rows_of[volume.id])]
         index = pd.DataFrame(rows).fillna("").sort_values("id", kind="stable", ignore_index=True)
         index.insert(0, "id", index.pop("id"))
         if (index["excluded"] != "").all():
-            raise ValueError(f"{folder}: none of {len(volumes)} volumes can be used; {rows[0]['excluded']}")
+            raise ValueError(
+                f"{folder}: none of {len(volumes)} volumes can be used; {rows[0]['excluded']}"
+            )
         listed = {*index["file"], *index["lesion_file"]}
         for path in [*work.glob("slices/*"), *work.glob("lesions/*")]:
-            if path.relative_to(work).as_posix() not in listed:  # of a volume that has changed since, or of a kill
+            if (
+                path.relative_to(work).as_posix() not in listed
+            ):  # of a volume that has changed since, or of a kill
                 path.unlink()
         write_text(work / "index.csv", index.to_csv(index=False))
         write_json(work / "preparation.json", {"key": key, **settings})
@@ -103,7 +129,9 @@ def prepare_volumes(
     return read_index(folder)
 
 
-def _done(jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: int) -> Iterator[None]:
+def _done(
+    jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: int
+) -> Iterator[None]:
     """Do the jobs, and give a sign for each that is done."""
     if processes <= 1:
         for job in jobs:
@@ -111,8 +139,12 @@ def _done(jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: i
             yield
         return
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
-    with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the processes inherit it: Ctrl-C is for this one
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), torch.set_num_threads, (threads,)
+    ) as pool:
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, [signal.SIGINT]
+        )  # the processes inherit it: Ctrl-C is for this one
         try:
             futures = [pool.submit(_prepare, *job) for job in jobs]
         finally:
@@ -123,11 +155,14 @@ def _done(jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: i
                 yield
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a process was killed, most likely for want of memory; run the same command again with fewer processes"
+                "a process was killed, most likely for want of memory; run the same command again "
+                "with fewer processes"
             ) from error
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):  # an error lets them finish the volumes that they are at
+            if isinstance(
+                error, KeyboardInterrupt
+            ):  # an error lets them finish the volumes that they are at
                 for process in active_children():
                     process.terminate()
             raise
@@ -140,7 +175,11 @@ def read_index(folder: str | Path) -> pd.DataFrame:
 
 def _files(volume: RawVolume) -> list[Source]:
     """What is read of a volume."""
-    return [] if volume.excluded else [file for file in (volume.image, volume.lesion) if file is not None]
+    return (
+        []
+        if volume.excluded
+        else [file for file in (volume.image, volume.lesion) if file is not None]
+    )
 
 
 def _identity(volume: RawVolume) -> list[Any]:
@@ -161,9 +200,14 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     for name, value in here["steps"].items():
         if there["steps"][name] != value:
             return f"{name} is {there['steps'][name]} there and {value} here"
-    old, new = ({volume[0]: json.dumps(volume, sort_keys=True) for volume in s["volumes"]} for s in (there, here))
+    old, new = (
+        {volume[0]: json.dumps(volume, sort_keys=True) for volume in s["volumes"]}
+        for s in (there, here)
+    )
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
-    return f"{changed[0]} has changed" if changed else f"{len(old)} volumes there and {len(new)} here"
+    return (
+        f"{changed[0]} has changed" if changed else f"{len(old)} volumes there and {len(new)} here"
+    )
 
 
 def _is_done(rows: Path) -> bool:
@@ -200,7 +244,9 @@ def _full_disk_named(work: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(f"{work}: the disk is full; free some space and run the same command again") from error
+            raise OSError(
+                f"{work}: the disk is full; free some space and run the same command again"
+            ) from error
         raise
 
 
@@ -214,18 +260,30 @@ def prepared(root: str | Path, name: str) -> list[SliceRecord]:
     for row in read_index(root).to_dict("records"):
         if row["excluded"]:
             continue
-        image, lesion = root / row["file"], root / row["lesion_file"] if row["lesion_file"] else None
+        image, lesion = (
+            root / row["file"],
+            root / row["lesion_file"] if row["lesion_file"] else None,
+        )
         if absent := [path for path in (image, lesion) if path is not None and not path.is_file()]:
-            raise FileNotFoundError(f"{absent[0]}: there is no such file, though {root / 'index.csv'} lists it")
+            raise FileNotFoundError(
+                f"{absent[0]}: there is no such file, though {root / 'index.csv'} lists it"
+            )
         origin = {column: str(row.get(column, "")) for column in ORIGIN}
         windowed = bool(row["windowed"])
-        record = SliceRecord(f"{name}/{row['id']}", row["subject"], row["split"], image, lesion, windowed, origin)
+        record = SliceRecord(
+            f"{name}/{row['id']}", row["subject"], row["split"], image, lesion, windowed, origin
+        )
         records.append(record)
     return sorted(records, key=lambda record: record.id)
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), speed_estimate_period=600,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        speed_estimate_period=600,
+    )

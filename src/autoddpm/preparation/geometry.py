@@ -18,8 +18,10 @@ Array = NDArray[np.floating]
 class SliceGeometry:
     """One slice of one volume.
 
-    slice_shape: (X, Y), to the right and to the front.  slice_affine: (4, 4) from its voxels (x, y, 0) to the
-    millimetres of the space it was cut in.  to_source: (4, 4) from there to the millimetres of the source; the
+    slice_shape: (X, Y), to the right and to the front.  slice_affine: (4, 4) from its voxels (x, y,
+        0) to the
+    millimetres of the space it was cut in.  to_source: (4, 4) from there to the millimetres of the
+    source; the
     identity where nothing was registered.  source_shape, source_affine: of the volume's file.
     """
 
@@ -32,7 +34,8 @@ class SliceGeometry:
     def to_json(self) -> str:
         """One line, exact."""
         content = {
-            name: value.tolist() if isinstance(value, np.ndarray) else list(value) for name, value in vars(self).items()
+            name: value.tolist() if isinstance(value, np.ndarray) else list(value)
+            for name, value in vars(self).items()
         }
         return json.dumps(content)
 
@@ -53,12 +56,14 @@ class SliceGeometry:
 
     @property
     def voxels_from_source(self) -> Array:
-        """(4, 4) from the source file's voxels to the slice's (x, y, z), z in voxels off its plane."""
+        """(4, 4) from the source file's voxels to the slice's (x, y, z), z in voxels off its
+        plane."""
         return np.linalg.inv(self.slice_affine) @ np.linalg.inv(self.to_source) @ self.source_affine
 
 
 def unprepare(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Undo resize, padding and turn of `preprocess`: (size, size) as the network sees it to (X, Y) of the slice."""
+    """Undo resize, padding and turn of `preprocess`: (size, size) as the network sees it to (X, Y)
+    of the slice."""
     rows, columns = slice_shape[1], slice_shape[0]
     side = max(rows, columns)
     x = torch.tensor(np.ascontiguousarray(image, dtype=np.float32))[None, None]
@@ -68,15 +73,17 @@ def unprepare(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]
 
 
 def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nifti1Image:
-    """Put maps of slices of one volume back into it: float32 on the source file's grid, 0 where no slice was.
+    """Put maps of slices of one volume back into it: float32 on the source file's grid, 0 where no
+    slice was.
 
-    maps: each (size, size), as the network sees a slice.  geometries: where each lies; all of one volume.
-    A voxel takes the value, linear within the plane, of the slice that is nearest to it, if it is within half a slice
-    or, where the source's voxels are thicker, within half of one of them.
+    maps: each (size, size), as the network sees a slice.  geometries: where each lies; all of one
+    volume. A voxel takes the value, linear within the plane, of the slice that is nearest to it, if
+    it is within half a slice or, where the source's voxels are thicker, within half of one of them.
     """
     first = geometries[0]
     if any(
-        g.source_shape != first.source_shape or not np.array_equal(g.source_affine, first.source_affine)
+        g.source_shape != first.source_shape
+        or not np.array_equal(g.source_affine, first.source_affine)
         for g in geometries
     ):
         raise ValueError("slices of volumes on different grids cannot form one map")
@@ -91,6 +98,8 @@ def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nif
         voxels = np.stack([*np.nonzero(near), np.ones(np.count_nonzero(near))])
         x, y = (m @ voxels)[:2]
         plane = unprepare(image, geometry.slice_shape)
-        volume[near] = ndimage.map_coordinates(plane, [x, y], order=1, mode="grid-constant", cval=0.0)
+        volume[near] = ndimage.map_coordinates(
+            plane, [x, y], order=1, mode="grid-constant", cval=0.0
+        )
         nearest[near] = np.abs(z[near])
     return Nifti1Image(volume, first.source_affine)

@@ -13,15 +13,20 @@ from autoddpm.preparation.geometry import SliceGeometry, to_volume
 
 
 def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFrame) -> list[Path]:
-    """Write `folder`/SUBJECT_NAME.nii.gz for each of `maps`, on the grid and with the header of the source volume.
+    """Write `folder`/SUBJECT_NAME.nii.gz for each of `maps`, on the grid and with the header of the
+    source volume.
 
-    maps: by name, (N, size, size), and "id": (N,).  index: id, subject, source, geometry of each slice, as a store's.
-    Raises ValueError where a slice does not say where it was cut from: it was not prepared by `src.prepare`.
+    maps: by name, (N, size, size), and "id": (N,).  index: id, subject, source, geometry of each
+        slice, as a store's.
+    Raises ValueError where a slice does not say where it was cut from: it was not prepared by
+    `src.prepare`.
     """
     position = {slice_id: i for i, slice_id in enumerate(maps["id"].tolist())}
     index = index[index["id"].isin(list(position))]
     if without := list(index.loc[index["geometry"] == "", "id"]):
-        raise ValueError(f"nifti=true: {without[0]} does not say which volume it was cut from; see src.prepare")
+        raise ValueError(
+            f"nifti=true: {without[0]} does not say which volume it was cut from; see src.prepare"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for source, slices in index.groupby("source"):
@@ -29,13 +34,18 @@ def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFram
         for name, values in maps.items():
             if name == "id":
                 continue
-            image = to_volume([values[position[i]].astype(np.float32) for i in slices["id"]], geometries)
+            image = to_volume(
+                [values[position[i]].astype(np.float32) for i in slices["id"]], geometries
+            )
             if Path(str(source)).is_file() and str(source).endswith((".nii", ".nii.gz")):
                 header = Nifti1Header.from_header(nibabel.load(str(source)).header)
                 header.set_slope_inter(1, 0)
                 header.set_data_dtype(np.float32)
                 header.set_intent("none")
-                header["cal_min"], header["cal_max"] = 0, 0  # of the scan: a viewer would show the map black
+                header["cal_min"], header["cal_max"] = (
+                    0,
+                    0,
+                )  # of the scan: a viewer would show the map black
                 image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, header)
             path = folder / f"{slices['subject'].iloc[0]}_{name}.nii.gz"
             with written_whole(path) as temporary:

@@ -1,4 +1,5 @@
-"""From a volume to the grid of ICBM 2009a: bias field, brain mask, affine registration (SimpleITK, deepbet)."""
+"""From a volume to the grid of ICBM 2009a: bias field, brain mask, affine registration (SimpleITK,
+deepbet)."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ HOW = "pip install -e '.[prepare]'"
 
 
 class Template(NamedTuple):
-    """ICBM 2009a symmetric T1 at 1 mm, skull-stripped: data (197, 233, 189) in [0, 1], its brain, its affine."""
+    """ICBM 2009a symmetric T1 at 1 mm, skull-stripped: data (197, 233, 189) in [0, 1], its brain,
+    its affine."""
 
     data: NDArray[np.float32]
     brain: Mask
@@ -29,7 +31,9 @@ class Template(NamedTuple):
 @lru_cache(maxsize=1)
 def template() -> Template:
     """The template that nilearn ships."""
-    from nilearn.datasets import load_mni152_template  # takes seconds, and most users of this package never need it
+    from nilearn.datasets import (
+        load_mni152_template,
+    )  # takes seconds, and most users of this package never need it
 
     image = load_mni152_template(resolution=1)
     data = np.asarray(image.dataobj, dtype=np.float32)
@@ -54,7 +58,8 @@ def n4(volume: Volume) -> NDArray[np.float32]:
 
 
 def brain_mask(volume: Volume, how: str) -> Mask:
-    """Where the brain is. how: "deepbet" (Fisch et al., 2023), or "nonzero" for volumes without skull."""
+    """Where the brain is. how: "deepbet" (Fisch et al., 2023), or "nonzero" for volumes without
+    skull."""
     if how == "nonzero":
         return volume.data > 0
     probability = _deepbet().run_model(volume.data.copy())
@@ -63,16 +68,24 @@ def brain_mask(volume: Volume, how: str) -> Mask:
 
 
 def register(volume: Volume, brain: Mask) -> Array:
-    """Affine registration of a volume's brain to the template: (4, 4) from the template's to the volume's millimetres.
+    """Affine registration of a volume's brain to the template: (4, 4) from the template's to the
+    volume's millimetres.
 
-    Mattes mutual information of the two brains, coarse to fine, one thread: the same numbers wherever it runs.
+    Mattes mutual information of the two brains, coarse to fine, one thread: the same numbers
+    wherever it runs.
     """
     sitk = _simple_itk()
     fixed, moving = template(), np.where(brain, volume.data, 0).astype(np.float32)
-    # Both in their own axis-aligned millimetres; where the volume lies in the scanner only starts the search.
+    # Both in their own axis-aligned millimetres; where the volume lies in the scanner only starts
+    # the search.
     fixed_from_index = np.diag([1.0, 1.0, 1.0, 1.0])
     moving_from_index = np.diag([*volume.spacing, 1.0])
-    start = moving_from_index @ np.linalg.inv(volume.affine) @ fixed.affine @ np.linalg.inv(fixed_from_index)
+    start = (
+        moving_from_index
+        @ np.linalg.inv(volume.affine)
+        @ fixed.affine
+        @ np.linalg.inv(fixed_from_index)
+    )
     start[:3, :3] = _rotation(start[:3, :3])
     centre = _centre(fixed.brain)
     start[:3, 3] = volume.spacing * _centre(brain) - start[:3, :3] @ centre
@@ -101,29 +114,45 @@ def register(volume: Volume, brain: Mask) -> Array:
     return volume.affine @ np.linalg.inv(moving_from_index) @ found @ np.linalg.inv(fixed.affine)
 
 
-def cut(data: Array, affine: Array, to_source: Array, grid: Array, shape: tuple[int, int], z: int) -> Array:
-    """Axial slice z of a volume on another grid, by linear interpolation: (X, Y) = `shape`, 0 outside the volume.
+def cut(
+    data: Array, affine: Array, to_source: Array, grid: Array, shape: tuple[int, int], z: int
+) -> Array:
+    """Axial slice z of a volume on another grid, by linear interpolation: (X, Y) = `shape`, 0
+    outside the volume.
 
-    affine: of `data`.  to_source: from the grid's millimetres to the volume's.  grid: (4, 4), the grid's affine.
+    affine: of `data`.  to_source: from the grid's millimetres to the volume's.  grid: (4, 4), the
+        grid's affine.
     """
-    if np.array_equal(grid, affine) and np.array_equal(to_source, np.eye(4)) and data.shape[:2] == shape:
+    if (
+        np.array_equal(grid, affine)
+        and np.array_equal(to_source, np.eye(4))
+        and data.shape[:2] == shape
+    ):
         return data[:, :, z]  # as it is
     index = np.linalg.inv(affine) @ to_source @ grid
     x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
     points = index @ np.stack([x.ravel(), y.ravel(), np.full(x.size, z), np.ones(x.size)])
-    return ndimage.map_coordinates(data, points[:3], order=1, mode="grid-constant", cval=0.0).reshape(shape)
+    return ndimage.map_coordinates(
+        data, points[:3], order=1, mode="grid-constant", cval=0.0
+    ).reshape(shape)
 
 
 def brain_dice(brain: Mask, affine: Array, to_source: Array) -> float:
-    """Dice of a volume's brain, carried to the template, and the template's brain: how well the two were aligned."""
+    """Dice of a volume's brain, carried to the template, and the template's brain: how well the two
+    were aligned."""
     grid = template()
     step = 2
     coarse = grid.affine @ np.diag([step, step, step, 1.0])
     target = grid.brain[::step, ::step, ::step]
     shape = (target.shape[0], target.shape[1])
-    slices = [cut(brain.astype(np.float32), affine, to_source, coarse, shape, z) for z in range(target.shape[2])]
+    slices = [
+        cut(brain.astype(np.float32), affine, to_source, coarse, shape, z)
+        for z in range(target.shape[2])
+    ]
     moved = np.stack(slices, axis=-1) >= 0.5
-    return float(2 * np.count_nonzero(moved & target) / (np.count_nonzero(moved) + np.count_nonzero(target)))
+    return float(
+        2 * np.count_nonzero(moved & target) / (np.count_nonzero(moved) + np.count_nonzero(target))
+    )
 
 
 def _rotation(matrix: Array) -> Array:
@@ -137,7 +166,9 @@ def _centre(mask: Mask) -> Array:
 
 
 def _image(data: Array, spacing: Array) -> Any:
-    image = _simple_itk().GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0), dtype=np.float32))
+    image = _simple_itk().GetImageFromArray(
+        np.ascontiguousarray(data.transpose(2, 1, 0), dtype=np.float32)
+    )
     image.SetSpacing(spacing.tolist())
     return image
 
@@ -152,7 +183,9 @@ def _simple_itk() -> Any:
         import SimpleITK
     except ImportError as error:
         raise ValueError(f"N4 and registration need SimpleITK: {HOW}") from error
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums in another order are other numbers
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(
+        1
+    )  # sums in another order are other numbers
     return SimpleITK
 
 
@@ -162,6 +195,7 @@ def _deepbet() -> Any:
         from deepbet import BrainExtraction  # imports a second or two; its weights come with it
     except ImportError as error:
         raise ValueError(
-            f"the brain mask needs deepbet: {HOW}; or preparation.steps.brain_mask=nonzero for volumes without skull"
+            f"the brain mask needs deepbet: {HOW}; or preparation.steps.brain_mask=nonzero for "
+            "volumes without skull"
         ) from error
     return BrainExtraction(no_gpu=True)

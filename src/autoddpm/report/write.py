@@ -1,4 +1,5 @@
-"""Make the report of an experiment: read its rows, check that they may be compared, write tables, figures and page."""
+"""Make the report of an experiment: read its rows, check that they may be compared, write tables,
+figures and page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ from autoddpm.atomic import write_bytes
 from autoddpm.report.figures.examples import Example
 from autoddpm.report.figures.pictures import choose_examples, draw_browser, draw_pictures
 from autoddpm.report.page.html import page
-from autoddpm.report.rows.methods import Method, disagreements, noise_level, set_apart, without_copies
+from autoddpm.report.rows.methods import (
+    Method,
+    disagreements,
+    noise_level,
+    set_apart,
+    without_copies,
+)
 from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.rows.seeds import pool_seeds
 from autoddpm.report.tables.differences import DIFFERENCES, make_differences
@@ -55,15 +62,22 @@ class Definition:
 
 
 def write_report(
-    runs: Path, folder: Path, name: str, settings: Mapping[str, Any], checkout: Path, console: Console | None = None
+    runs: Path,
+    folder: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    checkout: Path,
+    console: Console | None = None,
 ) -> Report:
-    """Write the report of the finished rows in `runs` to `folder`: a csv, a markdown and a LaTeX file a table,
-    measured.csv with every value, PNGs, index.html; and what was resampled, for the next time.
+    """Write the report of the finished rows in `runs` to `folder`: a csv, a markdown and a LaTeX
+    file a table, measured.csv with every value, PNGs, index.html; and what was resampled, for the
+    next time.
 
-    settings: as `report` in conf/report.yaml.  checkout: where the `expected` files of tables are found.  console:
-    where to show progress. Raises, before anything is written, FileNotFoundError where there is no finished row or a
-    file of the paper's numbers is not there, and ValueError where the settings cannot be meant, rows must not be
-    compared (`allow_mixed`), or `slices` names a slice that is not there.
+    settings: as `report` in conf/report.yaml.  checkout: where the `expected` files of tables are
+    found.  console: where to show progress. Raises, before anything is written, FileNotFoundError
+    where there is no finished row or a file of the paper's numbers is not there, and ValueError
+    where the settings cannot be meant, rows must not be compared (`allow_mixed`), or `slices` names
+    a slice that is not there.
     """
     methods = _methods(settings)
     rows, remarks = read_rows(runs)
@@ -74,12 +88,17 @@ def write_report(
     _refuse_mixed(definitions, runs, settings["allow_mixed"])
     shown: list[Row] = []
     if figure4 := settings["figures"]["figure4"]:
-        shown = [*methods[figure4["method"]].rows(rows), *reversed(methods[figure4["baselines"]].rows(rows))]
+        shown = [
+            *methods[figure4["method"]].rows(rows),
+            *reversed(methods[figure4["baselines"]].rows(rows)),
+        ]
     examples, _, _ = choose_examples(shown, settings)
     in_tables = {row.folder: row for one in definitions for row in one.rows}
     others = {row.folder: row for row in rows if row.folder not in in_tables}
     if others:
-        remarks.append(f"In no table: {', '.join(f'{row.title} ({row.folder})' for row in others.values())}.")
+        remarks.append(
+            f"In no table: {', '.join(f'{row.title} ({row.folder})' for row in others.values())}."
+        )
 
     number = settings["resamples"]
     resamples = resample_rows(rows, folder / CACHE, number, settings["seed"], console)
@@ -87,7 +106,14 @@ def write_report(
     for one in definitions:
         caption = " ".join([one.text["caption"], *([noise_level(one.rows)] if one.rows else [])])
         table = make_table(
-            one.name, one.text["title"], caption, one.methods, one.columns, rows, resamples, one.published
+            one.name,
+            one.text["title"],
+            caption,
+            one.methods,
+            one.columns,
+            rows,
+            resamples,
+            one.published,
         )
         compared = None
         if one.name in differences["tables"]:
@@ -113,7 +139,9 @@ def write_report(
 def _write_tables(tables: Sequence[Table], folder: Path, known: Iterable[str]) -> None:
     formats = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
     for name in known:
-        for stale, suffix in product((name, f"{name}{DIFFERENCES}"), formats):  # would pass for one of these rows
+        for stale, suffix in product(
+            (name, f"{name}{DIFFERENCES}"), formats
+        ):  # would pass for one of these rows
             (folder / f"{stale}.{suffix}").unlink(missing_ok=True)
     for table in tables:
         for suffix, written in formats.items():
@@ -126,13 +154,28 @@ def _methods(settings: Mapping[str, Any]) -> dict[str, Method]:
         try:
             methods[key] = Method(**value)
         except TypeError as error:
-            raise ValueError(f"report.methods.{key} has a key that is missing or not known: {error}") from error
+            raise ValueError(
+                f"report.methods.{key} has a key that is missing or not known: {error}"
+            ) from error
     for group in ("tables", "figures"):
         for key, value in settings[group].items():
-            named = [*(value or {}).get("rows", []), *(value[k] for k in ("baselines", "method") if k in (value or {}))]
+            named = [
+                *(value or {}).get("rows", []),
+                *(value[k] for k in ("baselines", "method") if k in (value or {})),
+            ]
             _refuse_unknown(f"report.{group}.{key}", named, methods, "report.methods")
-    _refuse_unknown("report.differences.reference", [settings["differences"]["reference"]], methods, "report.methods")
-    _refuse_unknown("report.differences.tables", settings["differences"]["tables"], settings["tables"], "report.tables")
+    _refuse_unknown(
+        "report.differences.reference",
+        [settings["differences"]["reference"]],
+        methods,
+        "report.methods",
+    )
+    _refuse_unknown(
+        "report.differences.tables",
+        settings["differences"]["tables"],
+        settings["tables"],
+        "report.tables",
+    )
     return methods
 
 
@@ -157,18 +200,27 @@ def _definitions(
         try:
             columns = [Column(**column) for column in text["columns"]]
         except TypeError as error:
-            raise ValueError(f"report.tables.{name} has a key that is missing or not known: {error}") from error
+            raise ValueError(
+                f"report.tables.{name} has a key that is missing or not known: {error}"
+            ) from error
         expected = text.get("expected") if settings["paper"] else None
         published = read_published(checkout / expected, settings["paper"]) if expected else None
-        definitions.append(Definition(name, text, kinds, columns, chosen_rows(kinds, rows)[0], published))
+        definitions.append(
+            Definition(name, text, kinds, columns, chosen_rows(kinds, rows)[0], published)
+        )
     return definitions
 
 
 def _refuse_mixed(definitions: Sequence[Definition], runs: Path, allow_mixed: bool) -> None:
     mixed = {words: one.name for one in reversed(definitions) for words in disagreements(one.rows)}
     if mixed and not allow_mixed:
-        said = [f"{name}: rows that should not be compared: {words}." for words, name in reversed(mixed.items())]
+        said = [
+            f"{name}: rows that should not be compared: {words}."
+            for words, name in reversed(mixed.items())
+        ]
         raise ValueError(
-            f"{' '.join(said)} Move the folders that do not belong here out of {runs}, or say report.allow_mixed=true "
-            "to see them side by side with a warning. Of one training with several seeds: report.pool_weights=true."
+            f"{' '.join(said)} Move the folders that do not belong here out of {runs}, or say "
+            "report.allow_mixed=true "
+            "to see them side by side with a warning. Of one training with several seeds: "
+            "report.pool_weights=true."
         )

@@ -1,9 +1,8 @@
-"""Run folders: their names, and the maps of an evaluation, written slice by slice so that a stop loses little."""
+"""The maps of an evaluation, written batch by batch so that a stop loses little."""
 
 import hashlib
 import json
 import os
-import re
 import time
 import zipfile
 import zlib
@@ -12,62 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
-from autoddpm.atomic import read_json, write_json, written_whole
+from autoddpm.atomic import written_whole
 from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
-from autoddpm.launch.help import choices
-from autoddpm.machine.devices import gpus_of_job, jobs_at_once
-from autoddpm.models.trained import weights_hash
-
-
-def register_resolvers() -> None:
-    """What `conf/` uses: `slug` of the overrides and `weights_hash` of a checkpoint, to name run folders; `choices`
-    for `--help`."""
-    OmegaConf.register_new_resolver("choices", choices, replace=True)
-    OmegaConf.register_new_resolver("gpus_of_job", gpus_of_job, replace=True)
-    OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
-    OmegaConf.register_new_resolver("slug", slug, replace=True)
-    OmegaConf.register_new_resolver("weights_hash", _weights_hash, replace=True)
-
-
-def slug(text: str | None) -> str:
-    """One folder's name that can be given back in an override unquoted; "default" for no overrides.
-
-    A file system takes names of 255 bytes: of a longer text the end gives way to its hash.
-    """
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text or "") or "default"
-    return name if len(name) <= 200 else f"{name[:190]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _weights_hash(path: str | None) -> str:
-    try:
-        return weights_hash(path)[:8] if path else "no-weights"
-    except (OSError, ValueError):
-        return "no-weights"  # the verb refuses it with a reason
-
-
-def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to continue a training run that was begun with other settings; note the settings of a new one."""
-    noted, settings = folder / "settings.json", json.loads(json.dumps(settings))
-    if not noted.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(noted, settings)
-    before = read_json(noted)
-    differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-    if differing:
-        raise ValueError(
-            f"{folder} holds a run with another {', '.join(differing)}: give this one a name of its own (name=...), or "
-            "move that folder away"
-        )
 
 
 class MapFolder:
-    """The parts of one evaluation, one file a batch, each written under a temporary name and renamed.
+    """The parts of one evaluation, one file a batch, each written under a temporary name and
+    renamed.
 
-    They lie in `folder/name-HASH`, the hash of `conditions`, all that the maps depend on: parts that were made under
-    other conditions are never mixed in.
+    They lie in `folder/name-HASH`, the hash of `conditions`, all that the maps depend on: parts
+    that were made under other conditions are never mixed in.
     """
 
     def __init__(self, folder: Path, name: str, conditions: Mapping[str, Any]) -> None:
@@ -97,9 +52,12 @@ class MapFolder:
     def merged(self) -> dict[str, np.ndarray]:
         """All parts in one, in the order of the slices' ids, each slice once."""
         parts = self._parts()
-        _, order = np.unique(np.concatenate([_read(path, "id")["id"] for path in parts]), return_index=True)
+        _, order = np.unique(
+            np.concatenate([_read(path, "id")["id"] for path in parts]), return_index=True
+        )
         return {  # one kind of array after the other: none is in memory twice but the one at work
-            name: np.concatenate([_read(path, name)[name] for path in parts])[order] for name in _read(parts[0])
+            name: np.concatenate([_read(path, name)[name] for path in parts])[order]
+            for name in _read(parts[0])
         }
 
     def _parts(self) -> list[Path]:
@@ -112,7 +70,9 @@ def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
         with np.load(path) as part:
             return {name: part[name] for name in names or part.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it, and its slices are computed again") from error
+        raise ValueError(
+            f"{path}: damaged ({error}); delete it, and its slices are computed again"
+        ) from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

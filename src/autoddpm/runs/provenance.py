@@ -17,20 +17,27 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  #
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """Name and plain settings of a detector, sampler, distance or map function: what tells two results apart.
+    """Name and plain settings of a detector, sampler, distance or map function: what tells two
+    results apart.
 
-    Raises ValueError where an object does not keep an argument of its constructor as an attribute of the same name.
+    Raises ValueError where an object does not keep an argument of its constructor as an attribute
+    of the same name.
     """
     if inspect.isfunction(thing) or hasattr(thing, "func"):
         return {"name": getattr(thing, "func", thing).__name__, **getattr(thing, "keywords", {})}
     names = inspect.signature(type(thing)).parameters
     if lost := [name for name in names if not hasattr(thing, name)]:
         raise ValueError(
-            f"{type(thing).__name__} must keep its setting {lost[0]} as an attribute: two results that differ in it "
+            f"{type(thing).__name__} must keep its setting {lost[0]} as an attribute: two results "
+            "that differ in it "
             "would pass for the same"
         )
     settings = {name: getattr(thing, name) for name in names}
-    plain = {name: value for name, value in settings.items() if isinstance(value, (bool, int, float, str))}
+    plain = {
+        name: value
+        for name, value in settings.items()
+        if isinstance(value, (bool, int, float, str))
+    }
     return {"name": type(thing).__name__, **plain}
 
 
@@ -42,14 +49,17 @@ def environment(trainer: Trainer) -> dict[str, Any]:
     device = trainer.strategy.root_device
     return {
         "commit": commit.stdout.strip() or None,
-        "versions": {name: _version(name) for name in ("autoddpm", "torch", "lightning", "monai", "numpy")},
+        "versions": {
+            name: _version(name) for name in ("autoddpm", "torch", "lightning", "monai", "numpy")
+        },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """From here on `peak_memory_mb` is counted anew, where the system allows it: CUDA and Linux do."""
+    """From here on `peak_memory_mb` is counted anew, where the system allows it: CUDA and Linux
+    do."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR_REFS.exists():
@@ -65,7 +75,9 @@ def peak_memory_mb(device: torch.device) -> float:
     for line in lines:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def _version(name: str) -> str | None:

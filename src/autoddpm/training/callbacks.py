@@ -22,11 +22,12 @@ from autoddpm.random import Stage
 
 
 class EMA(WeightAveraging):
-    """Exponential moving average of the weights with a warm-up: decay min(decay, (1+n)/(10+n)) after n updates.
+    """Exponential moving average of the weights with a warm-up: decay min(decay, (1+n)/(10+n))
+    after n updates.
 
-    Validation and the checkpoint's `state_dict` use the average. Without the warm-up, .999 would still keep 44 % of the
-    initial weights after 820 steps. The updates are counted here: `AveragedModel` counts them on the device, and would
-    wait for it at each step.
+    Validation and the checkpoint's `state_dict` use the average. Without the warm-up, .999 would
+    still keep 44 % of the initial weights after 820 steps. The updates are counted here:
+    `AveragedModel` counts them on the device, and would wait for it at each step.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -34,7 +35,9 @@ class EMA(WeightAveraging):
         self.decay, self._updates = decay, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._average_model is not None:  # copied before the module was moved: each step would copy it to the CPU
+        if (
+            self._average_model is not None
+        ):  # copied before the module was moved: each step would copy it to the CPU
             self._average_model.to(pl_module.device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,17 +59,27 @@ class EMA(WeightAveraging):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one, whatever ends the training.
+    """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one,
+    whatever ends the training.
 
-    every_minutes: instead of by steps, for trainings that a time ends (trainer.max_time); on one process alone.
+    every_minutes: instead of by steps, for trainings that a time ends (trainer.max_time); on one
+        process alone.
     """
 
-    def __init__(self, dirpath: str | Path, every_n_steps: int = 100, every_minutes: float | None = None) -> None:
-        self.path, self.every_n_steps, self.every_minutes = Path(dirpath) / "last.ckpt", every_n_steps, every_minutes
+    def __init__(
+        self, dirpath: str | Path, every_n_steps: int = 100, every_minutes: float | None = None
+    ) -> None:
+        self.path, self.every_n_steps, self.every_minutes = (
+            Path(dirpath) / "last.ckpt",
+            every_n_steps,
+            every_minutes,
+        )
         self._saved_at, self._minute = -1, time.monotonic() / 60
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self.every_minutes is not None and trainer.world_size > 1:  # each would go by its own clock
+        if (
+            self.every_minutes is not None and trainer.world_size > 1
+        ):  # each would go by its own clock
             raise ValueError("callbacks.last.every_minutes: only on one process; leave it out")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -82,13 +95,21 @@ class LastCheckpoint(Checkpoint):
 
 
 class ReconstructionPicture(Callback):
-    """Writes a PNG of validation slices (top) and their reconstructions from noise level t (bottom), now and then.
+    """Writes a PNG of validation slices (top) and their reconstructions from noise level t
+    (bottom), now and then.
 
     Stands before `EMA` in the list of callbacks, so that it sees the averaged weights.
     """
 
-    def __init__(self, dirpath: str | Path, every_n_validations: int = 5, slices: int = 6, t: int = 200) -> None:
-        self.dirpath, self.every_n_validations, self.slices, self.t = Path(dirpath), every_n_validations, slices, t
+    def __init__(
+        self, dirpath: str | Path, every_n_validations: int = 5, slices: int = 6, t: int = 200
+    ) -> None:
+        self.dirpath, self.every_n_validations, self.slices, self.t = (
+            Path(dirpath),
+            every_n_validations,
+            slices,
+            t,
+        )
         self._validations = 0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,7 +121,9 @@ class ReconstructionPicture(Callback):
         batch = next(iter(_loaders(trainer.val_dataloaders)))
         ddpm, image = cast(DDPM, pl_module.ddpm), batch.image[: self.slices].to(pl_module.device)
         noise = NoiseOf.batch(ddpm.noise, 0, batch.id[: self.slices], image, Stage.VALIDATION)
-        x_hat = reconstruct(ddpm, Ancestral(stride=10), ddpm.encode(image), min(self.t, ddpm.schedule.T), noise)
+        x_hat = reconstruct(
+            ddpm, Ancestral(stride=10), ddpm.encode(image), min(self.t, ddpm.schedule.T), noise
+        )
         rows = [torch.cat(list(images[:, 0]), dim=1) for images in (image, ddpm.decode(x_hat))]
         pixels = (torch.cat(rows).cpu().numpy() * 255).round().astype(np.uint8)
         self.dirpath.mkdir(parents=True, exist_ok=True)
@@ -114,16 +137,20 @@ def _loaders(loaders: Any) -> Iterable[Any]:
 
 
 class WeightsExport(Checkpoint):
-    """Keeps the averaged weights as a weights file while training goes on: what can be used if it is cut off.
+    """Keeps the averaged weights as a weights file while training goes on: what can be used if it
+    is cut off.
 
-    A kind of checkpoint, since Lightning calls these last: after `EMA`, and after what ends a training by its time.
+    A kind of checkpoint, since Lightning calls these last: after `EMA`, and after what ends a
+    training by its time.
 
     path: of the file, x.safetensors; in half precision.
     every_minutes: how often, and at the last step.
     shard_bytes: split into files of at most as many bytes.
     """
 
-    def __init__(self, path: str | Path, every_minutes: float = 1.0, shard_bytes: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, every_minutes: float = 1.0, shard_bytes: int | None = None
+    ) -> None:
         self.path, self.every_minutes, self.shard_bytes = Path(path), every_minutes, shard_bytes
         self._began = self._written = time.monotonic()
 
@@ -133,13 +160,21 @@ class WeightsExport(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         now = time.monotonic()
         is_last = trainer.global_step == trainer.max_steps or trainer.should_stop
-        if not trainer.is_global_zero or not (is_last or now - self._written >= 60 * self.every_minutes):
+        if not trainer.is_global_zero or not (
+            is_last or now - self._written >= 60 * self.every_minutes
+        ):
             return
         self._written = now
         ema = next((one for one in trainer.callbacks if isinstance(one, EMA)), None)  # type: ignore[attr-defined]
-        averaged = ema._average_model.module if ema is not None and ema._average_model is not None else pl_module
+        averaged = (
+            ema._average_model.module
+            if ema is not None and ema._average_model is not None
+            else pl_module
+        )
         hparams = dict(pl_module.hparams)
         model, data = hparams.pop("model"), hparams.pop("data")
         record = {"training": hparams, "minutes": round((now - self._began) / 60, 2)}
-        trained = TrainedDDPM(cast(DDPM, averaged.ddpm), model, data, trainer.global_step, self.path, "", record)
+        trained = TrainedDDPM(
+            cast(DDPM, averaged.ddpm), model, data, trainer.global_step, self.path, "", record
+        )
         write_weights(trained, self.path, half=True, shard_bytes=self.shard_bytes)

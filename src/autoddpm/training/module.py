@@ -23,17 +23,20 @@ BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each o
 class DDPMModule(LightningModule):
     """Fits a DDPM to healthy slices.
 
-    model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be built again.
+    model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be
+        built again.
     data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
-    lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's last step, or at the
-        end of trainer.max_time if that comes first.
+    lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's
+        last step, or at the end of trainer.max_time if that comes first.
     augmentation: random affine and flip of each training slice.
-    shift: share of the training slices that are changed as by another scanner or by age (`autoddpm.data.shift`).
+    shift: share of the training slices that are changed as by another scanner or by age
+        (`autoddpm.data.shift`).
     t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. The
         paper's detectors never visit t above 300 (the paper's share: 0, all of 1..T).
-    min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) / SNR, SNR being
-        alpha_bar / (1 - alpha_bar) at its t. None: all count 1 (the paper's).
-    seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of (seed, slice id, bin).
+    min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) /
+        SNR, SNR being alpha_bar / (1 - alpha_bar) at its t. None: all count 1 (the paper's).
+    seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of
+        (seed, slice id, bin).
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class DDPMModule(LightningModule):
         super().__init__()
         self.save_hyperparameters()
         if not 0 <= t_focus_share < 1 or not 0 <= shift <= 1:
-            raise ValueError(f"module: t_focus_share={t_focus_share}: in [0, 1); shift={shift}: in [0, 1]")
+            raise ValueError(
+                f"module: t_focus_share={t_focus_share}: in [0, 1); shift={shift}: in [0, 1]"
+            )
         if min_snr is not None and not min_snr > 0:
             raise ValueError(f"module.min_snr={min_snr}: must be above 0, or null")
         self.seed, self.augmentation, self.shift = seed, augmentation, shift
@@ -74,12 +79,16 @@ class DDPMModule(LightningModule):
         t = self.training_time(uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0])
         eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
         loss = (self.weight(t) * self.ddpm.loss(self.ddpm.encode(image), t, eps)).mean()
-        self.log("train/loss", loss, batch_size=len(image))  # prog_bar would wait for it at each step
+        self.log(
+            "train/loss", loss, batch_size=len(image)
+        )  # prog_bar would wait for it at each step
         return loss
 
     def augmented(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
         """Training images as they are seen in an epoch: older, moved, from another scanner."""
-        others = uniform(keys, 1 + AGE_NUMBERS + SCAN_NUMBERS, Stage.TRAINING, Draw.SHIFT, epoch).float()
+        others = uniform(
+            keys, 1 + AGE_NUMBERS + SCAN_NUMBERS, Stage.TRAINING, Draw.SHIFT, epoch
+        ).float()
         others = torch.where(others[:, :1] < self.shift, others[:, 1:], 1.0)  # 1 changes nothing
         if self.shift:
             image = age(image, others[:, :AGE_NUMBERS])
@@ -94,7 +103,14 @@ class DDPMModule(LightningModule):
         """(B,) uniforms in [0, 1) to times 1..T."""
         share, T = self.t_focus_share, self.ddpm.schedule.T  # noqa: N806
         anywhere = (u - share) / (1 - share) * T
-        return 1 + (torch.where(u < share, u / share * min(self.t_focus, T), anywhere) if share else u * T).long()
+        return (
+            1
+            + (
+                torch.where(u < share, u / share * min(self.t_focus, T), anywhere)
+                if share
+                else u * T
+            ).long()
+        )
 
     def weight(self, t: Tensor) -> Tensor:
         """(B,) times to what each sample's loss counts in training."""
@@ -114,13 +130,21 @@ class DDPMModule(LightningModule):
             mean += loss * (high - low) / T
             self.validation[f"val/loss_t{low + 1:04d}-{high:04d}"].update(loss)
         self.validation["val/loss"].update(mean)
-        self.log_dict(self.validation, on_step=False, on_epoch=True)  # a plain mean is wrong where ranks differ in size
+        self.log_dict(
+            self.validation, on_step=False, on_epoch=True
+        )  # a plain mean is wrong where ranks differ in size
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.ddpm.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        total = self.trainer.estimated_stepping_batches  # infinite if only the time ends the training
+        optimizer = torch.optim.AdamW(
+            self.ddpm.parameters(), lr=self.lr, weight_decay=self.weight_decay
+        )
+        total = (
+            self.trainer.estimated_stepping_batches
+        )  # infinite if only the time ends the training
         callbacks = getattr(self.trainer, "callbacks", ())
-        timer = next((one for one in callbacks if isinstance(one, Timer)), None)  # of trainer.max_time
+        timer = next(
+            (one for one in callbacks if isinstance(one, Timer)), None
+        )  # of trainer.max_time
         if (
             timer is not None and getattr(self.trainer, "world_size", 1) > 1
         ):  # each would have a learning rate by its own clock
@@ -136,7 +160,10 @@ class DDPMModule(LightningModule):
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 def bins(T: int) -> Sequence[tuple[int, int]]:  # noqa: N803

@@ -1,7 +1,9 @@
-"""A model of healthy heads in T1-weighted MRI: the ICBM 2009a template with a new shape and contrast for each subject.
+"""A model of healthy heads in T1-weighted MRI: the ICBM 2009a template with a new shape and
+contrast for each subject.
 
-Everything lives on the template's voxel grid (197, 233, 189) at 1 mm: left to right, posterior to anterior, upwards.
-A slice is the cut of a subject's volume at one z, so slices and volumes share every function here.
+Everything lives on the template's voxel grid (197, 233, 189) at 1 mm: left to right, posterior to
+anterior, upwards. A slice is the cut of a subject's volume at one z, so slices and volumes share
+every function here.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,8 @@ class Atlas:
     grey, white: tissue probabilities.  texture: T1 minus what grey, white and CSF explain.
     hull: signed distance in mm to the brain's smooth outline, positive outside.
     ventricle: the same for the lateral ventricles.
-    away: (2, ...) direction away from the ventricles in x and y, fading with distance and towards the outline.
+    away: (2, ...) direction away from the ventricles in x and y, fading with distance and towards
+        the outline.
     """
 
     grey: Array
@@ -48,14 +51,23 @@ def _signed_distance(inside: Mask, sigma: float) -> Array:
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """Load the ICBM 2009a symmetric template that nilearn ships, and derive its distance maps (1 s)."""
+    """Load the ICBM 2009a symmetric template that nilearn ships, and derive its distance maps (1
+    s)."""
     # Imported here, since it takes seconds and phantoms that were drawn before do not need it.
-    from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
+    from nilearn.datasets import (
+        load_mni152_gm_template,
+        load_mni152_template,
+        load_mni152_wm_template,
+    )
 
     template = load_mni152_template(resolution=1)
     t1, grey, white = (
         np.asarray(image.dataobj, dtype=np.float32)
-        for image in (template, load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1))
+        for image in (
+            template,
+            load_mni152_gm_template(resolution=1),
+            load_mni152_wm_template(resolution=1),
+        )
     )
     brain = t1 > 0
     csf = np.where(brain, np.clip(1 - grey - white, 0, 1), 0)
@@ -69,12 +81,23 @@ def atlas() -> Atlas:
     ventricle_distance = _signed_distance(ventricle[::2, ::2, ::2], 1.0)
     fade = np.exp(-np.maximum(ventricle_distance, 0) / 14) * np.clip(-hull_distance / 15, 0, 1)
     away = np.stack([np.gradient(ventricle_distance, 2.0, axis=axis) for axis in (0, 1)]) * fade
-    return Atlas(grey, white, texture, hull_distance, ventricle_distance, away.astype(np.float32), template.affine)
+    return Atlas(
+        grey,
+        white,
+        texture,
+        hull_distance,
+        ventricle_distance,
+        away.astype(np.float32),
+        template.affine,
+    )
 
 
 def _sample(channel: Array, points: Array, spacing: int = 1) -> Array:
-    """Linear interpolation of a channel at points (3, N) of the full grid; `spacing`: of the channel, in mm."""
-    return ndimage.map_coordinates(channel, points / spacing, order=1, mode="nearest", prefilter=False)
+    """Linear interpolation of a channel at points (3, N) of the full grid; `spacing`: of the
+    channel, in mm."""
+    return ndimage.map_coordinates(
+        channel, points / spacing, order=1, mode="nearest", prefilter=False
+    )
 
 
 def _basis(positions: Array, knots: int, spacing: float) -> Array:
@@ -85,17 +108,24 @@ def _basis(positions: Array, knots: int, spacing: float) -> Array:
 
 
 class SmoothField:
-    """A random smooth function on the grid, about unit variance: cubic B-splines with knots every `spacing` mm."""
+    """A random smooth function on the grid, about unit variance: cubic B-splines with knots every
+    `spacing` mm."""
 
     def __init__(self, rng: np.random.Generator, spacing: float) -> None:
         self.spacing = spacing
-        self.coefficients = rng.standard_normal([int(np.ceil(n / spacing)) + 3 for n in SHAPE]) / 0.35
+        self.coefficients = (
+            rng.standard_normal([int(np.ceil(n / spacing)) + 3 for n in SHAPE]) / 0.35
+        )
 
     def __call__(self, axes: Axes) -> Array:
         """Values on the grid that three vectors of positions span."""
         field = self.coefficients
-        for positions in reversed(axes):  # einsum without BLAS: the same bits whatever the number of threads
-            field = np.einsum("...k,nk->n...", field, _basis(positions, field.shape[-1], self.spacing))
+        for positions in reversed(
+            axes
+        ):  # einsum without BLAS: the same bits whatever the number of threads
+            field = np.einsum(
+                "...k,nk->n...", field, _basis(positions, field.shape[-1], self.spacing)
+            )
         return field
 
 
@@ -150,7 +180,9 @@ class Head:
         self.skin = SmoothField(rng, 4)
 
         self.bias = SmoothField(rng, 80)
-        self.bias_strength, self.gamma, self.noise = rng.uniform([0.02, 0.9, 0.008], [0.09, 1.15, 0.025])
+        self.bias_strength, self.gamma, self.noise = rng.uniform(
+            [0.02, 0.9, 0.008], [0.09, 1.15, 0.025]
+        )
 
     def cut(self, axes: Axes) -> Cut:
         """The head at the voxels that three vectors of positions span."""
@@ -158,14 +190,18 @@ class Head:
         centred = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) - CENTRE[:, None]
         points = np.einsum("ij,jn->in", self.matrix, centred) + (CENTRE + self.offset)[:, None]
         points += [2.0 * field(axes).ravel() for field in self.large_shift]
-        inner = np.clip(-_sample(a.hull, points, spacing=2) / 8, 0, 1)  # the finer shifts leave the skull's shape alone
+        inner = np.clip(
+            -_sample(a.hull, points, spacing=2) / 8, 0, 1
+        )  # the finer shifts leave the skull's shape alone
         points += [1.8 * inner * field(axes).ravel() for field in self.small_shift]
         points[:2] -= [self.ventricle_growth * _sample(away, points, spacing=2) for away in a.away]
         hull, ventricle = (_sample(channel, points, spacing=2) for channel in (a.hull, a.ventricle))
 
         image = self._skull(hull, axes)
         near = hull < 2
-        brain = self._brain(points[:, near], hull[near], ventricle[near], self.fold(axes).ravel()[near])
+        brain = self._brain(
+            points[:, near], hull[near], ventricle[near], self.fold(axes).ravel()[near]
+        )
         edge = step(hull[near] + 0.2, 0.8)
         image[near] = (1 - edge) * brain + edge * image[near]
         side = self.matrix[0, 0] * (points[0] - CENTRE[0])
@@ -175,11 +211,13 @@ class Head:
     def _brain(self, points: Array, hull: Array, ventricle: Array, fold: Array) -> Array:
         """Intensities of points (3, N) inside the outline.
 
-        The template is an average of 152 brains without fine sulci. So each brain gets its own: dark furrows in a grey
-        ribbon where a random field crosses zero, only near the surface.
+        The template is an average of 152 brains without fine sulci. So each brain gets its own:
+        dark furrows in a grey ribbon where a random field crosses zero, only near the surface.
         """
         a = atlas()
-        grey, white, texture = (_sample(channel, points) for channel in (a.grey, a.white, a.texture))
+        grey, white, texture = (
+            _sample(channel, points) for channel in (a.grey, a.white, a.texture)
+        )
         cortex = self.fold_strength * step(self.fold_depth + hull, 6) * step(ventricle - 8, 3)
         ribbon = cortex * np.exp(-((fold / 0.7) ** 2))
         furrow = cortex * np.exp(-((fold / 0.24) ** 2))
@@ -190,20 +228,29 @@ class Head:
         return (1 - csf) * tissue + csf * self.csf
 
     def _skull(self, hull: Array, axes: Axes) -> Array:
-        """Intensities by the distance to the outline: fluid, dark bone with some marrow, bright scalp, air."""
+        """Intensities by the distance to the outline: fluid, dark bone with some marrow, bright
+        scalp, air."""
         f0, f1, f2, f3 = (field(axes).ravel() for field in self.layers)
         gap = self.gap + 0.5 * f0
         skull = gap + self.skull * np.exp(0.1 * f1)
         scalp = skull + self.scalp * np.exp(0.18 * f2)
         fluid = 0.8 * self.csf * step(gap - hull, 0.8)
         marrow = self.marrow * step(f3, 0.8) * np.exp(-(((hull - (gap + skull) / 2) / 1.2) ** 2))
-        skin = 1 + 0.1 * f0 + 0.07 * self.skin(axes).ravel() - 0.35 * np.exp(-((hull - scalp + 2) ** 2))
+        skin = (
+            1
+            + 0.1 * f0
+            + 0.07 * self.skin(axes).ravel()
+            - 0.35 * np.exp(-((hull - scalp + 2) ** 2))
+        )
         return fluid + marrow + self.fat * skin * step(hull - skull, 0.8) * step(scalp - hull, 0.8)
 
     def acquire(self, image: Array, axes: Axes) -> Array:
-        """What the scanner makes of a cut's image: bias field, gamma, Rician noise less its floor (air is black)."""
+        """What the scanner makes of a cut's image: bias field, gamma, Rician noise less its floor
+        (air is black)."""
         biased = np.maximum(image * np.exp(self.bias_strength * self.bias(axes)), 0) ** self.gamma
         # Keyed by the first z, so that a slice has the same noise alone and in its volume.
-        noise = np.random.default_rng([*self.key, 1, int(axes[2][0])]).standard_normal((2, *image.shape))
+        noise = np.random.default_rng([*self.key, 1, int(axes[2][0])]).standard_normal(
+            (2, *image.shape)
+        )
         magnitude = np.hypot(biased + self.noise * noise[0], self.noise * noise[1])
         return np.maximum(magnitude - 2 * self.noise, 0)

@@ -1,18 +1,22 @@
-"""Chronic strokes for phantom heads: irregular, darker than tissue, of a chosen size in the slice that is shown."""
+"""Chronic strokes for phantom heads: irregular, darker than tissue, of a chosen size in the slice
+that is shown."""
 
 import numpy as np
 
 from autoddpm.datasets.phantom.anatomy import Array, Axes, Cut, SmoothField, step
 
-#: Pixels of a lesion at 128 x 128 that are drawn for each size group, clear of the groups' borders (71 and 570).
+#: Pixels of a lesion at 128 x 128 that are drawn for each size group, clear of the groups' borders
+# (71 and 570).
 SIZES = ((14, 60), (85, 480), (680, 1350))
 MM2 = (233 / 128) ** 2
 
 
 class Lesion:
-    """One lesion of a head. `cut` is the head's slice that the size refers to; the lesion goes on above and below it.
+    """One lesion of a head. `cut` is the head's slice that the size refers to; the lesion goes on
+    above and below it.
 
-    The subject's number (the last of `key`) modulo 3 is the size group; within it the area is log-uniform.
+    The subject's number (the last of `key`) modulo 3 is the size group; within it the area is
+    log-uniform.
     """
 
     def __init__(self, key: tuple[int, ...], cut: Cut, axes: Axes) -> None:
@@ -20,7 +24,9 @@ class Lesion:
         area = MM2 * np.exp(rng.uniform(*np.log(SIZES[key[-1] % 3])))
         self.radius = np.sqrt(area / np.pi)
         self.hemisphere = rng.choice([-1, 1])
-        self.turn = np.linalg.qr(rng.standard_normal((3, 3)))[0] * np.exp(rng.normal(0, 0.3, 3))[:, None]
+        self.turn = (
+            np.linalg.qr(rng.standard_normal((3, 3)))[0] * np.exp(rng.normal(0, 0.3, 3))[:, None]
+        )
         self.edge = min(rng.uniform(0.8, 2.0), 0.2 * self.radius)
         self.severity = rng.uniform(0.65, 0.95)
         self.value = rng.uniform(0.22, 0.38)
@@ -35,17 +41,25 @@ class Lesion:
         self.level = values[min(int(area), len(values)) - 1]
 
     def _allowed(self, cut: Cut) -> Array:
-        """1 in the tissue of the lesion's hemisphere, 0 in the ventricles, outside the brain and beyond the midline."""
-        return step(-cut.hull - 2, 1) * step(cut.ventricle - 1.5, 0.7) * step(self.hemisphere * cut.side - 2, 1)
+        """1 in the tissue of the lesion's hemisphere, 0 in the ventricles, outside the brain and
+        beyond the midline."""
+        return (
+            step(-cut.hull - 2, 1)
+            * step(cut.ventricle - 1.5, 0.7)
+            * step(self.hemisphere * cut.side - 2, 1)
+        )
 
     def _extent(self, axes: Axes) -> Array:
         """A function that grows from the centre outwards, in radii, unevenly."""
-        offset = np.stack(np.meshgrid(*(a - c for a, c in zip(axes, self.centre, strict=True)), indexing="ij"))
+        offset = np.stack(
+            np.meshgrid(*(a - c for a, c in zip(axes, self.centre, strict=True)), indexing="ij")
+        )
         distance = np.sqrt(np.sum(np.einsum("ij,jxyz->ixyz", self.turn, offset) ** 2, axis=0))
         return distance / self.radius + 0.4 * self.rough(axes)
 
     def strength(self, cut: Cut, axes: Axes) -> Array:
-        """(X, Y, Z) in [0, 1]: how much of the tissue is replaced; a voxel is lesion from one half on."""
+        """(X, Y, Z) in [0, 1]: how much of the tissue is replaced; a voxel is lesion from one half
+        on."""
         return step((self.level - self._extent(axes)) * self.radius, self.edge) * self._allowed(cut)
 
     def apply(self, cut: Cut, strength: Array, axes: Axes) -> Array:

@@ -1,4 +1,5 @@
-"""Phantoms: a synthetic data set of healthy heads and of heads with a stroke, that needs no download."""
+"""Phantoms: a synthetic data set of healthy heads and of heads with a stroke, that needs no
+download."""
 
 import hashlib
 import json
@@ -31,7 +32,8 @@ from autoddpm.datasets.slice_folder import slice_folder
 #: Part of the folder's hash: raise it with any change of what is drawn.
 VERSION = 2
 
-#: The kinds of subjects. Their place in this list is part of a subject's key, so that no two kinds share a head.
+#: The kinds of subjects. Their place in this list is part of a subject's key, so that no two kinds
+# share a head.
 GROUPS = ("healthy_train", "healthy_val", "healthy_test", "lesion_test")
 
 
@@ -45,20 +47,28 @@ def phantoms(
     test_lesion: int = 60,
     processes: int | None = None,
 ) -> list[SliceRecord]:
-    """Mid-axial phantom slices, one a subject; drawn at the first call, read from `root/phantom-<hash>/` later.
+    """Mid-axial phantom slices, one a subject; drawn at the first call, read from
+    `root/phantom-<hash>/` later.
 
-    The folder holds images/ and lesions/ (8-bit PNG, size x size, windowed at the 98th percentile), index.csv and
-    montage.png to judge them by. A subject's slice depends on (size, seed, its group, its number) alone: neither on
-    how many others there are, nor on `processes` (None: one for each usable core).
-    A third of the lesions falls in each size group: at 128 x 128 small <= 71 < medium <= 570 < large pixels.
+    The folder holds images/ and lesions/ (8-bit PNG, size x size, windowed at the 98th percentile),
+    index.csv and montage.png to judge them by. A subject's slice depends on (size, seed, its group,
+    its number) alone: neither on how many others there are, nor on `processes` (None: one for each
+    usable core).
+    A third of the lesions falls in each size group: at 128 x 128 small <= 71 < medium <= 570 <
+    large pixels.
 
-    Returns records sorted by id, `phantom/lesion_test_0003`. Raises ValueError for a size or counts that cannot be.
+    Returns records sorted by id, `phantom/lesion_test_0003`. Raises ValueError for a size or counts
+    that cannot be.
     """
     counts = dict(zip(GROUPS, (train, val, test_healthy, test_lesion), strict=True))
     if size < 32:
-        raise ValueError(f"size={size}: phantoms need at least 32 pixels, below that small lesions vanish.")
+        raise ValueError(
+            f"size={size}: phantoms need at least 32 pixels, below that small lesions vanish."
+        )
     if seed < 0 or min(counts.values()) < 0 or sum(counts.values()) == 0:
-        raise ValueError(f"seed={seed}, {counts}: seed and counts must not be negative, nor all counts 0.")
+        raise ValueError(
+            f"seed={seed}, {counts}: seed and counts must not be negative, nor all counts 0."
+        )
     settings = {"version": VERSION, "size": size, "seed": seed, "counts": counts}
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = Path(root) / f"phantom-{key}"
@@ -68,12 +78,15 @@ def phantoms(
     return slice_folder(folder / "images", lesions, index=folder / "index.csv", name="phantom")
 
 
-def phantom_slice(group: str, number: int, seed: int = 0, lesion: bool = True) -> tuple[Array, Array]:
-    """The mid-axial slice of a subject at 1 mm: rows from anterior to posterior, columns from left to right.
+def phantom_slice(
+    group: str, number: int, seed: int = 0, lesion: bool = True
+) -> tuple[Array, Array]:
+    """The mid-axial slice of a subject at 1 mm: rows from anterior to posterior, columns from left
+    to right.
 
-    lesion: False draws the same subject before its stroke (subjects of the healthy groups have none).
-    Returns (image, strength), each (233, 197): T1 intensities, not windowed, and how much of the tissue is lesion,
-    in [0, 1].
+    lesion: False draws the same subject before its stroke (subjects of the healthy groups have
+    none). Returns (image, strength), each (233, 197): T1 intensities, not windowed, and how much of
+    the tissue is lesion, in [0, 1].
     """
     image, strength = _Subject(group, number, seed, lesion).slice(SLICE_Z)
     return np.rot90(image), np.rot90(strength)
@@ -82,8 +95,8 @@ def phantom_slice(group: str, number: int, seed: int = 0, lesion: bool = True) -
 def phantom_volume(group: str, number: int, seed: int = 0) -> tuple[Array, Mask, Array]:
     """The whole head (about 10 s); its axial slice 95 is the subject's slice in `phantoms`.
 
-    Returns (image, lesion, affine): float32 and bool (197, 233, 189) on the grid of ICBM 2009a at 1 mm, and the
-    (4, 4) matrix from voxels to millimetres.
+    Returns (image, lesion, affine): float32 and bool (197, 233, 189) on the grid of ICBM 2009a at 1
+    mm, and the (4, 4) matrix from voxels to millimetres.
     """
     subject = _Subject(group, number, seed)
     slices = [subject.slice(z) for z in range(SHAPE[2])]
@@ -93,7 +106,8 @@ def phantom_volume(group: str, number: int, seed: int = 0) -> tuple[Array, Mask,
 
 
 def save_nifti(path: str | Path, volume: Array | Mask, affine: Array) -> None:
-    """Write a volume as .nii or .nii.gz (bool as 0 and 1); an older file is there until the new one is whole."""
+    """Write a volume as .nii or .nii.gz (bool as 0 and 1); an older file is there until the new one
+    is whole."""
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: a NIfTI file is named .nii or .nii.gz; rename it.")
@@ -107,11 +121,15 @@ class _Subject:
 
     def __init__(self, group: str, number: int, seed: int, lesion: bool = True) -> None:
         if group not in GROUPS:
-            raise ValueError(f"unknown group {group!r}; a phantom's group is one of {', '.join(GROUPS)}.")
+            raise ValueError(
+                f"unknown group {group!r}; a phantom's group is one of {', '.join(GROUPS)}."
+            )
         key = (seed, GROUPS.index(group), number)
         self.head = Head(*key)
         self.middle = self.head.cut(_axial(SLICE_Z))
-        self.lesion = Lesion(key, self.middle, _axial(SLICE_Z)) if lesion and group == "lesion_test" else None
+        self.lesion = (
+            Lesion(key, self.middle, _axial(SLICE_Z)) if lesion and group == "lesion_test" else None
+        )
 
     def slice(self, z: int) -> tuple[Array, Array]:
         axes = _axial(z)
@@ -128,11 +146,16 @@ def _axial(z: int) -> Axes:
 
 
 def _cores() -> list[int]:
-    return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return (
+        list(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
 
 
 def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes: int) -> None:
-    """Draw in a temporary folder that is renamed at the end: a folder that has its name is whole."""
+    """Draw in a temporary folder that is renamed at the end: a folder that has its name is
+    whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     tasks = [(group, number) for group, count in counts.items() for number in range(count)]
@@ -202,13 +225,18 @@ def _save(path: Path, image: Array | Mask) -> None:
     Image.fromarray(np.round(255 * image.astype(np.float32)).astype(np.uint8)).save(path)
 
 
-def montage(folder: Path, index: pd.DataFrame, columns: int = 8, rows: int = 3, tile: int = 160) -> Image.Image:
-    """Healthy slices above, lesion slices below, the lesions outlined; `folder` and `index` as `phantoms` writes."""
+def montage(
+    folder: Path, index: pd.DataFrame, columns: int = 8, rows: int = 3, tile: int = 160
+) -> Image.Image:
+    """Healthy slices above, lesion slices below, the lesions outlined; `folder` and `index` as
+    `phantoms` writes."""
     tiles = []
     for kind in ("healthy", "lesion"):
         files = index.loc[index["kind"] == kind, "file"]
         chosen = (
-            files.iloc[np.unique(np.linspace(0, len(files) - 1, columns * rows).astype(int))] if len(files) else files
+            files.iloc[np.unique(np.linspace(0, len(files) - 1, columns * rows).astype(int))]
+            if len(files)
+            else files
         )
         shown = [_tile(folder, file, kind == "lesion", tile) for file in chosen]
         shown += [np.zeros((tile, tile, 3), np.uint8)] * (-len(shown) % columns)

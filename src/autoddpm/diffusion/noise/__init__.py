@@ -13,13 +13,20 @@ class Noise(Protocol):
     """What a kind of noise is: a pure function of the slices' keys and of what the noise is for."""
 
     def __call__(
-        self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+        self,
+        keys: Tensor,
+        size: Sequence[int],
+        stage: Stage,
+        draw: Draw,
+        t: Tensor | int = 0,
+        repeat: int = 0,
     ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class NoiseOf:
-    """The noise of one batch in one stage of a method: `noise_of(draw, t, repeat)` is (B, 1, H, W)."""
+    """The noise of one batch in one stage of a method: `noise_of(draw, t, repeat)` is (B, 1, H,
+    W)."""
 
     noise: Noise
     keys: Tensor
@@ -27,9 +34,13 @@ class NoiseOf:
     stage: Stage
 
     @classmethod
-    def batch(cls, noise: Noise, seed: int, ids: Sequence[str], image: Tensor, stage: Stage) -> "NoiseOf":
+    def batch(
+        cls, noise: Noise, seed: int, ids: Sequence[str], image: Tensor, stage: Stage
+    ) -> "NoiseOf":
         """For the slices `ids`, whose images are (B, 1, H, W), on the images' device."""
-        return cls(noise, slice_keys(seed, ids, image.device), (image.shape[-2], image.shape[-1]), stage)
+        return cls(
+            noise, slice_keys(seed, ids, image.device), (image.shape[-2], image.shape[-1]), stage
+        )
 
     def __call__(self, draw: Draw, t: Tensor | int = 0, repeat: int = 0) -> Tensor:
         return self.noise(self.keys, self.size, self.stage, draw, t, repeat)

@@ -11,7 +11,13 @@ class Gaussian:
     """Independent standard normals in every pixel."""
 
     def __call__(
-        self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+        self,
+        keys: Tensor,
+        size: Sequence[int],
+        stage: Stage,
+        draw: Draw,
+        t: Tensor | int = 0,
+        repeat: int = 0,
     ) -> Tensor:
         """keys: (B, 2), see `autoddpm.random`. Returns (B, 1, H, W) float32."""
         height, width = size

@@ -11,24 +11,35 @@ from autoddpm.random import Draw, Stage, random_words
 
 
 class Simplex:
-    """Smooth noise: `octaves` fields of simplex noise, each of half the wave length and `persistence` the amplitude.
+    """Smooth noise: `octaves` fields of simplex noise, each of half the wave length and
+    `persistence` the amplitude.
 
-    frequency: wave length of the first octave in pixels. As AnoDDPM's, the sum is not normalised to unit variance,
-    and the plane is cut from a 3-D field at height t. Computed on the CPU, field by field (some
-    milliseconds each), whatever the device, which waits for it.
+    frequency: wave length of the first octave in pixels. As AnoDDPM's, the sum is not normalised to
+    unit variance, and the plane is cut from a 3-D field at height t. Computed on the CPU, field by
+    field (some milliseconds each), whatever the device, which waits for it.
     """
 
     def __init__(self, octaves: int = 6, persistence: float = 0.8, frequency: float = 64) -> None:
         self.octaves, self.persistence, self.frequency = octaves, persistence, frequency
 
     def __call__(
-        self, keys: Tensor, size: Sequence[int], stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
+        self,
+        keys: Tensor,
+        size: Sequence[int],
+        stage: Stage,
+        draw: Draw,
+        t: Tensor | int = 0,
+        repeat: int = 0,
     ) -> Tensor:
         """keys: (B, 2), see `autoddpm.random`. Returns (B, 1, H, W) float32 on the keys' device."""
         words = random_words(keys, 2, stage, draw, t, repeat).cpu()
-        seeds = (words[:, 0] << 31 ^ words[:, 1]).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
+        seeds = (
+            words[:, 0] << 31 ^ words[:, 1]
+        ).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
         heights = torch.as_tensor(t).expand(len(keys)).tolist()
-        fields = [self._field(seed, height, size) for seed, height in zip(seeds, heights, strict=True)]
+        fields = [
+            self._field(seed, height, size) for seed, height in zip(seeds, heights, strict=True)
+        ]
         return torch.from_numpy(np.stack(fields)).float().unsqueeze(1).to(keys.device)
 
     def _field(self, seed: int, height: float, size: Sequence[int]) -> np.ndarray:

@@ -13,7 +13,8 @@ from bokeh.resources import Resources
 class Chart:
     """A chart of the page, in the colours of light mode.
 
-    name: the id of its element.  is_themed: whether it is drawn again, in other colours, where the mode changes.
+    name: the id of its element.  is_themed: whether it is drawn again, in other colours, where the
+        mode changes.
     """
 
     name: str
@@ -30,7 +31,11 @@ def chart(name: str, model: LayoutDOM, is_themed: bool = True) -> Chart:
             return {k: renamed(v, k) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [renamed(v) for v in value]
-        return names.setdefault(value, f"m{len(names)}") if key in ("id", "root_id") and value else value
+        return (
+            names.setdefault(value, f"m{len(names)}")
+            if key in ("id", "root_id") and value
+            else value
+        )
 
     return Chart(name, renamed(json_item(model)), is_themed)
 

@@ -12,7 +12,8 @@ from autoddpm.report.rows.row import Row, UnreadableRunError, read_ids, read_map
 
 @dataclass(frozen=True)
 class Example:
-    """A slice that the figures show.  image: (H, W) in [0, 1].  lesion: (H, W) bool.  pixels: of the lesion."""
+    """A slice that the figures show.  image: (H, W) in [0, 1].  lesion: (H, W) bool.  pixels: of
+    the lesion."""
 
     id: str
     size_group: str
@@ -21,22 +22,28 @@ class Example:
     lesion: NDArray[Any]
 
 
-def pick_examples(row: Row, groups: Sequence[str], by: str, ids: Sequence[str] | None = None) -> list[Example]:
-    """The slices called `ids`; or of each size group the one whose `by` (a column of slices.csv) is nearest to the
-    group's median, of equals the first by id. A group without such a slice has no example.
+def pick_examples(
+    row: Row, groups: Sequence[str], by: str, ids: Sequence[str] | None = None
+) -> list[Example]:
+    """The slices called `ids`; or of each size group the one whose `by` (a column of slices.csv) is
+    nearest to the group's median, of equals the first by id. A group without such a slice has no
+    example.
 
-    Raises ValueError where an id is not among the row's slices, UnreadableRunError where a file is not whole.
+    Raises ValueError where an id is not among the row's slices, UnreadableRunError where a file is
+    not whole.
     """
     slices, stored = read_slices(row), read_ids(row)
     if absent := {*stored} - {*slices["id"]}:
         raise UnreadableRunError(
-            f"{row.folder / 'slices.csv'} lacks {len(absent)} of the {len(stored)} slices of maps.npz"
+            f"{row.folder / 'slices.csv'} lacks {len(absent)} of the {len(stored)} slices of "
+            "maps.npz"
         )
     slices = slices[slices["id"].isin(stored)].sort_values("id").set_index("id")
     if ids:
         if unknown := [i for i in ids if i not in slices.index]:
             raise ValueError(
-                f"report.slices names {', '.join(unknown)}, which is not among the {len(slices)} slices of "
+                f"report.slices names {', '.join(unknown)}, which is not among the {len(slices)} "
+                "slices of "
                 f"{row.folder}. Their ids are like {', '.join(slices.index[:3])}"
             )
         chosen = list(ids)
@@ -53,7 +60,11 @@ def pick_examples(row: Row, groups: Sequence[str], by: str, ids: Sequence[str] |
     maps = read_maps(row, chosen, ["image", "lesion"])
     return [
         Example(
-            i, str(slices["size_group"][i]), int(slices["lesion_pixels"][i]), maps["image"][n], maps["lesion"][n] > 0
+            i,
+            str(slices["size_group"][i]),
+            int(slices["lesion_pixels"][i]),
+            maps["image"][n],
+            maps["lesion"][n] > 0,
         )
         for n, i in enumerate(chosen)
     ]
@@ -70,7 +81,8 @@ class Shown:
 def read_shown(
     rows: Sequence[Row], examples: Sequence[Example], stages: Sequence[str]
 ) -> tuple[list[Shown], list[str]]:
-    """What `rows` say of the examples; a remark for each row whose maps are not whole, or of another size."""
+    """What `rows` say of the examples; a remark for each row whose maps are not whole, or of
+    another size."""
     shown, remarks = [], []
     for row in rows:
         try:
@@ -81,7 +93,8 @@ def read_shown(
         shape = np.shape(examples[0].image)
         if any(m.shape[1:] != shape for m in maps.values()):
             remarks.append(
-                f"{row.title} is not shown: {row.folder / 'maps.npz'} has images of another size than {shape}."
+                f"{row.title} is not shown: {row.folder / 'maps.npz'} has images of another size "
+                f"than {shape}."
             )
             continue
         shown.append(Shown(row, maps))

@@ -1,5 +1,6 @@
-"""The figures: images in grey from 0 to 1, anomaly maps in a perceptual colour map with their colour bar, lesions as
-outlines. Panels are whole multiples of the image's pixels, so that no pixel is interpolated."""
+"""The figures: images in grey from 0 to 1, anomaly maps in a perceptual colour map with their
+colour bar, lesions as outlines. Panels are whole multiples of the image's pixels, so that no pixel
+is interpolated."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -18,9 +19,17 @@ from numpy.typing import NDArray
 from autoddpm.report.figures.examples import Example, Shown
 
 DPI = 200
-FONT, LETTER, LINE, LEFT = 7.5, 12, 27, 215  # points; and in pixels: a letter, a line, the margin for notes at the left
+FONT, LETTER, LINE, LEFT = (
+    7.5,
+    12,
+    27,
+    215,
+)  # points; and in pixels: a letter, a line, the margin for notes at the left
 ANOMALY_COLOURS = "inferno"
-LESION, MASK = "#56B4E9", "#E69F00"  # blue and orange of Okabe and Ito: apart for every colour vision
+LESION, MASK = (
+    "#56B4E9",
+    "#E69F00",
+)  # blue and orange of Okabe and Ito: apart for every colour vision
 BASELINE, METHOD = "#3B8BC2", "#D55E00"
 
 
@@ -35,7 +44,8 @@ LIGHT, DARK = Theme("#ffffff", "#1b1b1b"), Theme("#15171a", "#d8dadd")
 class Sheet:
     """A figure of panels laid out in whole pixels.
 
-    widths, heights: of the columns and rows, each with the gap that follows it.  headings: text above a column.
+    widths, heights: of the columns and rows, each with the gap that follows it.  headings: text
+        above a column.
     foot:            text at the bottom, to the right of the key of outlines ({text: colour}).
     """
 
@@ -48,16 +58,23 @@ class Sheet:
         theme: Theme,
         foot: str = "",
     ) -> None:
-        wrapped = {column: _wrap(text.replace(" [", "\n["), widths[column][0]) for column, text in headings.items()}
+        wrapped = {
+            column: _wrap(text.replace(" [", "\n["), widths[column][0])
+            for column, text in headings.items()
+        }
         top = 22 + LINE * max(text.count("\n") + 1 for text in wrapped.values())
         self.widths, self.heights, self.theme = widths, heights, theme
         self.lefts = list(accumulate((w + gap for w, gap in widths), initial=LEFT))
         self.tops = list(accumulate((h + gap for h, gap in heights), initial=top))
         key_ends = LEFT + sum(86 + LETTER * len(text) for text in key) + LETTER * len(foot)
         self.size = (max(self.lefts[-1], key_ends), self.tops[-1] + 2 * LINE)
-        self.figure = Figure(figsize=(self.size[0] / DPI, self.size[1] / DPI), dpi=DPI, facecolor=theme.paper)
+        self.figure = Figure(
+            figsize=(self.size[0] / DPI, self.size[1] / DPI), dpi=DPI, facecolor=theme.paper
+        )
         for column, text in wrapped.items():
-            self.text(self.lefts[column] + widths[column][0] / 2, top - 10, text, va="bottom", ha="center")
+            self.text(
+                self.lefts[column] + widths[column][0] / 2, top - 10, text, va="bottom", ha="center"
+            )
         x, y = LEFT, self.size[1] - LINE
         for text, colour in key.items():
             self.figure.add_artist(Line2D(*self._at([x, x + 36], [y, y]), color=colour, lw=1.2))
@@ -67,17 +84,26 @@ class Sheet:
 
     def axes(self, row: int, column: int, width: int | None = None) -> Axes:
         """Axes that fill the cell, or the left `width` pixels of it."""
-        (w, h), (full_w, full_h) = (width or self.widths[column][0], self.heights[row][0]), self.size
+        (w, h), (full_w, full_h) = (
+            (width or self.widths[column][0], self.heights[row][0]),
+            self.size,
+        )
         x, y = self.lefts[column], full_h - self.tops[row] - h
         return self.figure.add_axes((x / full_w, y / full_h, w / full_w, h / full_h))
 
-    def panel(self, row: int, column: int, image: NDArray[Any], colours: str = "gray", top: float = 1.0) -> AxesImage:
+    def panel(
+        self, row: int, column: int, image: NDArray[Any], colours: str = "gray", top: float = 1.0
+    ) -> AxesImage:
         axes = self.axes(row, column)
         axes.set_axis_off()
-        return axes.imshow(image, cmap=colours, vmin=0, vmax=top, interpolation="nearest", aspect="equal")
+        return axes.imshow(
+            image, cmap=colours, vmin=0, vmax=top, interpolation="nearest", aspect="equal"
+        )
 
     def side_note(self, row: int, text: str) -> None:
-        self.text(LEFT - 14, self.tops[row] + self.heights[row][0] / 2, text, va="center", ha="right")
+        self.text(
+            LEFT - 14, self.tops[row] + self.heights[row][0] / 2, text, va="center", ha="right"
+        )
 
     def text(self, x: float, y: float, text: str, **how: Any) -> None:
         """Text at pixels from the top left corner."""
@@ -88,7 +114,9 @@ class Sheet:
         return [x / self.size[0] for x in xs], [1 - y / self.size[1] for y in ys]
 
     def colour_bar(self, row: int, column: int, image: AxesImage) -> None:
-        bar = self.figure.colorbar(image, cax=self.axes(row, column, width=14), extend="max", extendfrac=0.05)
+        bar = self.figure.colorbar(
+            image, cax=self.axes(row, column, width=14), extend="max", extendfrac=0.05
+        )
         bar.outline.set_visible(False)
         top = float(image.get_clim()[1])
         bar.set_ticks([0, top / 2, top], labels=["0", f"{top / 2:.2g}", f"{top:.2g}"])
@@ -101,11 +129,14 @@ def outline(axes: Axes, mask: NDArray[Any], colour: str, width: float = 0.8) -> 
     upright = [((x, y - 1), (x, y)) for y, x in np.argwhere(padded[:, 1:] != padded[:, :-1])]
     level = [((x - 1, y), (x, y)) for y, x in np.argwhere(padded[1:] != padded[:-1])]
     edges = np.array(upright + level, dtype=float).reshape(-1, 2, 2) - 0.5
-    axes.add_collection(LineCollection(list(edges), colors=colour, linewidths=width, capstyle="round"))
+    axes.add_collection(
+        LineCollection(list(edges), colors=colour, linewidths=width, capstyle="round")
+    )
 
 
 def top_of_scale(maps: Sequence[NDArray[Any]]) -> float:
-    """The 99th percentile of all positive values, so that one hot pixel does not darken the rest; 1 without any."""
+    """The 99th percentile of all positive values, so that one hot pixel does not darken the rest; 1
+    without any."""
     positive = np.concatenate([m[m > 0].ravel() for m in maps]) if maps else np.empty(0)
     return float(np.percentile(positive, 99)) if positive.size else 1.0
 
@@ -127,12 +158,16 @@ def _wrap(text: str, width: int) -> str:
 
 
 def noise_paradox(
-    examples: Sequence[Example], baselines: Sequence[Shown], methods: Sequence[Shown], theme: Theme = LIGHT
+    examples: Sequence[Example],
+    baselines: Sequence[Shown],
+    methods: Sequence[Shown],
+    theme: Theme = LIGHT,
 ) -> Figure:
-    """Figure 4: a slice's reconstructions and, below each, its anomaly map; the baselines by noise level, then ours.
+    """Figure 4: a slice's reconstructions and, below each, its anomaly map; the baselines by noise
+    level, then ours.
 
-    Both kinds of map have their own scale in each slice's row, since they are not in the same unit; all noise levels of
-    the baseline share one.
+    Both kinds of map have their own scale in each slice's row, since they are not in the same unit;
+    all noise levels of the baseline share one.
     """
     side, bar = panel_size(examples[0].image, 256), 88
     kinds = [kind for kind in (baselines, methods) if kind]
@@ -153,7 +188,9 @@ def noise_paradox(
             top = top_of_scale([shown.stages["anomaly_map"][n] for shown in kind])
             for shown in kind:
                 sheet.panel(2 * n, column, shown.stages["reconstruction"][n])
-                image = sheet.panel(2 * n + 1, column, shown.stages["anomaly_map"][n], ANOMALY_COLOURS, top)
+                image = sheet.panel(
+                    2 * n + 1, column, shown.stages["anomaly_map"][n], ANOMALY_COLOURS, top
+                )
                 outline(image.axes, example.lesion, LESION, width=0.5)
                 column += 1
             sheet.colour_bar(2 * n + 1, column, image)
@@ -162,10 +199,12 @@ def noise_paradox(
 
 
 def resampling(examples: Sequence[Example], method: Shown, theme: Theme = LIGHT) -> Figure:
-    """Figure 5: input, initial reconstruction, the two stitched by the mask, and the re-sampled reconstruction."""
+    """Figure 5: input, initial reconstruction, the two stitched by the mask, and the re-sampled
+    reconstruction."""
     side = panel_size(examples[0].image, 384)
     steps = {
-        "initial_reconstruction": f"Initial reconstruction = AnoDDPM (t={method.row.detector.get('t', '?')})",
+        "initial_reconstruction": "Initial reconstruction = AnoDDPM "
+        "(t={method.row.detector.get('t', '?')})",
         "stitched": "Stitched",
         "reconstruction": "Re-sampled",
     }

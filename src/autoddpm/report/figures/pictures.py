@@ -1,4 +1,5 @@
-"""The report's pictures and charts: what each shows of the rows that are there, and in words what is missing."""
+"""The report's pictures and charts: what each shows of the rows that are there, and in words what
+is missing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +25,13 @@ INITIAL_STAGES = ("initial_reconstruction", "stitched", "reconstruction", "mask"
 
 
 def draw_pictures(
-    settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
+    settings: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    rows: Sequence[Row],
+    resamples: Resamples,
 ) -> list[Picture]:
-    """Curves, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml; none that is null.
+    """Curves, Figure 4 and Figure 5, from `figures`, `examples` and `slices` of conf/report.yaml;
+    none that is null.
 
     Raises ValueError where `slices` names a slice that is not there.
     """
@@ -44,7 +49,8 @@ def draw_pictures(
 def draw_browser(
     settings: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row]
 ) -> tuple[list[Picture], dict[str, Any] | None]:
-    """The slice browser, and the slices it shows, which the page holds as JSON; none where it is not wanted."""
+    """The slice browser, and the slices it shows, which the page holds as JSON; none where it is
+    not wanted."""
     text = settings["figures"]["browser"]
     if text is None or not settings["browser_slices"]:
         return [], None
@@ -70,12 +76,18 @@ def _picture(
 ) -> Picture:
     light, dark = (png(draw(theme)) if draw else None for theme in (LIGHT, DARK))
     caption = f"{text['caption']} {said}".strip()
-    remarks = [*([] if draw or charts else ["Not drawn: no row has what it takes."]), *dict.fromkeys(remarks)]
+    remarks = [
+        *([] if draw or charts else ["Not drawn: no row has what it takes."]),
+        *dict.fromkeys(remarks),
+    ]
     return Picture(name, text["title"], caption, light, dark, remarks, charts)
 
 
 def _precision_recall(
-    text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
+    text: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    rows: Sequence[Row],
+    resamples: Resamples,
 ) -> Picture:
     kinds = [methods[key] for key in text["rows"]]
     drawn = precision_recall_chart(kinds, rows, resamples)
@@ -84,7 +96,11 @@ def _precision_recall(
 
 
 def _curve(
-    name: str, text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], resamples: Resamples
+    name: str,
+    text: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    rows: Sequence[Row],
+    resamples: Resamples,
 ) -> Picture:
     baselines, method = methods[text["baselines"]], methods[text["method"]]
     columns = [Column(**column) for column in text["columns"]]
@@ -95,17 +111,29 @@ def _curve(
         first, last = levels[0], levels[-1]
         changes = [f"{c.title} from {_value(first, c)} to {_value(last, c)}" for c in columns]
         said = f"From {first.title} to {last.title}: {'; '.join(changes)}. "
-    said += " ".join(f"{row.title}: {', '.join(f'{c.title} {_value(row, c)}' for c in columns)}." for row in ours)
+    said += " ".join(
+        f"{row.title}: {', '.join(f'{c.title} {_value(row, c)}' for c in columns)}." for row in ours
+    )
     remarks = _missing([baselines, method], rows)
     if not levels:
         return _picture(name, text, None, said, remarks)
     panels = [level_chart(levels, ours, column, order, resamples) for column in columns]
     charts = [chart(f"{name}-{n}", panel) for n, panel in enumerate(panels)]
-    return _picture(name, text, lambda theme: noise_curve(levels, ours, columns, order, theme), said, remarks, charts)
+    return _picture(
+        name,
+        text,
+        lambda theme: noise_curve(levels, ours, columns, order, theme),
+        said,
+        remarks,
+        charts,
+    )
 
 
 def _figure4(
-    text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], settings: Mapping[str, Any]
+    text: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    rows: Sequence[Row],
+    settings: Mapping[str, Any],
 ) -> Picture:
     baselines, method = methods[text["baselines"]], methods[text["method"]]
     levels, ours = baselines.rows(rows), method.rows(rows)
@@ -116,12 +144,19 @@ def _figure4(
     shown_ours, lost_ours = read_shown(ours, examples, ["reconstruction", "anomaly_map"])
     remarks += [*lost_levels, *lost_ours, *_missing([baselines, method], rows)]
     return _picture(
-        "figure4", text, lambda theme: noise_paradox(examples, shown_levels, shown_ours, theme), said, remarks
+        "figure4",
+        text,
+        lambda theme: noise_paradox(examples, shown_levels, shown_ours, theme),
+        said,
+        remarks,
     )
 
 
 def _figure5(
-    text: Mapping[str, Any], methods: Mapping[str, Method], rows: Sequence[Row], settings: Mapping[str, Any]
+    text: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    rows: Sequence[Row],
+    settings: Mapping[str, Any],
 ) -> Picture:
     method = methods[text["method"]]
     ours = method.rows(rows)
@@ -132,11 +167,16 @@ def _figure5(
         return _picture("figure5", text, None, "", remarks)
     if len(ours) > 1:
         remarks.append(f"Of {', '.join(row.title for row in ours)} this is {shown[0].row.title}.")
-    return _picture("figure5", text, lambda theme: resampling(examples, shown[0], theme), said, remarks)
+    return _picture(
+        "figure5", text, lambda theme: resampling(examples, shown[0], theme), said, remarks
+    )
 
 
-def choose_examples(rows: Sequence[Row], settings: Mapping[str, Any]) -> tuple[list[Example], str, list[str]]:
-    """The examples of the first row whose files are whole, how they were chosen, and why rows before it were not.
+def choose_examples(
+    rows: Sequence[Row], settings: Mapping[str, Any]
+) -> tuple[list[Example], str, list[str]]:
+    """The examples of the first row whose files are whole, how they were chosen, and why rows
+    before it were not.
 
     Raises ValueError where `slices` names a slice that is not there.
     """
@@ -148,10 +188,18 @@ def choose_examples(rows: Sequence[Row], settings: Mapping[str, Any]) -> tuple[l
             remarks.append(f"{row.title} is not shown: {error}.")
             continue
         if examples:
-            chosen = "chosen by report.slices" if settings["slices"] else (
-                f"each the slice whose {how['by']} is nearest to the median of its size group for {row.title}"
-            )  # fmt: skip
-            slices = ", ".join(f"{example.id} ({example.pixels} lesion pixels)" for example in examples)
+            chosen = (
+                "chosen by report.slices"
+                if settings["slices"]
+                else (
+                    f"each the slice whose {how['by']} is nearest to the median of its size group "
+                    "for "
+                    f"{row.title}"
+                )
+            )
+            slices = ", ".join(
+                f"{example.id} ({example.pixels} lesion pixels)" for example in examples
+            )
             return examples, f"Slices from top to bottom, {chosen}: {slices}.", remarks
         remarks.append(f"{row.title} has no lesion slice in the groups {', '.join(how['groups'])}.")
     return [], "", remarks

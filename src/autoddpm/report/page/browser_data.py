@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from autoddpm.report.figures.examples import Shown, pick_examples, read_shown
 from autoddpm.report.figures.figure import top_of_scale
-from autoddpm.report.rows.row import Row, UnreadableRunError, has_stage, read_ids, read_maps, read_slices
+from autoddpm.report.rows.row import (
+    Row,
+    UnreadableRunError,
+    has_stage,
+    read_ids,
+    read_maps,
+    read_slices,
+)
 
 STAGES = ("input", "reconstruction", "mask", "map", "lesion")
 GROUPS = ("healthy", "small", "medium", "large")
@@ -22,9 +29,11 @@ DICE = "max_dice"  # column of slices.csv
 
 
 def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | None, list[str]]:
-    """At most `number` slices of the first row whose files are whole, and what each row says of them, for browser.js.
+    """At most `number` slices of the first row whose files are whole, and what each row says of
+    them, for browser.js.
 
-    None where there is nothing to show; and remarks on rows that are not shown and on slices that are left out.
+    None where there is nothing to show; and remarks on rows that are not shown and on slices that
+    are left out.
     """
     remarks: list[str] = []
     for first in rows if number else ():
@@ -49,11 +58,16 @@ def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | Non
         return None, [*remarks, *lost]
     left_out = len(slices) - len(chosen)
     if left_out:
-        remarks.append(f"{len(chosen)} of {len(slices)} slices: equally many of each size, from well to badly found.")
+        remarks.append(
+            f"{len(chosen)} of {len(slices)} slices: equally many of each size, from well to badly "
+            "found."
+        )
     data = {
         "size": list(examples[0].image.shape),
         "stages": STAGES,
-        "groups": [group for group in GROUPS if any(example.size_group == group for example in examples)],
+        "groups": [
+            group for group in GROUPS if any(example.size_group == group for example in examples)
+        ],
         "rows": [head for head, _ in entries],
         "slices": [
             {
@@ -71,17 +85,21 @@ def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | Non
 
 
 def spread_slices(slices: pd.DataFrame, number: int) -> list[str]:
-    """Ids of at most `number` slices: of each size group as many as of the others, or all it has, evenly from the
-    best found to the worst."""
+    """Ids of at most `number` slices: of each size group as many as of the others, or all it has,
+    evenly from the best found to the worst."""
     groups = [slices[slices["size_group"] == group] for group in GROUPS]
     share = [0] * len(groups)
-    while sum(share) < min(number, len(slices)) and any(s < len(g) for s, g in zip(share, groups, strict=True)):
+    while sum(share) < min(number, len(slices)) and any(
+        s < len(g) for s, g in zip(share, groups, strict=True)
+    ):
         smallest = min((s, n) for n, s in enumerate(share) if s < len(groups[n]))[1]
         share[smallest] += 1
     chosen = []
     for group, count in zip(groups, share, strict=True):
         ordered = group.sort_values([DICE, "id"] if DICE in group else ["id"])["id"]
-        chosen += list(ordered.iloc[np.linspace(0, len(group) - 1, count).round().astype(int)] if count else [])
+        chosen += list(
+            ordered.iloc[np.linspace(0, len(group) - 1, count).round().astype(int)] if count else []
+        )
     return chosen
 
 
@@ -98,7 +116,9 @@ def _row(shown: Shown, chosen: Sequence[str]) -> tuple[dict[str, Any], list[dict
         "title": row.title,
         "levels": [float(f"{level:.6g}") for level in levels],
         "presets": {name: int(np.searchsorted(levels, value)) for name, value in presets.items()},
-        "healthy": [round(float((healthy >= level).mean()), 6) for level in levels] if len(healthy) else None,
+        "healthy": [round(float((healthy >= level).mean()), 6) for level in levels]
+        if len(healthy)
+        else None,
         "top": top_of_scale(list(maps)),
     }
     masks = read_maps(row, chosen, ["mask"])["mask"] if has_stage(row, "mask") else None
@@ -122,14 +142,20 @@ def _presets(row: Row) -> Iterator[tuple[str, np.float32]]:
     for share in (1, 2, 5):
         threshold = row.thresholds.get(f"healthy_fpr{share}")
         if threshold is not None:  # flags what is above it
-            yield f"{share} % of healthy validation pixels", np.nextafter(np.float32(threshold), np.float32(np.inf))
+            yield (
+                f"{share} % of healthy validation pixels",
+                np.nextafter(np.float32(threshold), np.float32(np.inf)),
+            )
 
 
 def threshold_levels(maps: NDArray[Any], presets: Sequence[np.float32]) -> NDArray[Any]:
-    """Rising thresholds for the slider: at most LEVELS that flag geometric shares of all pixels, and the presets."""
+    """Rising thresholds for the slider: at most LEVELS that flag geometric shares of all pixels,
+    and the presets."""
     shares = np.geomspace(LEAST_FLAGGED, 1, LEVELS)
     return np.unique(
-        np.concatenate([np.quantile(maps, 1 - shares).astype(np.float32), np.asarray(presets, np.float32)])
+        np.concatenate(
+            [np.quantile(maps, 1 - shares).astype(np.float32), np.asarray(presets, np.float32)]
+        )
     )
 
 

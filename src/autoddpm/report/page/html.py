@@ -1,4 +1,5 @@
-"""One self-contained page: tables, figures, charts, slices, provenance. Needs no network and no other file."""
+"""One self-contained page: tables, figures, charts, slices, provenance. Needs no network and no
+other file."""
 
 import json
 from base64 import b64encode
@@ -20,7 +21,8 @@ from autoddpm.report.tables.table import Table, superscript
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page; light and dark are PNGs, None where it could not be drawn, and `remarks` say why.
+    """A figure of the page; light and dark are PNGs, None where it could not be drawn, and
+    `remarks` say why.
 
     charts: shown in the PNG's place where there is JavaScript.
     """
@@ -35,14 +37,15 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """In CSS pixels (96 an inch), from the PNG's header, so that its text has its size on the page."""
+        """In CSS pixels (96 an inch), from the PNG's header, so that its text has its size on the
+        page."""
         return round(int.from_bytes((self.light or b"")[16:20], "big") * 96 / DPI)
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """shared: what all rows say alike.  differing: the keys in which they differ.  lines: one a run folder: its row's
-    title, its name and the values of `differing`."""
+    """shared: what all rows say alike.  differing: the keys in which they differ.  lines: one a run
+    folder: its row's title, its name and the values of `differing`."""
 
     shared: Mapping[str, str]
     differing: Sequence[str]
@@ -50,7 +53,8 @@ class Provenance:
 
 
 def provenance(rows: Sequence[Row]) -> Provenance:
-    """What made the numbers: data, weights, code, machine, thresholds and network calls of each row."""
+    """What made the numbers: data, weights, code, machine, thresholds and network calls of each
+    row."""
     titled = [
         (f"{row.title} ({seed_of(run, row.members)})" if row.members else row.title, run)
         for row in rows
@@ -58,7 +62,9 @@ def provenance(rows: Sequence[Row]) -> Provenance:
     ]
     recorded = [_facts(run) for _, run in titled]
     keys = list(dict.fromkeys(key for facts in recorded for key in facts))
-    shared = {key: recorded[0][key] for key in keys if len({facts.get(key) for facts in recorded}) == 1}
+    shared = {
+        key: recorded[0][key] for key in keys if len({facts.get(key) for facts in recorded}) == 1
+    }
     differing = [key for key in keys if key not in shared]
     lines = [
         (title, run.folder.name, [facts.get(key, "–") for key in differing])
@@ -91,10 +97,13 @@ def page(
     rows: Sequence[Row],
     slices: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as HTML; `note` says in plain words what the data are, `remarks` what was left out. slices: what the
-    slice browser shows."""
+    """The page as HTML; `note` says in plain words what the data are, `remarks` what was left out.
+    slices: what the slice browser shows."""
     environment = Environment(
-        loader=PackageLoader("autoddpm.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("autoddpm.report.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters |= {
         "base64": lambda data: b64encode(data).decode(),
@@ -106,9 +115,17 @@ def page(
     }
     charts = [asdict(chart) for picture in pictures for chart in picture.charts]
     return environment.get_template("page.html.jinja").render(
-        name=name, note=note, tables=tables, pictures=pictures, remarks=remarks, provenance=provenance(rows),
-        charts=charts, dark_colours=DARK_COLOURS, slices=slices, bokeh=Markup(bokeh_library()) if charts else "",
-    )  # fmt: skip
+        name=name,
+        note=note,
+        tables=tables,
+        pictures=pictures,
+        remarks=remarks,
+        provenance=provenance(rows),
+        charts=charts,
+        dark_colours=DARK_COLOURS,
+        slices=slices,
+        bokeh=Markup(bokeh_library()) if charts else "",
+    )
 
 
 def _script_json(data: Any) -> Markup:

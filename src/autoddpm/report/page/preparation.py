@@ -1,4 +1,5 @@
-"""The page of a prepared data set: counts, what was left out and why, pictures to judge it by, and what is doubtful."""
+"""The page of a prepared data set: counts, what was left out and why, pictures to judge it by, and
+what is doubtful."""
 
 from base64 import b64encode
 from collections import Counter
@@ -49,7 +50,8 @@ def write_preparation(
 ) -> Path:
     """Write `folder`/index.html and its pictures; returns the page's path.
 
-    store: the prepared slices.  prepared: the index of what `src.prepare` wrote, with what was left out.
+    store: the prepared slices.  prepared: the index of what `src.prepare` wrote, with what was left
+        out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [_montage(store), _histograms(store)]
@@ -58,7 +60,10 @@ def write_preparation(
     for picture in pictures:
         write_bytes(folder / f"{picture.name}.png", picture.light or b"")
     environment = Environment(
-        loader=PackageLoader("autoddpm.report.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("autoddpm.report.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters |= {"base64": lambda data: b64encode(data).decode()}
     settings = read_json(folder.parent / "preparation.json")
@@ -68,15 +73,23 @@ def write_preparation(
         tables=count_tables(name, store, prepared),
         pictures=pictures,
         findings=findings,
-        settings={**settings["steps"], "version": settings["version"], "key": settings["key"], "store": store.folder},
+        settings={
+            **settings["steps"],
+            "version": settings["version"],
+            "key": settings["key"],
+            "store": store.folder,
+        },
     )
     write_bytes(folder / "index.html", html.encode())
     return folder / "index.html"
 
 
 def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts]:
-    """Slices by split and lesion size; volumes found, used and left out, by reason; slices by site."""
-    groups = np.array(GROUPS)[size_group(torch.tensor(store.index["lesion_pixels"].to_numpy()), store.size).numpy()]
+    """Slices by split and lesion size; volumes found, used and left out, by reason; slices by
+    site."""
+    groups = np.array(GROUPS)[
+        size_group(torch.tensor(store.index["lesion_pixels"].to_numpy()), store.size).numpy()
+    ]
     rows: list[list[str | int]] = []
     for split in [s for s in ("train", "val", "test") if (store.index["split"] == s).any()]:
         chosen = groups[(store.index["split"] == split).to_numpy()]
@@ -90,19 +103,26 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
         near = store.index[store.index["lesion_lost"] | (store.index["lesion_pixels"] == 1)]["id"]
         if list(rows[-1][2:]) != list(rows[-2][2:]):
             caption += (
-                " The published counts were made with a resize of the masks that is not public. Slices whose lesion "
+                " The published counts were made with a resize of the masks that is not public. "
+                "Slices whose lesion "
                 f"this one shrinks to at most 1 pixel: {', '.join(near) or 'none'}."
             )
     tables = [Counts("Slices", ["split", "slices", *GROUPS], rows, caption)]
     why = prepared.drop_duplicates("source")["excluded"]
     found, used = int((~why.str.endswith("not in this folder")).sum()), int((why == "").sum())
     reasons = Counter("cannot be used, see below" if w.startswith(ERROR) else w for w in why if w)
-    left_out: list[list[str | int]] = [[f"left out: {reason}", number] for reason, number in reasons.most_common()]
-    tables.append(Counts("Volumes", ["what", "volumes"], [["found", found], ["used", used], *left_out]))
+    left_out: list[list[str | int]] = [
+        [f"left out: {reason}", number] for reason, number in reasons.most_common()
+    ]
+    tables.append(
+        Counts("Volumes", ["what", "volumes"], [["found", found], ["used", used], *left_out])
+    )
     if "contrast" in prepared:
         tables.append(_contrasts(prepared[prepared["contrast"] != ""]))
     if len(sites := Counter(store.index["site"])) > 1:
-        tables.append(Counts("Sites", ["site", "slices"], [[*pair] for pair in sorted(sites.items())]))
+        tables.append(
+            Counts("Sites", ["site", "slices"], [[*pair] for pair in sorted(sites.items())])
+        )
     return tables
 
 
@@ -113,19 +133,30 @@ def _contrasts(strokes: pd.DataFrame) -> Counts:
         for name, group in strokes.groupby(column):
             low, middle, high = np.percentile(group["contrast"].astype(float), [5, 50, 95])
             label = {"true": "shifted", "false": "as they are"}.get(str(name), str(name))
-            rows.append([label, len(group), *(f"{100 * value:.0f} %" for value in (low, middle, high))])
+            rows.append(
+                [label, len(group), *(f"{100 * value:.0f} %" for value in (low, middle, high))]
+            )
     caption = (
-        "Mean intensity of the lesion over that of the slice's white matter, less 1: 0 % cannot be seen, -100 % is "
+        "Mean intensity of the lesion over that of the slice's white matter, less 1: 0 % cannot be "
+        "seen, -100 % is "
         "black. Shifted: as another scanner and an older patient give them."
     )
-    return Counts("Contrast", ["strokes", "slices", "5th percentile", "median", "95th percentile"], rows, caption)
+    return Counts(
+        "Contrast",
+        ["strokes", "slices", "5th percentile", "median", "95th percentile"],
+        rows,
+        caption,
+    )
 
 
 def print_counts(name: str, store: Store, prepared: pd.DataFrame, console: Console) -> None:
     """The page's tables on the terminal."""
     for counts in count_tables(name, store, prepared):
         table = RichTable(
-            *counts.heads, title=f"{name}: {counts.title}", caption=counts.caption, caption_justify="left"
+            *counts.heads,
+            title=f"{name}: {counts.title}",
+            caption=counts.caption,
+            caption_justify="left",
         )
         for row in counts.rows:
             table.add_row(*map(str, row))
@@ -141,7 +172,9 @@ def _montage(store: Store) -> Picture:
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
     buffer = BytesIO()
     Image.fromarray(np.vstack(rows)).save(buffer, "png")
-    caption = "Every n-th slice as the network sees it (the front of the head above), its lesion outlined."
+    caption = (
+        "Every n-th slice as the network sees it (front of the head above), its lesion outlined."
+    )
     return Picture("montage", "Montage", caption, buffer.getvalue())
 
 
@@ -170,7 +203,12 @@ def _histograms(store: Store) -> Picture:
             low, middle, high = np.percentile(chosen, [5, 50, 95], axis=0)
             colour = f"C{number}"
             axes.plot(
-                edges[:-1], middle, color=colour, lw=1.1, label=f"{name or by} ({len(chosen)})", drawstyle="steps-post"
+                edges[:-1],
+                middle,
+                color=colour,
+                lw=1.1,
+                label=f"{name or by} ({len(chosen)})",
+                drawstyle="steps-post",
             )
             axes.fill_between(edges[:-1], low, high, color=colour, alpha=0.15, step="post", lw=0)
         axes.set_yscale("log")

@@ -1,5 +1,5 @@
-"""Which rows are meant by a method of conf/report.yaml, what sets two of them apart, and whether they may stand
-side by side."""
+"""Which rows are meant by a method of conf/report.yaml, what sets two of them apart, and whether
+they may stand side by side."""
 
 import re
 from collections import Counter, defaultdict
@@ -10,7 +10,14 @@ from typing import Any
 
 from autoddpm.report.rows.row import Row
 
-MUST_AGREE = ("data_hash", "calibrate_hash", "weights_hash", "data_range", "perceptual", "size_groups")
+MUST_AGREE = (
+    "data_hash",
+    "calibrate_hash",
+    "weights_hash",
+    "data_range",
+    "perceptual",
+    "size_groups",
+)
 ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance
 
 
@@ -19,8 +26,9 @@ class Method:
     """A kind of row.
 
     title:    how a missing row is called.
-    match:    setting of the detector, else of the configuration -> the value, a list of values (null: not set), or
-              {min:, max:} (both included). The key `label` is matched as a shell pattern. Without any: all rows.
+    match:    setting of the detector, else of the configuration -> the value, a list of values
+              (null: not set), or {min:, max:} (both included). The key `label` is matched as a
+              shell pattern. Without any: all rows.
     order:    the detector setting by which the rows are sorted.
     expected: the values of `order` that one expects to see; a missing one is said.
     optional: whether nothing is said where there is no such row.
@@ -33,11 +41,19 @@ class Method:
     optional: bool = False
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of this kind, named by what differs among them, sorted by `order` and then by title."""
+        """The rows of this kind, named by what differs among them, sorted by `order` and then by
+        title."""
         found = named_among(
-            [row for row in rows if all(_holds(row, key, wanted) for key, wanted in self.match.items())]
+            [
+                row
+                for row in rows
+                if all(_holds(row, key, wanted) for key, wanted in self.match.items())
+            ]
         )
-        return sorted(found, key=lambda row: (*_place(row.detector.get(self.order or "")), _natural(row.title)))
+        return sorted(
+            found,
+            key=lambda row: (*_place(row.detector.get(self.order or "")), _natural(row.title)),
+        )
 
     def missing(self, rows: Sequence[Row]) -> list[str]:
         """What is expected and not among `rows`, in words: ["AnoDDPM (t=50)"]."""
@@ -45,7 +61,9 @@ class Method:
         if not self.expected:
             return [] if found or self.optional else [self.title]
         have = {row.detector.get(self.order) for row in found if self.order}
-        return [f"{self.title} ({self.order}={value})" for value in self.expected if value not in have]
+        return [
+            f"{self.title} ({self.order}={value})" for value in self.expected if value not in have
+        ]
 
 
 def _natural(title: str) -> list[tuple[int, str]]:
@@ -58,7 +76,9 @@ def _holds(row: Row, key: str, wanted: Any) -> bool:
         return fnmatchcase(row.label, str(wanted))
     value = row.detector.get(key, row.settings.get(key))
     if isinstance(wanted, Mapping):
-        return value is not None and bool(wanted.get("min", value) <= value <= wanted.get("max", value))
+        return value is not None and bool(
+            wanted.get("min", value) <= value <= wanted.get("max", value)
+        )
     return value in wanted if isinstance(wanted, list | tuple) else bool(value == wanted)
 
 
@@ -69,31 +89,36 @@ def _place(value: Any) -> tuple[bool, float]:
 
 
 def without_copies(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows without those that say the same as one before them: equal label, settings and metrics (but for time).
+    """The rows without those that say the same as one before them: equal label, settings and
+    metrics (but for time).
 
-    They are one evaluation under two names, and would be compared with each other. A remark tells of each.
+    They are one evaluation under two names, and would be compared with each other. A remark tells
+    of each.
     """
     kept: dict[str, Row] = {}
     remarks = []
     for row in rows:
         metrics = {key: value for key, value in row.metrics.items() if key != "seconds_per_slice"}
-        same = kept.setdefault(repr((row.label, sorted(settings_of(row).items(), key=str), metrics)), row)
+        same = kept.setdefault(
+            repr((row.label, sorted(settings_of(row).items(), key=str), metrics)), row
+        )
         if same is not row:
             remarks.append(f"Shown once: {row.folder} says the same as {same.folder}.")
     return list(kept.values()), remarks
 
 
 def named_among(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the variants that tell them apart, and no more: a setting that all of these share is not named."""
+    """The rows with the variants that tell them apart, and no more: a setting that all of these
+    share is not named."""
     return set_apart([replace(row, variant="") for row in rows])[0]
 
 
 def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Give rows of the same label a variant: the settings in which they differ, without those in which a row is as
-    most of the others are.
+    """Give rows of the same label a variant: the settings in which they differ, without those in
+    which a row is as most of the others are.
 
-    Returns the rows, in the same order, and a remark for each pair that no setting tells apart; these get the names of
-    their folders.
+    Returns the rows, in the same order, and a remark for each pair that no setting tells apart;
+    these get the names of their folders.
     """
     twins = defaultdict(list)
     for row in rows:
@@ -103,7 +128,9 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         if len(group) == 1:
             continue
         known = [settings_of(row) for row in group]
-        differing = [key for key in sorted(set().union(*known)) if len({repr(k.get(key)) for k in known}) > 1]
+        differing = [
+            key for key in sorted(set().union(*known)) if len({repr(k.get(key)) for k in known}) > 1
+        ]
         usual = {key: _usual([k.get(key) for k in known]) for key in differing}
         variants = [", ".join(_named(row, k, usual)) for row, k in zip(group, known, strict=True)]
         for row, variant in zip(group, variants, strict=True):
@@ -112,7 +139,8 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
                 variant = ", ".join(part for part in (variant, row.folder.name) if part)
                 if row is same[0]:
                     remarks.append(
-                        f"Shown more than once: {' and '.join(str(r.folder) for r in same)} are all {label!r} and no "
+                        f"Shown more than once: {' and '.join(str(r.folder) for r in same)} are "
+                        f"all {label!r} and no "
                         "setting tells them apart. Delete all but one."
                     )
             named[row.folder] = replace(row, variant=variant)
@@ -125,7 +153,11 @@ def is_seed(key: str) -> bool:
 
 
 def _named(row: Row, settings: Mapping[str, Any], usual: Mapping[str, str]) -> list[str]:
-    named = [key for key in usual if repr(settings.get(key)) != usual[key] and (key in settings or usual[key])]
+    named = [
+        key
+        for key in usual
+        if repr(settings.get(key)) != usual[key] and (key in settings or usual[key])
+    ]
     named = [key for key in named if not (row.members and is_seed(key))]
     return [f"{key}={_short(settings.get(key))}" for key in named]
 
@@ -137,10 +169,13 @@ def _usual(values: Sequence[Any]) -> str:
 
 
 def settings_of(row: Row) -> dict[str, Any]:
-    """What a twin may differ in; the provenance counts only where the configuration does not say it already."""
+    """What a twin may differ in; the provenance counts only where the configuration does not say it
+    already."""
     settings = dict(row.settings)
     recorded = {key: row.provenance[key] for key in ALSO_SETTINGS if key in row.provenance}
-    return settings | {k: v for k, v in recorded.items() if not any(s.split(".")[0] == k for s in settings)}
+    return settings | {
+        k: v for k, v in recorded.items() if not any(s.split(".")[0] == k for s in settings)
+    }
 
 
 def _short(value: Any) -> str:
@@ -150,24 +185,34 @@ def _short(value: Any) -> str:
 
 
 def noise_level(rows: Sequence[Row]) -> str:
-    """What t means in these rows, in words: the noise of a level depends on the range that the model was trained on."""
+    """What t means in these rows, in words: the noise of a level depends on the range that the
+    model was trained on."""
     ranges = {repr(row.provenance.get("data_range")) for row in rows}
     if ranges == {"[0.0, 1.0]"}:
         return "The models' range is [0, 1], so that t is the paper's noise level."
     if ranges == {"[-1.0, 1.0]"}:
         return "The models' range is [-1, 1]: the noise of each t is half of the paper's."
     if ranges == {"None"}:
-        return "The models' range is not recorded; 0.1.0 trained on [-1, 1]: the noise of a t is half of the paper's."
-    return "The models' ranges differ, or are not recorded for all rows: the same t is not the same noise."
+        return (
+            "The models' range is not recorded; 0.1.0 trained on [-1, 1]: "
+            "the noise of a t is half of the paper's."
+        )
+    return (
+        "The models' ranges differ, or are not recorded for all rows: "
+        "the same t is not the same noise."
+    )
 
 
 def disagreements(rows: Sequence[Row]) -> list[str]:
-    """What must agree among rows that are compared (data, weights, distance, sizes) and does not, in words, naming the
-    folders. A perceptual distance that is not recorded (null) was not used and agrees with any."""
+    """What must agree among rows that are compared (data, weights, distance, sizes) and does not,
+    in words, naming the folders. A perceptual distance that is not recorded (null) was not used and
+    agrees with any."""
     found = []
     same_weights = len({row.provenance.get("weights_hash") for row in rows}) == 1
     for key in MUST_AGREE:
-        if key == "data_range" and same_weights:  # not recorded in 0.1.0: the same weights have the same
+        if (
+            key == "data_range" and same_weights
+        ):  # not recorded in 0.1.0: the same weights have the same
             continue
         folders = defaultdict(list)
         for row in rows:

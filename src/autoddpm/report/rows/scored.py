@@ -16,7 +16,8 @@ HEALTHY = "healthy"
 class Scored:
     """N slices in the order of maps.npz.
 
-    maps: (N, H, W) anomaly maps.  lesion: (N, H, W) bool, empty in healthy slices, of which some have a single lesion
+    maps: (N, H, W) anomaly maps.  lesion: (N, H, W) bool, empty in healthy slices, of which some
+        have a single lesion
     pixel.  group: (N,) size groups.  slices: the lines of slices.csv.
     """
 
@@ -37,18 +38,29 @@ class Scored:
 
 
 def read_scored(row: Row) -> Scored:
-    """Read a row's slices; UnreadableRunError, naming the file, where one is not whole or the two do not agree."""
+    """Read a row's slices; UnreadableRunError, naming the file, where one is not whole or the two
+    do not agree."""
     ids = read_ids(row)
     stages = read_maps(row, ids, ["anomaly_map", "lesion"])
     slices = read_slices(row).set_index("id", drop=False)
     if len(slices) != len(ids) or set(slices.index) != set(ids):
         raise UnreadableRunError(
-            f"{row.folder / 'slices.csv'} has {len(slices)} slices and maps.npz {len(ids)}, which are not the same"
+            f"{row.folder / 'slices.csv'} has {len(slices)} slices and maps.npz {len(ids)}, which "
+            "are not the same"
         )
     slices = slices.loc[ids]
     if "subject" not in slices or slices["subject"].isna().any():
-        raise UnreadableRunError(f"{row.folder / 'slices.csv'} does not say the subject of every slice")
+        raise UnreadableRunError(
+            f"{row.folder / 'slices.csv'} does not say the subject of every slice"
+        )
     if slices["size_group"].isna().any():
-        raise UnreadableRunError(f"{row.folder / 'slices.csv'} does not say the size group of every slice")
+        raise UnreadableRunError(
+            f"{row.folder / 'slices.csv'} does not say the size group of every slice"
+        )
     group = slices["size_group"].to_numpy(dtype=str)
-    return Scored(stages["anomaly_map"], (stages["lesion"] > 0) & (group != HEALTHY)[:, None, None], group, slices)
+    return Scored(
+        stages["anomaly_map"],
+        (stages["lesion"] > 0) & (group != HEALTHY)[:, None, None],
+        group,
+        slices,
+    )

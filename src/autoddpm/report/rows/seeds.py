@@ -1,4 +1,5 @@
-"""Rows that differ only in their seeds, as one row: means, and the standard deviation over the seeds."""
+"""Rows that differ only in their seeds, as one row: means, and the standard deviation over the
+seeds."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,11 +13,13 @@ from autoddpm.report.rows.row import Row
 
 
 def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
-    """Rows of one label and data that differ only in settings called seed, each group as one row at its first's place.
+    """Rows of one label and data that differ only in settings called seed, each group as one row at
+    its first's place.
 
-    Its metrics are means, undefined where one member's is; `members` holds the rows themselves. across_weights: rows of
-    different weights, trained for equally many steps, are seeds of one training as well. Rows that have the same seeds
-    and weights are no seeds of each other, and stay apart.
+    Its metrics are means, undefined where one member's is; `members` holds the rows themselves.
+    across_weights: rows of different weights, trained for equally many steps, are seeds of one
+    training as well. Rows that have the same seeds and weights are no seeds of each other, and stay
+    apart.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -29,10 +32,16 @@ def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
 
 
 def seed_of(row: Row, among: Sequence[Row] = ()) -> str:
-    """The seed of a row and its weights, and each other seed in which the rows `among` differ, in words."""
-    seeds = [{key: value for key, value in _settings(one).items() if is_seed(key)} for one in (row, *among)]
+    """The seed of a row and its weights, and each other seed in which the rows `among` differ, in
+    words."""
+    seeds = [
+        {key: value for key, value in _settings(one).items() if is_seed(key)}
+        for one in (row, *among)
+    ]
     own, main = seeds[0], row.provenance.get("seed", "–")
-    others = [key for key in own if own[key] != main and len({repr(one.get(key)) for one in seeds}) > 1]
+    others = [
+        key for key in own if own[key] != main and len({repr(one.get(key)) for one in seeds}) > 1
+    ]
     words = [f"seed {main}", *(f"{key} {own[key]}" for key in others)]
     return ", ".join([*words, f"weights {str(row.provenance.get('weights_hash', '–'))[:8]}"])
 
@@ -50,7 +59,9 @@ def _settings(row: Row) -> dict[str, Any]:
 
 def _but_seeds(row: Row, across_weights: bool) -> str:
     free = {"weights_hash"} if across_weights else set()
-    kept = {key: value for key, value in _settings(row).items() if not is_seed(key) and key not in free}
+    kept = {
+        key: value for key, value in _settings(row).items() if not is_seed(key) and key not in free
+    }
     return repr((row.label, sorted(kept.items(), key=lambda item: item[0])))
 
 
@@ -65,16 +76,28 @@ def _mean(members: Sequence[Row]) -> Row:
             metrics[key], deviation[key] = spread.mean, float(spread.deviation)
         else:
             lacking = next(row for row in members if row.metrics.get(key) is None)
-            metrics[key], undefined[key] = None, f"{lacking.undefined_because(key)} ({seed_of(lacking, members)})"
+            metrics[key], undefined[key] = (
+                None,
+                f"{lacking.undefined_because(key)} ({seed_of(lacking, members)})",
+            )
     settings = {key: value for key, value in first.settings.items() if not is_seed(key)}
     provenance = {key: _of_all(members, key) for key in first.provenance if not is_seed(key)}
     return replace(
-        first, metrics=metrics, undefined=undefined, settings=settings, provenance=provenance, members=tuple(members),
+        first,
+        metrics=metrics,
+        undefined=undefined,
+        settings=settings,
+        provenance=provenance,
+        members=tuple(members),
         spread=deviation,
-    )  # fmt: skip
+    )
 
 
 def _of_all(members: Sequence[Row], key: str) -> Any:
     """What the members' records say, joined with + where they differ: a mean is of all of them."""
     values = [row.provenance.get(key) for row in members]
-    return values[0] if all(value == values[0] for value in values) else " + ".join(sorted({*map(str, values)}))
+    return (
+        values[0]
+        if all(value == values[0] for value in values)
+        else " + ".join(sorted({*map(str, values)}))
+    )

@@ -8,17 +8,36 @@ from autoddpm.report.tables.table import Cell, Column, Table
 
 TRACE = ("variant", "data_hash", "weights_hash", "commit", "seed", "device", "date")
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
-    "–": "--", "−": r"$-$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "≥": r"$\geq$", "≤": r"$\leq$",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "±": r"$\pm$",
+    "–": "--",
+    "−": r"$-$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
     **{mark: rf"\textsuperscript{{{n}}}" for n, mark in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-}  # fmt: skip
+}
 LATEX_FITS = 7  # columns of numbers that fit a page as they are
 
 
 def interval_text(cell: Cell, column: Column) -> str:
     """ "[10.21, 14.83]", or nothing."""
-    return "" if cell.low is None else f"[{cell.low:.{column.digits}f}, {cell.high:.{column.digits}f}]"
+    return (
+        "" if cell.low is None else f"[{cell.low:.{column.digits}f}, {cell.high:.{column.digits}f}]"
+    )
 
 
 def spread_text(cell: Cell, column: Column) -> str:
@@ -32,12 +51,16 @@ def p_text(cell: Cell) -> str:
 
 
 def _ours(cell: Cell, column: Column, value: str) -> str:
-    return " ".join(filter(None, [value, spread_text(cell, column), interval_text(cell, column), p_text(cell)]))
+    return " ".join(
+        filter(None, [value, spread_text(cell, column), interval_text(cell, column), p_text(cell)])
+    )
 
 
 def to_csv(table: Table) -> str:
-    """The table as data: numbers without marks, an empty field where undefined (`remarks` says why), and what each row
-    can be traced by. Beside a column X: X low, X high (95 %), X sd, X p, X paper, where the table has them."""
+    """The table as data: numbers without marks, an empty field where undefined (`remarks` says
+    why), and what each row
+    can be traced by. Beside a column X: X low, X high (95 %), X sd, X p, X paper, where the table
+    has them."""
     lines = []
     for row, cells in zip(table.rows, table.cells, strict=True):
         line: dict[str, object] = {"Method": row.title}
@@ -45,12 +68,16 @@ def to_csv(table: Table) -> str:
             line[column.title] = _number(cell.value, column)
             line |= {f"{column.title} {name}": text for name, text in _beside(cell, column).items()}
         pairs = zip(table.columns, cells, strict=True)
-        line["remarks"] = "; ".join(f"{c.title}: {table.notes[cell.note - 1]}" for c, cell in pairs if cell.note)
+        line["remarks"] = "; ".join(
+            f"{c.title}: {table.notes[cell.note - 1]}" for c, cell in pairs if cell.note
+        )
         line["folder"] = "; ".join(str(run.folder) for run in row.runs)
         lines.append(line | {key: row.provenance.get(key, "") for key in TRACE})
     header = ["Method"]
     for n, column in enumerate(table.columns):
-        used = [name for name in BESIDE if any(_beside(cells[n], column)[name] for cells in table.cells)]
+        used = [
+            name for name in BESIDE if any(_beside(cells[n], column)[name] for cells in table.cells)
+        ]
         header += [column.title, *(f"{column.title} {name}" for name in used)]
     return pd.DataFrame(lines, columns=[*header, "remarks", "folder", *TRACE]).to_csv(index=False)
 
@@ -73,8 +100,15 @@ def to_markdown(table: Table) -> str:
     header = ["Method"]
     for column, ours, with_paper in zip(table.columns, table.ours, table.with_paper, strict=True):
         beside = ours if with_paper else ours.removeprefix(table.measured).strip()
-        header += [f"{column.heading} {table.paper}"] * with_paper + [f"{column.heading} {beside}".strip()]
-    lines = [f"**{table.title}** {table.caption}", "", _line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+        header += [f"{column.heading} {table.paper}"] * with_paper + [
+            f"{column.heading} {beside}".strip()
+        ]
+    lines = [
+        f"**{table.title}** {table.caption}",
+        "",
+        _line(header),
+        _line(["---", *["---:"] * (len(header) - 1)]),
+    ]
     for row, cells in zip(table.rows, table.cells, strict=True):
         line = [row.title]
         for column, cell, with_paper in zip(table.columns, cells, table.with_paper, strict=True):
@@ -93,7 +127,8 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """The table as a LaTeX table with booktabs' rules, best values bold, footnotes below; shrunk to the page."""
+    """The table as a LaTeX table with booktabs' rules, best values bold, footnotes below; shrunk to
+    the page."""
     widths = [2 if with_paper else 1 for with_paper in table.with_paper]
     wide = sum(widths) > LATEX_FITS
     first, second, rules, at = ["Method"], [""], [], 2
@@ -108,17 +143,32 @@ def to_latex(table: Table) -> str:
         for column, cell, width in zip(table.columns, cells, widths, strict=True):
             line += [_latex_bold(latex(cell.paper_text), cell.paper_best)] * (width - 1)
             small = latex(_ours(cell, column, ""))
-            line.append(_latex_bold(latex(cell.text), cell.best) + (rf" {{\scriptsize {small}}}" if small else ""))
+            line.append(
+                _latex_bold(latex(cell.text), cell.best)
+                + (rf" {{\scriptsize {small}}}" if small else "")
+            )
         body.append(_latex_line(line))
     lines = [
         rf"% needs \usepackage{{booktabs}}{' and graphicx' if wide else ''}",
-        r"\begin{table}", r"\centering", rf"\caption{{\textbf{{{latex(table.title)}}} {latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}", *[r"\resizebox{\textwidth}{!}{%"] * wide,
-        rf"\begin{{tabular}}{{l{'r' * sum(widths)}}}", r"\toprule",
-        _latex_line(first), *[" ".join(rules)] * bool(rules),
-        *[_latex_line(second)] * table.is_split, r"\midrule", *body, r"\bottomrule", r"\end{tabular}" + "}" * wide,
-        *(rf"\par\footnotesize {latex(footnote)}" for footnote in table.footnotes), r"\end{table}", "",
-    ]  # fmt: skip
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{\textbf{{{latex(table.title)}}} "
+        r"{latex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        *[r"\resizebox{\textwidth}{!}{%"] * wide,
+        rf"\begin{{tabular}}{{l{'r' * sum(widths)}}}",
+        r"\toprule",
+        _latex_line(first),
+        *[" ".join(rules)] * bool(rules),
+        *[_latex_line(second)] * table.is_split,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}" + "}" * wide,
+        *(rf"\par\footnotesize {latex(footnote)}" for footnote in table.footnotes),
+        r"\end{table}",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""Intervals and paired differences of the rows of a report, by bootstrap over subjects; each row is resampled once."""
+"""Intervals and paired differences of the rows of a report, by bootstrap over subjects; each row is
+resampled once."""
 
 import hashlib
 import json
@@ -23,13 +24,20 @@ from autoddpm.report.rows.scored import Scored, read_scored
 from autoddpm.report.tables import resampling
 from autoddpm.report.tables.resampling import precision_recall, resampled_metrics
 
-MOST_APART = 2e-3  # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
-CODE = (histogram, statistics, resampling, scored)  # what was resampled by other code is resampled again
+# of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
+MOST_APART = 2e-3
+CODE = (
+    histogram,
+    statistics,
+    resampling,
+    scored,
+)  # what was resampled by other code is resampled again
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One run folder's metrics: values {key: (1 + R,)}, first of the data themselves, then of each resample.
+    """One run folder's metrics: values {key: (1 + R,)}, first of the data themselves, then of each
+    resample.
 
     reasons: {key: why it has no values}.  problem: why there are no resamples at all; else empty.
     curve: (2, K) recall and precision of the lesion slices' pixels, empty without a lesion.
@@ -42,7 +50,8 @@ class Resampled:
 
 
 class Resamples:
-    """What the resamples say of rows; of a row of several seeds, the mean of the seeds in each resample."""
+    """What the resamples say of rows; of a row of several seeds, the mean of the seeds in each
+    resample."""
 
     def __init__(self, by_folder: Mapping[Path, Resampled]) -> None:
         self.by_folder = by_folder
@@ -56,7 +65,8 @@ class Resamples:
         return self._of(row)[0].curve if self._of(row) else np.empty((2, 0))
 
     def interval(self, row: Row, key: str) -> Interval | str | None:
-        """95 % interval of a metric, why it has none, or None where none is made for this metric or row."""
+        """95 % interval of a metric, why it has none, or None where none is made for this metric or
+        row."""
         samples = self._samples(row, key)
         if not isinstance(samples, np.ndarray):
             return samples
@@ -66,7 +76,8 @@ class Resamples:
             return str(error)
 
     def difference(self, row: Row, reference: Row, key: str) -> Difference | str | None:
-        """Paired 95 % interval and p-value of `row` minus `reference`, or why not, or None as for `interval`."""
+        """Paired 95 % interval and p-value of `row` minus `reference`, or why not, or None as for
+        `interval`."""
         first, second = self._samples(row, key), self._samples(reference, key)
         for samples in (first, second):
             if not isinstance(samples, np.ndarray):
@@ -91,7 +102,8 @@ class Resamples:
             if not len(resampled):
                 return None
             if abs(value - measured) > MOST_APART:
-                return f"maps.npz gives {value:.4g} and metrics.json {measured:.4g}: not of one evaluation"
+                said = f"maps.npz gives {value:.4g} and metrics.json {measured:.4g}"
+                return f"{said}: not of one evaluation"
             found.append(resampled)
         return np.mean(found, axis=0)
 
@@ -99,21 +111,28 @@ class Resamples:
 def resample_rows(
     rows: Sequence[Row], cache: Path, resamples: int, seed: int, console: Console | None = None
 ) -> Resamples:
-    """Resample the subjects of every run folder; rows of the same subjects get the same resamples, so they are paired.
+    """Resample the subjects of every run folder; rows of the same subjects get the same resamples,
+    so they are paired.
 
-    cache: folder of what was resampled before, by the content of the run folder; what belongs to no row is removed.
-    resamples: 0 gives the values of the data and the curves only.  console: where to show the progress.
+    cache: folder of what was resampled before, by the content of the run folder; what belongs to no
+        row is removed.
+    resamples: 0 gives the values of the data and the curves only.  console: where to show the
+        progress.
     """
     runs = [run for row in rows for run in row.runs]
     found, used = {}, set()
-    with Progress(console=console, disable=console is None or not console.is_terminal, transient=True) as progress:
+    with Progress(
+        console=console, disable=console is None or not console.is_terminal, transient=True
+    ) as progress:
         task = progress.add_task("intervals", total=len(runs))
         for run in runs:
             progress.update(task, description=f"{resamples} resamples: {run.label}")
             try:
                 path = cache / f"{_identity(run, resamples, seed)}.npz"
                 used.add(path)
-                found[run.folder] = _read(path) or _write(path, _resample(run, read_scored(run), resamples, seed))
+                found[run.folder] = _read(path) or _write(
+                    path, _resample(run, read_scored(run), resamples, seed)
+                )
             except UnreadableRunError as error:
                 found[run.folder] = Resampled(problem=str(error))
             progress.advance(task)
@@ -133,7 +152,9 @@ def _resample(row: Row, slices: Scored, resamples: int, seed: int) -> Resampled:
     values, reasons = resampled_metrics(slices, row.metrics, row.thresholds, weights)
     curve = np.empty((2, 0))
     if slices.lesion.any():
-        curve = precision_recall(histograms(slices.maps[slices.is_lesion], slices.lesion[slices.is_lesion]))
+        curve = precision_recall(
+            histograms(slices.maps[slices.is_lesion], slices.lesion[slices.is_lesion])
+        )
     return Resampled(values, reasons, problem, curve)
 
 
@@ -146,7 +167,11 @@ def _identity(row: Row, resamples: int, seed: int) -> str:
         for name in ("metrics.json", "slices.csv"):
             digest.update((row.folder / name).read_bytes())
         with zipfile.ZipFile(row.folder / "maps.npz") as archive:
-            digest.update(repr([(part.filename, part.file_size, part.CRC) for part in archive.infolist()]).encode())
+            digest.update(
+                repr(
+                    [(part.filename, part.file_size, part.CRC) for part in archive.infolist()]
+                ).encode()
+            )
     except (OSError, zipfile.BadZipFile) as error:
         raise UnreadableRunError(
             f"{row.folder / 'maps.npz'} or what lies beside it is not readable ({error})"

@@ -26,11 +26,14 @@ MADE_BY = (
 
 
 def to_measured(rows: Sequence[Row], resamples: Resamples) -> str:
-    """measured.csv: one line a row and metric, with the bounds of its 95 % interval where it has one; an undefined
-    value has none and says why. Of several seeds the means with their standard deviation, and then each seed."""
+    """measured.csv: one line a row and metric, with the bounds of its 95 % interval where it has
+    one; an undefined value has none and says why. Of several seeds the means with their standard
+    deviation, and then each seed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "metric", "value", "low", "high", "sd", "seeds", "undefined", *MADE_BY, "date"])
+    writer.writerow(
+        ["method", "metric", "value", "low", "high", "sd", "seeds", "undefined", *MADE_BY, "date"]
+    )
     for title, row in _lines(rows):
         made_by = [_flat(row.provenance.get(key)) for key in MADE_BY]
         for metric, value in row.metrics.items():
@@ -38,14 +41,19 @@ def to_measured(rows: Sequence[Row], resamples: Resamples) -> str:
             low, high = bounds[:2] if isinstance(bounds, Interval) else (None, None)
             numbers = [_number(one) for one in (value, low, high, row.spread.get(metric))]
             seeds = len(row.members) or ""
-            writer.writerow([title, metric, *numbers, seeds, reason, *made_by, row.provenance.get("date")])
+            writer.writerow(
+                [title, metric, *numbers, seeds, reason, *made_by, row.provenance.get("date")]
+            )
     return text.getvalue()
 
 
 def _lines(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     lines = []
     for row in rows:
-        lines += [(row.title, row), *((f"{row.title} ({seed_of(one, row.members)})", one) for one in row.members)]
+        lines += [
+            (row.title, row),
+            *((f"{row.title} ({seed_of(one, row.members)})", one) for one in row.members),
+        ]
     return lines
 
 
@@ -56,4 +64,8 @@ def _number(value: float | None) -> str:
 def _flat(value: Any) -> Any:
     if isinstance(value, list):
         return " to ".join(f"{part:g}" for part in value)
-    return " ".join(f"{key}={part}" for key, part in value.items()) if isinstance(value, dict) else value
+    return (
+        " ".join(f"{key}={part}" for key, part in value.items())
+        if isinstance(value, dict)
+        else value
+    )

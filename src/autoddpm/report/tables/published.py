@@ -25,8 +25,8 @@ class Published:
     values: Mapping[tuple[str, str], str]
 
     def of(self, row: Row, key: str) -> str | None:
-        """The paper's number for the row's method; None where it has none, or the row has another setting than most
-        rows of the method, so that it is another method than the paper's."""
+        """The paper's number for the row's method; None where it has none, or the row has another
+        setting than most rows of the method, so that it is another method than the paper's."""
         differing = [part.split("=")[0] for part in row.variant.split(", ")] if row.variant else []
         if any(not is_seed(key) and key != "weights_hash" for key in differing):
             return None
@@ -34,7 +34,8 @@ class Published:
         return self.values.get((row.label.replace(f" {variant}", ""), key))
 
     def is_best(self, value: str, key: str, best: str | None) -> bool:
-        """Whether `value` is the highest (best: max) or lowest (min) that the paper has for this key."""
+        """Whether `value` is the highest (best: max) or lowest (min) that the paper has for this
+        key."""
         printed = [float(text) for (_, metric), text in self.values.items() if metric == key]
         return best in ("max", "min") and float(value) == (max if best == "max" else min)(printed)
 
@@ -42,11 +43,14 @@ class Published:
 def read_published(path: Path, shown: str | bool) -> Published:
     """Read an expected.csv: method, key of metrics.json, value as printed.
 
-    shown: `report.paper`; True is for rows on the paper's own data, else the heading names those. Raises
-    FileNotFoundError or ValueError, naming the file, where it is not there or not such a table.
+    shown: `report.paper`; True is for rows on the paper's own data, else the heading names those.
+    Raises FileNotFoundError or ValueError, naming the file, where it is not there or not such a
+    table.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, from which the paper's numbers come; or say report.paper=false")
+        raise FileNotFoundError(
+            f"{path} is not there, from which the paper's numbers come; or say report.paper=false"
+        )
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
     if not lines or lines[0] != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
@@ -54,7 +58,9 @@ def read_published(path: Path, shown: str | bool) -> Published:
     values: dict[tuple[str, str], str] = {}
     for number, (method, metric, value) in enumerate(lines[1:], start=2):
         if not NUMBER.fullmatch(value):
-            raise ValueError(f"{path}, line {number}: {value!r} is not a number as printed, such as 22.75")
+            raise ValueError(
+                f"{path}, line {number}: {value!r} is not a number as printed, such as 22.75"
+            )
         if (method, metric) in values:
             raise ValueError(f"{path}, line {number}: {method}, {metric} is there twice")
         values[method, metric] = value
@@ -62,12 +68,14 @@ def read_published(path: Path, shown: str | bool) -> Published:
 
 
 def other_data(rows: Sequence[Row]) -> str:
-    """What to say beside the paper's numbers of rows that were not measured on its data; empty where they were."""
+    """What to say beside the paper's numbers of rows that were not measured on its data; empty
+    where they were."""
     names = {_data(row) for row in rows} - {CONFIGURED}
     if not names:
         return ""
     return (
-        f"The paper's numbers are of {DATA}, these rows of {', '.join(sorted(names))}: compare how the rows are "
+        f"The paper's numbers are of {DATA}, these rows of {', '.join(sorted(names))}: compare how "
+        "the rows are "
         "ordered, not the values."
     )
 

@@ -32,18 +32,28 @@ Statistic = tuple[list[str], Callable[[], Sequence[Array]]]
 
 
 def resampled_metrics(
-    scored: Scored, metrics: Mapping[str, float | None], thresholds: Mapping[str, float | None], weights: Array
+    scored: Scored,
+    metrics: Mapping[str, float | None],
+    thresholds: Mapping[str, float | None],
+    weights: Array,
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """{key of metrics.json: (R,) its value in each resample}, and {key: why it has none}, of the keys with a value.
+    """{key of metrics.json: (R,) its value in each resample}, and {key: why it has none}, of the
+    keys with a value.
 
-    weights: (R, N) from `subject_weights`; a row of ones gives the values of the data themselves. Thresholds stay as
-    given: the calibrated ones (`thresholds`, flag scores above) and lesion/best_threshold, of lesion/slice_dice (flag
-    scores of at least it). The highest Dice and the sensitivity choose theirs anew in each resample.
+    weights: (R, N) from `subject_weights`; a row of ones gives the values of the data themselves.
+        Thresholds stay as
+    given: the calibrated ones (`thresholds`, flag scores above) and lesion/best_threshold, of
+    lesion/slice_dice (flag scores of at least it). The highest Dice and the sensitivity choose
+    theirs anew in each resample.
     """
     values: dict[str, Array] = {}
     reasons: dict[str, str] = {}
     wanted = {key for key, value in metrics.items() if value is not None}
-    calibrated = {name: value for name, value in thresholds.items() if value is not None and name != "mask_threshold"}
+    calibrated = {
+        name: value
+        for name, value in thresholds.items()
+        if value is not None and name != "mask_threshold"
+    }
     for keys, statistic in (
         *_means(scored, weights),
         *_over_all_thresholds(scored, weights),
@@ -76,7 +86,10 @@ def _over_all_thresholds(scored: Scored, weights: Array) -> Iterator[Statistic]:
         keys = [f"lesion/auprc{suffix}", f"lesion/max_dice{suffix}"]
         yield keys, partial(_localization, scored, chosen, weights)
     yield ["all/auprc", "all/max_dice"], partial(_localization, scored, everything, weights)
-    yield [f"lesion/sensitivity@{number}fp" for number in FALSE_POSITIVES], partial(_sensitivities, scored, weights)
+    yield (
+        [f"lesion/sensitivity@{number}fp" for number in FALSE_POSITIVES],
+        partial(_sensitivities, scored, weights),
+    )
     yield ["all/slice_auroc"], partial(_auroc, scored, weights)
 
 
@@ -105,7 +118,9 @@ def _mean(values: Array, chosen: Array, weights: Array) -> list[Array]:
 
 
 def _localization(scored: Scored, chosen: Array, weights: Array) -> tuple[Array, Array]:
-    return resampled_localization(histograms(scored.maps[chosen], scored.lesion[chosen]), weights[:, chosen])
+    return resampled_localization(
+        histograms(scored.maps[chosen], scored.lesion[chosen]), weights[:, chosen]
+    )
 
 
 def _sensitivities(scored: Scored, weights: Array) -> list[Array]:
@@ -130,19 +145,29 @@ def _grid_dice(grid: Sequence[PixelCounts], chosen: Array, weights: Array) -> li
 
 
 def _slice_dice(counts: PixelCounts, chosen: Array, weights: Array) -> list[Array]:
-    return _mean(slice_dice(_of(counts, chosen)), np.ones(int(chosen.sum()), dtype=bool), weights[:, chosen])
+    return _mean(
+        slice_dice(_of(counts, chosen)), np.ones(int(chosen.sum()), dtype=bool), weights[:, chosen]
+    )
 
 
 def precision_recall(counts: Histograms) -> Array:
     """(2, K) recall and precision of the pooled pixels, from high thresholds to low.
 
-    Of at most CURVE_POINTS thresholds, evenly in recall, and that of the highest Dice. Between two whose recalls are
-    far apart, as with equal scores, precision is that of the lower one, as in the area that is AUPRC.
+    Of at most CURVE_POINTS thresholds, evenly in recall, and that of the highest Dice. Between two
+    whose recalls are far apart, as with equal scores, precision is that of the lower one, as in the
+    area that is AUPRC.
     """
     hits, flagged = counts.hits.sum(axis=0, dtype=float), counts.flagged.sum(axis=0, dtype=float)
     recall, precision = hits / hits[-1], hits / flagged
-    even = np.searchsorted(recall, np.linspace(recall[0], 1, CURVE_POINTS - 1)).clip(max=len(recall) - 1)
+    even = np.searchsorted(recall, np.linspace(recall[0], 1, CURVE_POINTS - 1)).clip(
+        max=len(recall) - 1
+    )
     kept = np.union1d(even, [np.argmax(2 * hits / (flagged + hits[-1]))])
     recall, precision = recall[kept], precision[kept]
     gaps = np.flatnonzero(np.diff(recall) > 4 / CURVE_POINTS)
-    return np.stack([np.insert(recall, gaps + 1, recall[gaps]), np.insert(precision, gaps + 1, precision[gaps + 1])])
+    return np.stack(
+        [
+            np.insert(recall, gaps + 1, recall[gaps]),
+            np.insert(precision, gaps + 1, precision[gaps + 1]),
+        ]
+    )

@@ -1,4 +1,5 @@
-"""A table: rows of chosen methods, columns of chosen metrics, each number with its interval and the paper's beside."""
+"""A table: rows of chosen methods, columns of chosen metrics, each number with its interval and the
+paper's beside."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Column:
-    """key: of metrics.json.  scale: 100 for percent.  best: "max", "min" or None: which value is set in bold."""
+    """key: of metrics.json.  scale: 100 for percent.  best: "max", "min" or None: which value is
+    set in bold."""
 
     title: str
     key: str
@@ -31,15 +33,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """value: scaled and rounded as shown, None where undefined.  text: the value in words, with its note's number.
+    """value: scaled and rounded as shown, None where undefined.  text: the value in words, with its
+    note's number.
 
     best:        set in bold.
     note:        number of the table's note that says why there is no value, or no interval.
     low, high:   bounds of the 95 % interval, scaled and rounded; None where there is none.
     spread:      standard deviation over seeds; None for one seed.
     p_value:     of a difference, corrected for the table's number of comparisons.
-    paper:       the paper's number, its text as printed, and whether it is the best that the paper has; None where it
-                 has none.
+    paper:       the paper's number, its text as printed, and whether it is the best that the paper
+                 has; None where it has none.
     """
 
     value: float | None
@@ -57,7 +60,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """cells[i][j] belongs to rows[i] and columns[j]; notes[n - 1] is note n; warnings are to be shown loudly.
+    """cells[i][j] belongs to rows[i] and columns[j]; notes[n - 1] is note n; warnings are to be
+    shown loudly.
 
     paper: heading of the paper's columns; None where the table has none.  measured: what ours are.
     """
@@ -83,7 +87,10 @@ class Table:
     @property
     def with_paper(self) -> list[bool]:
         """For each column, whether the paper has a number in it."""
-        return [any(cells[n].paper is not None for cells in self.cells) for n in range(len(self.columns))]
+        return [
+            any(cells[n].paper is not None for cells in self.cells)
+            for n in range(len(self.columns))
+        ]
 
     @property
     def ours(self) -> list[str]:
@@ -96,12 +103,15 @@ class Table:
                 "[95 % CI]": any(cell.low is not None for cell in cells),
                 "p": any(cell.p_value is not None for cell in cells),
             }
-            headings.append(" ".join([self.measured, *(part for part, is_there in parts.items() if is_there)]))
+            headings.append(
+                " ".join([self.measured, *(part for part, is_there in parts.items() if is_there)])
+            )
         return headings
 
     @property
     def is_split(self) -> bool:
-        """Whether a second line of headings says which numbers are the paper's, or what stands beside ours."""
+        """Whether a second line of headings says which numbers are the paper's, or what stands
+        beside ours."""
         return any(self.with_paper) or any(heading != self.measured for heading in self.ours)
 
 
@@ -115,7 +125,8 @@ def make_table(
     resamples: Resamples | None = None,
     published: Published | None = None,
 ) -> Table:
-    """Fill a table with the rows of `methods`, in their order. What is expected and missing becomes a remark."""
+    """Fill a table with the rows of `methods`, in their order. What is expected and missing becomes
+    a remark."""
     resamples = resamples or Resamples({})
     found, missing = chosen_rows(methods, rows)
     notes: list[str] = []
@@ -123,15 +134,24 @@ def make_table(
     cells = [[column[i] for column in by_column] for i in range(len(found))]
     warnings = [f"rows that should not be compared: {words}." for words in disagreements(found)]
     table = Table(
-        name, title, caption, columns, found, cells, notes, [], warnings, published.heading if published else None
+        name,
+        title,
+        caption,
+        columns,
+        found,
+        cells,
+        notes,
+        [],
+        warnings,
+        published.heading if published else None,
     )
     table.remarks.extend(_remarks(table, missing, resamples))
     return table
 
 
 def chosen_rows(methods: Iterable[Method], rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows of `methods`, each once, in their order, named by what differs among them; and what is expected and not
-    there, in words."""
+    """The rows of `methods`, each once, in their order, named by what differs among them; and what
+    is expected and not there, in words."""
     chosen: dict[str, Row] = {}
     missing: list[str] = []
     for method in methods:
@@ -141,12 +161,20 @@ def chosen_rows(methods: Iterable[Method], rows: Sequence[Row]) -> tuple[list[Ro
 
 
 def _cells(
-    column: Column, rows: Sequence[Row], notes: list[str], resamples: Resamples, published: Published | None
+    column: Column,
+    rows: Sequence[Row],
+    notes: list[str],
+    resamples: Resamples,
+    published: Published | None,
 ) -> list[Cell]:
     raw = [row.metrics.get(column.key) for row in rows]
-    values = [None if value is None else round(value * column.scale, column.digits) for value in raw]
+    values = [
+        None if value is None else round(value * column.scale, column.digits) for value in raw
+    ]
     defined = [value for value in values if value is not None]
-    best = {"max": max, "min": min}[column.best](defined) if column.best and len(defined) > 1 else None
+    best = (
+        {"max": max, "min": min}[column.best](defined) if column.best and len(defined) > 1 else None
+    )
     cells = []
     for row, value in zip(rows, values, strict=True):
         found = resamples.interval(row, column.key)
@@ -167,7 +195,9 @@ def _cells(
                 spread=None if spread is None else round(spread * column.scale, column.digits),
                 paper=None if printed is None else float(printed),
                 paper_text=printed or "",
-                paper_best=bool(published and printed and published.is_best(printed, column.key, column.best)),
+                paper_best=bool(
+                    published and printed and published.is_best(printed, column.key, column.best)
+                ),
             )
         )
     return cells

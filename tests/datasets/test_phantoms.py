@@ -1,0 +1,290 @@
+"""Phantoms: what is drawn, that it is always the same, and that a folder is whole or absent."""
+
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from autoddpm.data.preprocess import window98
+from autoddpm.data.sample import SliceRecord
+from autoddpm.datasets.phantom import phantoms as phantom
+from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
+from autoddpm.datasets.phantom.phantoms import (
+    GROUPS,
+    montage,
+    phantom_slice,
+    phantom_volume,
+    phantoms,
+    save_nifti,
+)
+
+COUNTS = {"train": 3, "val": 1, "test_healthy": 2, "test_lesion": 9}
+FEW = {"size": 32, "train": 1, "val": 0, "test_healthy": 0, "test_lesion": 1, "processes": 1}
+AXES = (np.arange(197.0), np.arange(233.0), np.array([float(SLICE_Z)]))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[SliceRecord]:
+    return phantoms(tmp_path_factory.mktemp("drawn"), size=64, processes=1, **COUNTS)
+
+
+def pixels(path: Path | None) -> np.ndarray:
+    assert path is not None
+    return np.asarray(Image.open(path))
+
+
+def folder_of(records: list[SliceRecord]) -> Path:
+    return records[0].image.parent.parent
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_records_say_who_is_healthy_and_in_which_split(drawn):
+    assert (
+        len(drawn)
+        == len({record.id for record in drawn})
+        == len({record.subject for record in drawn})
+        == 15
+    )
+    assert [record.split for record in drawn].count("train") == 3
+    assert [record.split for record in drawn].count("val") == 1
+    for record in drawn:
+        assert record.id == f"phantom/{record.image.stem}"
+        assert (record.lesion is not None) == record.id.startswith("phantom/lesion_test_")
+        assert record.lesion is None or (
+            record.split == "test" and record.lesion.name == record.image.name
+        )
+
+
+def test_the_same_settings_give_the_same_bytes_with_one_process_or_two(drawn, tmp_path):
+    again = phantoms(tmp_path, size=64, processes=2, **COUNTS)
+    assert folder_of(again).name == folder_of(drawn).name
+    assert files_of(folder_of(again)) == files_of(folder_of(drawn))
+
+
+def test_a_subject_does_not_depend_on_how_many_others_there_are(drawn, tmp_path):
+    fewer = phantoms(tmp_path, size=64, train=1, val=0, test_healthy=0, test_lesion=2, processes=1)
+    assert folder_of(fewer).name != folder_of(drawn).name
+    same = {record.id: record for record in drawn}
+    for record in fewer:
+        assert record.image.read_bytes() == same[record.id].image.read_bytes()
+        assert (
+            record.lesion is None
+            or record.lesion.read_bytes() == same[record.id].lesion.read_bytes()
+        )
+
+
+def test_no_two_subjects_groups_or_seeds_share_a_brain():
+    slices = [phantom_slice(group, 0, lesion=False)[0] for group in GROUPS]
+    slices += [phantom_slice("healthy_train", 1)[0], phantom_slice("healthy_train", 0, seed=1)[0]]
+    for i, one in enumerate(slices):
+        for other in slices[:i]:
+            assert np.mean(np.abs(one - other) > 0.1) > 0.05
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_third_of_the_lesions_falls_in_each_size_group(size, tmp_path):
+    records = phantoms(
+        tmp_path, size=size, train=0, val=0, test_healthy=0, test_lesion=12, processes=1
+    )
+    counted = [np.count_nonzero(pixels(record.lesion)) for record in records]
+    assert list(pd.read_csv(folder_of(records) / "index.csv")["lesion_pixels"]) == counted
+    at_128 = np.array(counted) * (128 / size) ** 2
+    assert np.count_nonzero((at_128 > 1) & (at_128 <= 71)) == 4
+    assert np.count_nonzero((at_128 > 71) & (at_128 <= 570)) == 4
+    assert np.count_nonzero(at_128 > 570) == 4
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_lesion_lies_in_one_hemisphere_of_the_brain_outside_the_ventricles(number):
+    cut = Head(0, GROUPS.index("lesion_test"), number).cut(AXES)
+    lesion = phantom_slice("lesion_test", number)[1] >= 0.5
+    hull, ventricle, side = (
+        np.rot90(part[..., 0])[lesion] for part in (cut.hull, cut.ventricle, cut.side)
+    )
+    assert hull.max() < 0 < ventricle.min()
+    assert side.min() > 0 or side.max() < 0
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_lesion_is_darker_than_its_healthy_twin_and_the_rest_is_the_same(number):
+    image, strength = phantom_slice("lesion_test", number)
+    twin, none = phantom_slice("lesion_test", number, lesion=False)
+    lesion = strength >= 0.5
+    assert none.max() == 0
+    assert 0 <= strength.min() < 0.01 < 0.5 <= strength.max() <= 1
+    assert image[lesion].mean() < twin[lesion].mean() - 0.15
+    assert (image <= twin + 1e-9).mean() > 0.999
+    far = ndimage.distance_transform_edt(~lesion) > 12
+    assert strength[far].mean() < 1e-3
+    np.testing.assert_allclose(image[strength < 1e-4], twin[strength < 1e-4], atol=1e-3)
+
+
+def test_slices_are_windowed_eight_bit_squares_and_stay_as_they_are(drawn):
+    for record in drawn:
+        image = pixels(record.image)
+        assert image.shape == (64, 64)
+        assert image.dtype == np.uint8
+        assert image.max() == 255
+        np.testing.assert_array_equal(window98(image), (image / 255).astype(np.float32))
+        assert np.median(image[28:36, 8:56]) > 120  # tissue in the middle
+        assert image[0].max() < 100  # the scalp is not cut off
+        assert np.median(image[:8, :8]) == 0
+        if record.lesion is not None:
+            assert set(np.unique(pixels(record.lesion))) == {0, 255}
+
+
+def test_ventricles_and_tissue_vary_between_healthy_subjects():
+    cuts = [Head(0, 0, number).cut(AXES) for number in range(8)]
+    ventricles = [np.count_nonzero(cut.ventricle < 0) for cut in cuts]
+    assert max(ventricles) > 2 * min(ventricles) > 0
+    for cut in cuts:
+        middle = cut.image[(cut.hull < -25) & (cut.ventricle > 6)]
+        assert np.median(cut.image[cut.ventricle < -1]) < 0.6 * np.median(
+            middle
+        )  # fluid is darker than white matter
+
+
+def test_the_montage_outlines_lesions_below_healthy_slices(drawn):
+    folder = folder_of(drawn)
+    shown = pixels(folder / "montage.png").astype(int)
+    coloured = np.ptp(shown, axis=2) > 60
+    assert shown.shape == (3 * 160, 8 * 160, 3)  # one row of 6 healthy, two rows of 9 lesion slices
+    assert not coloured[:160].any()
+    assert all(coloured[160:320, 160 * i : 160 * (i + 1)].any() for i in range(8))
+    healthy = pd.read_csv(folder / "index.csv").query("kind == 'healthy'")
+    assert montage(folder, healthy, columns=2, rows=2, tile=32).size == (64, 64)
+
+
+def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
+    monkeypatch.setattr(phantom, "_build", lambda *_: pytest.fail("drawn again"))
+    assert phantoms(folder_of(drawn).parent, size=64, **COUNTS) == drawn
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
+def test_an_interrupted_drawing_leaves_nothing_and_can_be_repeated(stop, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(phantom, "montage", lambda *_: (_ for _ in ()).throw(stop))
+        with pytest.raises(stop if isinstance(stop, type) else OSError):
+            phantoms(tmp_path, **FEW)
+    assert list(tmp_path.iterdir()) == []
+    assert len(phantoms(tmp_path, **FEW)) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the patch reaches forked processes only")
+def test_a_failure_in_another_process_ends_the_drawing_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        phantom, "_save", lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full"))
+    )
+    with pytest.raises(OSError, match=r"_0000\.png: disk full"):
+        phantoms(tmp_path, **(FEW | {"processes": 2}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drawing_that_another_process_finished_first_is_kept(tmp_path, monkeypatch):
+    def slower(folder: Path, index: pd.DataFrame) -> Image.Image:
+        other = tmp_path / folder.name.removeprefix(".").split(".")[0]
+        for path in ("images", "lesions", "index.csv"):
+            other.mkdir(exist_ok=True)
+            (folder / path).is_dir() and (other / path).mkdir()
+        for name, content in files_of(folder).items():
+            (other / name).write_bytes(content)
+        (other / "first").touch()
+        return montage(folder, index)
+
+    monkeypatch.setattr(phantom, "montage", slower)
+    records = phantoms(tmp_path, **FEW)
+    assert (folder_of(records) / "first").exists()
+    assert not (
+        folder_of(records) / "montage.png"
+    ).exists()  # nothing of the slower one is mixed in
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 16}, "size=16"),
+        ({"seed": -1}, "seed=-1"),
+        ({"train": -1}, "'healthy_train': -1"),
+        ({"train": 0, "test_lesion": 0}, "nor all counts 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+    settings, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        phantoms(tmp_path, **(FEW | settings))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_group_is_refused_with_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"lesion_train.*healthy_train, healthy_val, healthy_test, lesion_test"
+    ):
+        phantom_slice("lesion_train", 0)
+
+
+def test_a_slice_is_the_cut_of_the_volume_with_anterior_at_the_top(monkeypatch):
+    z = 40
+    monkeypatch.setattr(
+        phantom, "SLICE_Z", z
+    )  # a lower slice, and only the part below it, to save time
+    monkeypatch.setattr(phantom, "SHAPE", (197, 233, z + 1))
+    volume, lesion, affine = phantom_volume("lesion_test", 2)
+    image, strength = phantom_slice("lesion_test", 2)
+    assert volume.shape == lesion.shape == (197, 233, z + 1)
+    assert (volume.dtype, lesion.dtype) == (np.float32, bool)
+    np.testing.assert_array_equal(
+        affine @ [98, 134, 72, 1], [0, 0, 0, 1]
+    )  # the anterior commissure
+    np.testing.assert_allclose(volume[:, ::-1, z].T, image, atol=1e-6)
+    np.testing.assert_array_equal(lesion[:, ::-1, z].T, strength >= 0.5)
+    neighbours = lesion[..., z] & lesion[..., z - 1]
+    assert neighbours.sum() > 0.9 * lesion[..., z].sum()
+    assert np.corrcoef(volume[..., z].ravel(), volume[..., z - 1].ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("name", ["t1.nii", "t1.nii.gz"])
+def test_a_saved_volume_reads_back_and_an_older_one_survives_a_failure(name, tmp_path, monkeypatch):
+    volume = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    save_nifti(tmp_path / name, volume, atlas().affine)
+    save_nifti(tmp_path / "lesion.nii", volume > 0.5, atlas().affine)
+    monkeypatch.setattr(nibabel, "save", lambda _, path: (path.write_bytes(b"half"), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        save_nifti(tmp_path / name, 2 * volume, atlas().affine)
+    back = nibabel.load(tmp_path / name)
+    np.testing.assert_array_equal(np.asarray(back.dataobj), volume)
+    np.testing.assert_array_equal(back.affine, atlas().affine)
+    np.testing.assert_array_equal(
+        np.asarray(nibabel.load(tmp_path / "lesion.nii").dataobj), volume > 0.5
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {name, "lesion.nii"}
+    with pytest.raises(ValueError, match=r"t1\.npy.*rename"):
+        save_nifti(tmp_path / "t1.npy", volume, atlas().affine)
+
+
+def test_a_smooth_field_has_unit_variance_and_its_cut_is_its_part():
+    field = SmoothField(np.random.default_rng(0), 7)
+    every = tuple(np.arange(0.0, n, 4) for n in SHAPE)
+    whole = field(every)
+    assert abs(whole.std() - 1) < 0.1
+    part = field((every[0][5:9], every[1], every[2][[20]]))
+    np.testing.assert_allclose(part, whole[5:9][:, :, [20]], atol=1e-12)
+    assert (
+        np.abs(np.diff(field((np.arange(0.0, 197, 0.1), *(np.array([50.0]),) * 2)), axis=0)).max()
+        < 0.2
+    )
+    field.coefficients = np.ones_like(field.coefficients)
+    np.testing.assert_allclose(field(every), 1, atol=1e-12)

@@ -1,0 +1,686 @@
+"""One row of a table: its files, its numbers, its thresholds, and that a stop, a batch or a process
+changes nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, SIZE, TINY_AUTODDPM, Site, Verb, make_site, single_thread, write_stroke
+from lightning import Trainer
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from autoddpm.data.datamodule import SliceDataModule
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.ixi_stroke import ixi_stroke
+from autoddpm.detectors.anoddpm import AnoDDPM
+from autoddpm.detectors.anomaly_map import product, residual
+from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.perceptual import DenoiserFeatures
+from autoddpm.diffusion.sampler import Ancestral
+from autoddpm.evaluation.row import evaluate
+from autoddpm.metrics.localization import LesionLocalization
+from autoddpm.metrics.reconstruction import HealthyReconstruction
+from autoddpm.models.trained import load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KEYS = {
+    "healthy/ssim",
+    "healthy/mse",
+    "calls_per_slice",
+    "seconds_per_slice",
+    *(f"healthy/fpr@healthy_fpr{rate}" for rate in (1, 2, 5)),
+    *(
+        f"lesion/{key}{group}"
+        for key in (
+            "auprc",
+            "max_dice",
+            "grid_dice",
+            "best_threshold",
+            *(f"dice@healthy_fpr{rate}" for rate in (1, 2, 5)),
+        )
+        for group in ("", "/small", "/medium", "/large")
+    ),
+}
+FLOATS = (
+    "image",
+    "anomaly_map",
+    "reconstruction",
+    "initial_map",
+    "initial_reconstruction",
+    "stitched",
+)
+
+
+class Laboratory:
+    """A checkpoint of its own, so that its thresholds are its own, and rows made with it."""
+
+    def __init__(
+        self, folder: Path, site: Site, checkpoint: Path, stroke: Path | None = None
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.site = folder, site
+        self.stroke = stroke or site.folder / "data" / "ixi_stroke"
+        self.checkpoint = Path(shutil.copy(checkpoint, folder / "last.ckpt"))
+
+    def row(
+        self, name: str, detector: type = AutoDDPM, batch: int = 3, **settings: Any
+    ) -> dict[str, Any]:
+        trained = load_checkpoint(self.checkpoint)
+        data = SliceDataModule(
+            {
+                "ixi": partial(ixi, self.site.folder / "data" / "ixi"),
+                "ixi_stroke": partial(ixi_stroke, self.stroke),
+            },
+            train=[],
+            calibrate=["ixi"],
+            test=["ixi_stroke"],
+            size=SIZE,
+            prepared=self.site.folder / "prepared",
+            eval_batch_size=batch,
+        )
+        anomaly_map, precision = (
+            settings.pop("anomaly_map", residual),
+            settings.pop("precision", "32-true"),
+        )
+        settings = {
+            "t": 30,
+            **({"t_resample": 20, "resample_steps": 2} if detector is AutoDDPM else {}),
+        } | settings
+        built = detector(
+            trained.ddpm, Ancestral(stride=10), DenoiserFeatures(), anomaly_map, **settings
+        )
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            precision=precision,
+        )
+        metrics = {"healthy": HealthyReconstruction(), "lesion": LesionLocalization()}
+        with single_thread():
+            return evaluate(
+                built, trained, data, trainer, metrics, self.folder / name, config="a: 1\n"
+            )
+
+    def maps(self, name: str) -> dict[str, np.ndarray]:
+        with np.load(self.folder / name / "maps.npz") as archive:
+            return dict(archive)
+
+    def thresholds(self) -> list[dict[str, Any]]:
+        return json.loads(self.checkpoint.with_suffix(".thresholds.json").read_text())
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path, site: Site, checkpoint: Path) -> Laboratory:
+    return Laboratory(tmp_path / "lab", site, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, site: Site, checkpoint: Path) -> Laboratory:
+    """A laboratory with the finished row of AutoDDPM, `whole`, which no test changes."""
+    laboratory = Laboratory(tmp_path_factory.mktemp("done"), site, checkpoint)
+    laboratory.row("whole")
+    return laboratory
+
+
+@pytest.fixture
+def detected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ids of every batch that a detector is run on (AutoDDPM runs AnoDDPM for its first
+    stage)."""
+    batches: list[list[str]] = []
+    original = AnoDDPM.__call__
+
+    def counted(self: AnoDDPM, batch: Any) -> Any:
+        batches.append(list(batch.id))
+        return original(self, batch)
+
+    monkeypatch.setattr(AnoDDPM, "__call__", counted)
+    return batches
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a row that must repeat themselves."""
+    return {key: value for key, value in row["metrics"].items() if key != "seconds_per_slice"}
+
+
+# what a row consists of
+
+
+def test_a_row_has_its_files_and_nothing_half_done(done: Laboratory) -> None:
+    folder = done.folder / "whole"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "calibration.npz",
+        "config.yaml",
+        "maps.npz",
+        "metrics.json",
+        "slices.csv",
+    ]
+    assert (folder / "config.yaml").read_text() == "a: 1\n"
+    assert {path.name for path in done.folder.iterdir()} - {"last.thresholds.lock"} == {
+        "last.ckpt",
+        "last.thresholds.json",
+        "whole",
+    }
+
+
+def test_metrics_json_holds_every_key_and_says_how_it_was_made(done: Laboratory) -> None:
+    row = json.loads((done.folder / "whole" / "metrics.json").read_text())
+    assert row.keys() == {"label", "detector", "metrics", "undefined", "thresholds", "provenance"}
+    assert row["label"] == "AutoDDPM"
+    assert row["detector"]["name"] == "AutoDDPM"
+    assert (
+        row["detector"].items()
+        >= {"t": 30, "t_resample": 20, "resample_steps": 2, "dilation": 3}.items()
+    )
+    assert row["detector"]["mask_threshold"] == row["thresholds"]["mask_threshold"]
+    assert row["metrics"].keys() == KEYS
+    fractions = {key: value for key, value in row["metrics"].items() if "per_slice" not in key}
+    assert all(0 <= value <= 1 for value in fractions.values())
+    assert row["undefined"] == {}
+    provenance = row["provenance"]
+    assert provenance["weights_hash"] == load_checkpoint(done.checkpoint).weights_hash
+    assert provenance["sampler"] == {"name": "Ancestral", "stride": 10}
+    assert (provenance["perceptual"], provenance["precision"], provenance["size"]) == (
+        "denoiser",
+        "32-true",
+        SIZE,
+    )
+    assert provenance.keys() >= {
+        "data_hash",
+        "commit",
+        "seed",
+        "device",
+        "versions",
+        "date",
+        "weights_step",
+        "noise",
+    }
+
+
+def test_maps_npz_holds_every_stage_of_every_slice(done: Laboratory) -> None:
+    maps = done.maps("whole")
+    assert maps["id"].tolist() == sorted(maps["id"].tolist())
+    assert len(maps["id"]) == 9
+    assert maps.keys() == {"id", "lesion", "mask", "calls", "seconds", *FLOATS}
+    assert all(maps[name].dtype == np.float32 for name in FLOATS)
+    assert maps["lesion"].dtype == maps["mask"].dtype == bool
+    assert all(
+        values.shape == (9, SIZE, SIZE)
+        for name, values in maps.items()
+        if name not in ("id", "calls", "seconds")
+    )
+    outside = ~maps["mask"]
+    assert np.array_equal(maps["reconstruction"][outside], maps["image"][outside])
+    assert np.array_equal(
+        maps["stitched"], np.where(outside, maps["image"], maps["initial_reconstruction"])
+    )
+
+
+def test_slices_csv_has_a_line_a_slice_with_what_is_defined_for_it(done: Laboratory) -> None:
+    slices, maps = pd.read_csv(done.folder / "whole" / "slices.csv"), done.maps("whole")
+    assert slices["id"].tolist() == maps["id"].tolist()
+    assert slices["subject"].tolist() == [f"IXI{500 + int(i[-3:])}" for i in slices["id"]]
+    assert slices["lesion_pixels"].tolist() == maps["lesion"].sum((1, 2)).tolist()
+    assert slices["size_group"].value_counts().to_dict() == {
+        "healthy": 3,
+        "small": 2,
+        "medium": 2,
+        "large": 2,
+    }
+    healthy = slices["size_group"] == "healthy"
+    for columns, defined in (
+        (["ssim", "mse"], healthy),
+        (["dice@healthy_fpr5", "max_dice"], ~healthy),
+    ):
+        assert (slices[columns].notna().to_numpy() == defined.to_numpy()[:, None]).all()
+    assert (slices["calls"] == np.where(maps["mask"].any((1, 2)), 3 + 2 * 2, 3)).all()
+    assert (slices["seconds"] > 0).all()
+
+
+def test_the_numbers_of_a_row_are_those_of_its_own_maps(done: Laboratory) -> None:
+    row = json.loads((done.folder / "whole" / "metrics.json").read_text())
+    metrics, maps = row["metrics"], done.maps("whole")
+    slices = pd.read_csv(done.folder / "whole" / "slices.csv")
+    ill = maps["lesion"].any((1, 2))
+    scores, lesion = maps["anomaly_map"][ill], maps["lesion"][ill]
+    assert metrics["lesion/auprc"] == pytest.approx(
+        average_precision_score(lesion.ravel(), scores.ravel()), rel=1e-9
+    )
+    flagged = scores > row["thresholds"]["healthy_fpr5"]
+    dice = 2 * (flagged & lesion).sum() / (flagged.sum() + lesion.sum())
+    assert metrics["lesion/dice@healthy_fpr5"] == pytest.approx(dice, rel=1e-9)
+    rate = (maps["anomaly_map"][~ill] > row["thresholds"]["healthy_fpr5"]).mean()
+    assert metrics["healthy/fpr@healthy_fpr5"] == pytest.approx(rate, rel=1e-9)
+    assert metrics["healthy/ssim"] == pytest.approx(slices["ssim"].mean(), rel=1e-6)
+    assert metrics["healthy/mse"] == pytest.approx(slices["mse"].mean(), rel=1e-6)
+    assert metrics["calls_per_slice"] == slices["calls"].mean()
+
+
+# thresholds
+
+
+def test_a_threshold_is_the_smallest_that_flags_at_most_5_percent_of_the_healthy_pixels(
+    done: Laboratory,
+) -> None:
+    (mask, *others, final) = done.thresholds()
+    assert [entry["conditions"]["false_positive_rate"] for entry in others] == [0.01, 0.02]
+    trained = load_checkpoint(done.checkpoint)
+    data = SliceDataModule(
+        {"ixi": partial(ixi, done.site.folder / "data" / "ixi")},
+        train=[],
+        calibrate=["ixi"],
+        test=[],
+        size=SIZE,
+        prepared=done.site.folder / "prepared",
+        eval_batch_size=3,
+    )
+    (batch,) = list(data.loader("calibrate"))
+    detector = AutoDDPM(
+        trained.ddpm,
+        Ancestral(stride=10),
+        DenoiserFeatures(),
+        residual,
+        t=30,
+        t_resample=20,
+        resample_steps=2,
+        mask_threshold=mask["threshold"],
+    )
+    detection = detector(batch)
+    for maps, threshold in (
+        (detection.stages["initial_map"], mask["threshold"]),
+        (detection.anomaly_map, final["threshold"]),
+    ):
+        values = maps.double().numpy()
+        assert (values > threshold * (1 + 1e-6)).mean() <= 0.05
+        assert (values > threshold * (1 - 1e-6) - 1e-12).mean() > 0.05
+    assert mask["conditions"]["false_positive_rate"] == 0.05
+
+
+def test_thresholds_are_kept_beside_the_checkpoint_and_used_again(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    first = laboratory.row("a", AnoDDPM)
+    assert [len(batch) for batch in detected] == [3, 3, 3, 3]
+    assert len(laboratory.thresholds()) == 3
+    detected.clear()
+    shutil.rmtree(laboratory.folder / "a")
+    second = laboratory.row("b", AnoDDPM)
+    assert all(slice_id.startswith("ixi_stroke/") for batch in detected for slice_id in batch)
+    assert sum(map(len, detected)) == 9
+    assert numbers(first) == numbers(second)
+    assert first["thresholds"] == second["thresholds"]
+    assert first["thresholds"]["mask_threshold"] is None
+
+
+@pytest.mark.parametrize("changed", [{"t": 20}, {"seed": 1}])
+def test_another_setting_has_another_threshold(
+    changed: dict[str, int], laboratory: Laboratory
+) -> None:
+    laboratory.row("a", AnoDDPM)
+    laboratory.row("b", AnoDDPM, **changed)
+    assert len(laboratory.thresholds()) == 6
+
+
+def test_the_mask_s_threshold_is_shared_with_the_ablations(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    rows = [
+        laboratory.row("full"),
+        laboratory.row("stitching", resample_steps=0),
+        laboratory.row("no_uncertainty", use_uncertainty=False),
+    ]
+    assert [row["label"] for row in rows] == [
+        "AutoDDPM",
+        "AutoDDPM (w/o re-sampling)",
+        "AutoDDPM (w/o uncertainty)",
+    ]
+    assert len({row["thresholds"]["mask_threshold"] for row in rows}) == 1
+    assert len({row["thresholds"]["healthy_fpr5"] for row in rows}) == 3
+    assert len(laboratory.thresholds()) == 1 + 3 * 3
+    assert (
+        sum(batch[0].startswith("ixi/") for batch in detected) == 1 + 2
+    )  # the last reads those of the first
+    full, stitching = laboratory.maps("full"), laboratory.maps("stitching")
+    assert np.array_equal(full["mask"], stitching["mask"])
+    assert np.array_equal(full["stitched"], stitching["reconstruction"])
+
+
+# rows that share reconstructions
+
+
+def test_a_row_that_differs_in_its_map_costs_no_network_call(
+    laboratory: Laboratory, detected: list[list[str]], tmp_path: Path
+) -> None:
+    laboratory.row("plain", AnoDDPM)
+    laboratory.row("full")
+    detected.clear()
+    reread = {
+        "a": laboratory.row("product", AnoDDPM, anomaly_map=product),
+        "b": laboratory.row("without", use_uncertainty=False),
+    }
+    assert detected == []
+    alone = Laboratory(
+        tmp_path / "alone", laboratory.site, laboratory.checkpoint, laboratory.stroke
+    )
+    sampled = {
+        "a": alone.row("a", AnoDDPM, anomaly_map=product),
+        "b": alone.row("b", use_uncertainty=False),
+    }
+    assert detected
+    for key in ("a", "b"):
+        assert numbers(reread[key]) == pytest.approx(numbers(sampled[key]), rel=1e-6)
+        for name in ("healthy_fpr1", "healthy_fpr5"):
+            assert reread[key]["thresholds"][name] == pytest.approx(
+                sampled[key]["thresholds"][name], rel=1e-6
+            )
+        assert sampled[key]["provenance"]["reconstructions_of"] is None
+        assert reread[key]["metrics"]["seconds_per_slice"] > 0
+    assert reread["a"]["provenance"]["reconstructions_of"]["row"] == "plain"
+    assert reread["b"]["provenance"]["reconstructions_of"]["row"] == "full"
+
+
+@pytest.mark.parametrize("changed", [{"t": 20}, {"seed": 1}])
+def test_a_row_of_other_reconstructions_samples_its_own(
+    changed: dict[str, int], laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    laboratory.row("a", AnoDDPM)
+    detected.clear()
+    row = laboratory.row("b", AnoDDPM, anomaly_map=product, **changed)
+    assert row["provenance"]["reconstructions_of"] is None
+    assert sum(map(len, detected)) == 3 + 9
+
+
+@pytest.mark.parametrize(
+    "damage", ["no maps", "half of the maps", "empty", "a byte", "no calibration", "no provenance"]
+)
+def test_a_damaged_row_stops_no_other_and_lends_nothing(
+    damage: str, laboratory: Laboratory, detected: list[list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    laboratory.row("a", AnoDDPM)
+    maps, metrics = laboratory.folder / "a" / "maps.npz", laboratory.folder / "a" / "metrics.json"
+    whole = maps.read_bytes()
+    if damage == "a byte":  # the first of the compressed data: a kind of block that there is not
+        start = 30 + int.from_bytes(whole[26:28], "little") + int.from_bytes(whole[28:30], "little")
+        maps.write_bytes(whole[:start] + b"\x07" + whole[start + 1 :])
+        with pytest.raises(zlib.error), np.load(maps) as arrays:
+            [arrays[name] for name in arrays.files]
+    elif damage == "no calibration":
+        (laboratory.folder / "a" / "calibration.npz").write_bytes(b"text")
+    elif damage == "no provenance":
+        metrics.write_text(json.dumps({"metrics": {}}))
+    else:
+        maps.write_bytes(
+            {"no maps": b"text", "half of the maps": whole[: len(whole) // 2], "empty": b""}[damage]
+        )
+    detected.clear()
+    row = laboratory.row("b", AnoDDPM, anomaly_map=product)
+    assert row["provenance"]["reconstructions_of"] is None
+    assert sum(map(len, detected)) == 3 + 9
+    assert f"{laboratory.folder / 'a'} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_precision_that_the_maps_cannot_have_is_refused(
+    precision: Any, laboratory: Laboratory
+) -> None:
+    with pytest.raises(
+        ValueError, match=rf"trainer\.precision={precision}: an evaluation takes 32-true"
+    ):
+        laboratory.row("row", AnoDDPM, precision=precision)
+
+
+# finished and interrupted rows
+
+
+def test_a_finished_row_is_not_computed_again(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    first = laboratory.row("row", AnoDDPM)
+    detected.clear()
+    files = {path: path.stat().st_mtime_ns for path in (laboratory.folder / "row").iterdir()}
+    assert laboratory.row("row", AnoDDPM) == first
+    assert detected == []
+    assert {
+        path: path.stat().st_mtime_ns for path in (laboratory.folder / "row").iterdir()
+    } == files
+
+
+def test_a_finished_row_of_calibrated_autoddpm_is_recognised(
+    done: Laboratory, detected: list[list[str]]
+) -> None:
+    done.row("whole")
+    assert detected == []
+
+
+@pytest.mark.parametrize(("changed", "key"), [({"t": 20}, "t"), ({"seed": 1}, "seed")])
+def test_a_finished_row_of_other_settings_is_refused(
+    changed: dict[str, int], key: str, laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    laboratory.row("row", AnoDDPM)
+    detected.clear()
+    with pytest.raises(ValueError, match=rf"row holds a finished row with {key} .*name="):
+        laboratory.row("row", AnoDDPM, **changed)
+    assert detected == []
+
+
+def test_a_finished_row_of_other_data_or_weights_is_refused(
+    laboratory: Laboratory, tmp_path: Path
+) -> None:
+    laboratory.row("row", AnoDDPM)
+    finished = (laboratory.folder / "row" / "metrics.json").read_bytes()
+    stroke, laboratory.stroke = (
+        laboratory.stroke,
+        write_stroke(tmp_path / "other", ["healthy", "large"]),
+    )
+    with pytest.raises(ValueError, match=r"row holds a finished row with data_hash .*name="):
+        laboratory.row("row", AnoDDPM)
+    laboratory.stroke = stroke
+    content = torch.load(laboratory.checkpoint)
+    content["state_dict"]["ddpm.denoiser.conv_in.conv.bias"] += 1
+    torch.save(content, laboratory.checkpoint)
+    with pytest.raises(ValueError, match=r"row holds a finished row with weights_hash .*name="):
+        laboratory.row("row", AnoDDPM)
+    assert (laboratory.folder / "row" / "metrics.json").read_bytes() == finished
+
+
+class PowerCutError(Exception):
+    pass
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the power fail when a detector is given its n-th batch from now."""
+
+    def arm(n: int) -> None:
+        left = [n]
+        original = AnoDDPM.__call__
+
+        def failing(self: AnoDDPM, batch: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                raise PowerCutError
+            return original(self, batch)
+
+        monkeypatch.setattr(AnoDDPM, "__call__", failing)
+
+    return arm
+
+
+@pytest.mark.parametrize("nth", [2, 4, 5])  # while calibrating the map; in the test set
+def test_an_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(
+    nth: int,
+    laboratory: Laboratory,
+    done: Laboratory,
+    cut: Callable[[int], None],
+    detected: list[list[str]],
+) -> None:
+    cut(nth)
+    with pytest.raises(PowerCutError):
+        laboratory.row("row")
+    assert not (laboratory.folder / "row" / "metrics.json").exists()
+    before = [tuple(batch) for batch in detected]
+    assert len(before) == nth - 1
+    detected.clear()
+    row = laboratory.row("row")
+    after = [tuple(batch) for batch in detected]
+    tests = [batch for batch in before + after if batch[0].startswith("ixi_stroke/")]
+    assert len(tests) == len(set(tests)) == 3
+    whole = json.loads((done.folder / "whole" / "metrics.json").read_text())
+    assert numbers(row) == numbers(whole)
+    assert row["thresholds"] == whole["thresholds"]
+    maps = laboratory.maps("row")
+    whole_maps = done.maps("whole")
+    assert all(
+        np.array_equal(values, maps[name])
+        for name, values in whole_maps.items()
+        if name != "seconds"
+    )
+    assert sorted(path.name for path in (laboratory.folder / "row").iterdir()) == [
+        "calibration.npz",
+        "config.yaml",
+        "maps.npz",
+        "metrics.json",
+        "slices.csv",
+    ]
+
+
+def test_an_interrupted_row_does_not_go_on_with_maps_of_other_data(
+    laboratory: Laboratory, cut: Callable[[int], None], tmp_path: Path
+) -> None:
+    cut(4)
+    with pytest.raises(PowerCutError):
+        laboratory.row("row", AnoDDPM)
+    groups = ["healthy"] * 3 + ["large"] * 6
+    laboratory.stroke = write_stroke(tmp_path / "other", groups)  # the same names, other slices
+    laboratory.row("row", AnoDDPM)
+    (tmp_path / "fresh").mkdir()
+    fresh = Laboratory(
+        tmp_path / "fresh", laboratory.site, laboratory.checkpoint, laboratory.stroke
+    )
+    fresh.row("row", AnoDDPM)
+    expected, maps = fresh.maps("row"), laboratory.maps("row")
+    assert all(
+        np.array_equal(values, maps[name]) for name, values in expected.items() if name != "seconds"
+    )
+
+
+# sameness
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_the_batch_size_changes_nothing(
+    batch: int, laboratory: Laboratory, done: Laboratory
+) -> None:
+    row = laboratory.row("row", batch=batch)
+    whole = json.loads((done.folder / "whole" / "metrics.json").read_text())
+    assert numbers(row) == pytest.approx(numbers(whole), abs=1e-6)
+    assert row["thresholds"] == pytest.approx(whole["thresholds"], rel=1e-4)
+    maps = laboratory.maps("row")
+    for name, values in done.maps("whole").items():
+        if name == "seconds":
+            continue
+        if values.dtype == np.float32:
+            np.testing.assert_allclose(maps[name], values, atol=1e-5, err_msg=name)
+        else:
+            assert np.array_equal(maps[name], values), name
+
+
+# what is undefined
+
+
+@pytest.mark.parametrize(
+    ("groups", "undefined"),
+    [
+        (["small", "small"], {"healthy/", "/medium", "/large"}),
+        (["healthy", "healthy"], {"lesion/"}),
+    ],
+)
+def test_what_is_undefined_is_null_with_a_reason_and_never_nan(
+    groups: Sequence[str], undefined: set[str], site: Site, checkpoint: Path, tmp_path: Path
+) -> None:
+    stroke = tmp_path / "stroke"
+    write_stroke(stroke, groups)
+    if set(groups) == {"healthy"}:  # a folder of masks must not be empty
+        Image.fromarray(np.zeros((SIZE, SIZE), np.uint8)).save(
+            stroke / "lesions" / "healthy_000.png"
+        )
+    laboratory = Laboratory(tmp_path / "lab", site, checkpoint, stroke)
+    row = laboratory.row("row", AnoDDPM)
+    text = (laboratory.folder / "row" / "metrics.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text) == row
+    null = {key for key, value in row["metrics"].items() if value is None}
+    assert null == {
+        key for key in KEYS if any(key.startswith(u) or key.endswith(u) for u in undefined)
+    }
+    assert row["undefined"].keys() == null
+    assert all(
+        reason.startswith(("no lesion slice in", "no healthy slice in"))
+        for reason in row["undefined"].values()
+    )
+
+
+# two processes
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one_even_with_fewer_slices_than_processes(
+    verb: Verb, checkpoint: Path, tmp_path: Path
+) -> None:
+    site = make_site(tmp_path, val=1)
+    rows, kept = {}, {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        path = shutil.copy(checkpoint, folder / "last.ckpt")
+        command = [
+            "+experiment=ixi_stroke",
+            f"checkpoint={path}",
+            *TINY_AUTODDPM,
+            *site.paths,
+            f"paths.runs={folder}",
+            "data.eval_batch_size=2",
+        ]
+        if processes == 1:
+            assert verb("evaluate", *command).code == 0
+        else:
+            command += ["trainer.devices=2", "trainer.strategy=ddp"]
+            ended = subprocess.run(
+                [sys.executable, "-m", "src.evaluate", *command],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            assert ended.returncode == 0, ended.stderr
+        (run,) = folder.glob("ixi_stroke/evaluate/*")
+        rows[processes] = json.loads((run / "metrics.json").read_text())
+        assert not list(run.glob("parts*"))
+        with np.load(run / "maps.npz") as maps:
+            kept[processes] = dict(maps)
+            assert len(maps["id"]) == 9
+    assert kept[1]["id"].tolist() == kept[2]["id"].tolist()
+    same = (kept[1]["mask"] == kept[2]["mask"]).all((1, 2))
+    assert np.mean(kept[1]["mask"] != kept[2]["mask"]) < 1e-4
+    for name in ("anomaly_map", "reconstruction"):
+        np.testing.assert_allclose(kept[2][name][same], kept[1][name][same], atol=1e-4)
+    assert numbers(rows[2]) == pytest.approx(numbers(rows[1]), abs=1e-6)
+    assert rows[2]["thresholds"] == pytest.approx(rows[1]["thresholds"], rel=1e-4)

@@ -1,0 +1,159 @@
+"""weights/: the released file is what its model card says."""
+
+import csv
+import hashlib
+import re
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REAL_DATA
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from autoddpm.models.trained import TrainedDDPM, load_checkpoint
+from autoddpm.models.weights_file import released_names
+from autoddpm.training.module import DDPMModule
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "weights" / "ixi-small.safetensors"
+CARD = (ROOT / "weights" / "README.md").read_text()
+IXI = REAL_DATA / "ixi"
+needs_ixi = pytest.mark.skipif(
+    not (IXI / "split.csv").is_file(), reason=f"no IXI slices in {IXI}: set AUTODDPM_DATA"
+)
+
+
+@pytest.fixture(scope="module")
+def released() -> TrainedDDPM:
+    return load_checkpoint("ixi-small")
+
+
+def split(name: str) -> dict[str, str]:
+    """Subject to file, of one split of IXI."""
+    with (IXI / "split.csv").open() as file:
+        return {row["subject"]: row["file"] for row in csv.DictReader(file) if row["split"] == name}
+
+
+def card_losses() -> dict[str, float]:
+    """Range of t to loss, in the last line of the card's table of losses."""
+    lines = [line.strip("| ").split(" | ") for line in CARD.splitlines() if line.startswith("|")]
+    first = next(index for index, line in enumerate(lines) if line[:2] == ["step", "all"])
+    names = [name.removeprefix("t = ") for name in lines[first]]
+    *_, last = takewhile(lambda line: line[0].replace(",", "").isdigit(), lines[first + 2 :])
+    return dict(zip(names[2:], map(float, last[2:]), strict=True))
+
+
+def test_it_is_found_by_its_name_wherever_one_is(released, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "ixi-small" in released_names()
+    assert load_checkpoint("ixi-small").weights_hash == released.weights_hash
+
+
+def test_it_is_as_small_as_promised(released):
+    assert FILE.stat().st_size <= 9_000_000
+    assert sum(values.numel() for values in released.ddpm.parameters()) <= 4_500_000
+
+
+def test_the_card_has_the_file_s_checksum_hash_and_steps(released):
+    assert f"`{hashlib.sha256(FILE.read_bytes()).hexdigest()}`" in CARD
+    assert f"`{released.weights_hash}`" in CARD
+    assert f"{released.step:,} steps" in CARD
+
+
+def test_the_card_has_its_two_pictures():
+    assert len(re.findall(r"\]\([^)#]+\.png\)", CARD)) == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*ROOT.glob("*.md"), *ROOT.glob("weights/*.md"), *ROOT.glob("experiments/**/*.md")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_what_a_document_links_to_is_there(path):
+    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text())
+    assert not [
+        target for target in targets if "://" not in target and not (path.parent / target).exists()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("detector", "t", "anomaly_map", "precision"),
+    [
+        ("AnoDDPM", 200, "product", "bf16-mixed"),
+        ("AnoDDPM", 200, "product", "32-true"),
+        ("AutoDDPM", 200, "residual", "bf16-mixed"),
+        ("AutoDDPM", 200, "residual", "32-true"),
+        ("AnoDDPM", 500, "product", "bf16-mixed"),
+        ("AutoDDPM", 500, "residual", "bf16-mixed"),
+        *(
+            ("AnoDDPM", t, "residual", "bf16-mixed")
+            for t in (50, 100, 150, 200, 250, 300, 400, 500)
+        ),
+    ],
+)
+def test_the_thresholds_are_in_the_file(released, detector, t, anomaly_map, precision):
+    """The mask's (of the first map, which is AnoDDPM's) and the final map's: not calibrated
+    again."""
+    wanted = {
+        "weights_hash": released.weights_hash,
+        "precision": precision,
+        "false_positive_rate": 0.05,
+    }
+    wanted["sampler"] = {"name": "Ancestral", "stride": 5}
+    if (detector, anomaly_map) != ("AnoDDPM", "residual"):  # which asks no perceptual distance
+        wanted["perceptual"] = {"name": "RandomLPIPS", "seed": 0}
+    found = [
+        entry["threshold"]
+        for entry in released.thresholds
+        if wanted.items() <= entry["conditions"].items()
+        and (entry["conditions"]["detector"]["name"], entry["conditions"]["detector"]["t"])
+        == (detector, t)
+        and entry["conditions"]["anomaly_map"]["name"] == anomaly_map
+    ]
+    assert found
+    assert all(0 < threshold < 1 for threshold in found)
+
+
+@needs_ixi
+def test_all_thresholds_are_of_all_validation_slices(released, monkeypatch):
+    """Not of the half of them that ixi_tuning calibrates on."""
+    monkeypatch.setenv("AUTODDPM_DATA", str(IXI.parent))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        data = instantiate(compose("train", ["+experiment=ixi"]).data, _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.index("calibrate")) == 30
+    assert {entry["conditions"]["data_hash"] for entry in released.thresholds} == {
+        data.hash("calibrate")
+    }
+
+
+@needs_ixi
+def test_it_was_trained_on_the_training_subjects_and_on_no_other(released):
+    assert sorted(released.data["train_subjects"]) == sorted(split("train"))
+    assert len(released.data["train_subjects"]) == 470
+    assert not set(released.data["train_subjects"]) & (set(split("val")) | set(split("test")))
+
+
+@needs_ixi
+@pytest.mark.slow
+def test_its_loss_on_validation_subjects_is_the_card_s(released, monkeypatch):
+    """The card's last line of losses, of the same slices, times and noise: there in bf16, here in
+    float32."""
+    monkeypatch.setenv("AUTODDPM_DATA", str(IXI.parent))
+    monkeypatch.syspath_prepend(str(ROOT / "experiments" / "release"))
+    from card import validation_slices
+
+    module = DDPMModule(model=released.model, data=released.data)
+    module.ddpm.load_state_dict(released.ddpm.state_dict())
+    module.log_dict = lambda *arguments, **settings: None  # needs a trainer
+    with torch.no_grad():
+        module.eval().validation_step(validation_slices(), 0)
+    found = {name: float(value) for name, value in module.validation.compute().items()}
+    assert card_losses().keys() == {
+        name.removeprefix("val/loss_t") for name in found if "_t" in name
+    }
+    for name, stated in card_losses().items():
+        assert found[f"val/loss_t{name}"] == pytest.approx(stated, rel=0.02), name

@@ -1,0 +1,315 @@
+"""How a network is run faster: what is chosen and why, that it is applied, and that no map
+changes."""
+
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from tiny import Conv, Difference, Slices, T, images, short_ddpm, unet
+from tiny import one_thread as one_thread
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autoddpm.detectors.anoddpm import AnoDDPM
+from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.official_v0 import OfficialV0
+from autoddpm.diffusion.noise import NoiseOf
+from autoddpm.diffusion.noise.gaussian import Gaussian
+from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler, reconstruct
+from autoddpm.machine import acceleration
+from autoddpm.machine.acceleration import Acceleration, choose
+from autoddpm.random import Stage, slice_keys
+
+AUTO = {"layout": "auto", "compile": "auto", "cuda_graphs": "auto", "keep_memory": "auto"}
+SAMPLERS = [Ancestral(2), DDIM(2), DDIM(2, eta=1.0), DPMSolver(3)]
+
+
+@pytest.fixture(autouse=True)
+def memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The setting would stay with this process. Returns what was asked."""
+    asked: list[bool] = []
+    monkeypatch.setattr(acceleration, "keep_freed_memory", lambda: asked.append(True))
+    return asked
+
+
+def values(asked: dict[str, Any], device: str, training: bool = False) -> dict[str, Any]:
+    return {name: value for name, (value, _) in choose(AUTO | asked, device, training).items()}
+
+
+# what is chosen
+
+
+def test_on_a_cpu_channels_last_is_for_evaluation_alone():
+    for training, layout in ((False, "channels_last"), (True, "contiguous")):
+        chosen = values({}, "cpu", training)
+        assert chosen == {
+            "layout": layout,
+            "compile": False,
+            "cuda_graphs": False,
+            "keep_memory": True,
+        }
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_on_which_nothing_was_measured_gets_what_works_everywhere(device):
+    assert values({}, device) == {
+        "layout": "contiguous",
+        "compile": False,
+        "cuda_graphs": False,
+        "keep_memory": False,
+    }
+    assert "not measured" in choose(AUTO, device, False)["compile"][1]
+
+
+def test_a_gpu_that_was_measured_gets_what_paid_there_with_the_figure(monkeypatch):
+    paid = {"layout": "channels_last", "compile": True, "cuda_graphs": False, "gain": 1.84}
+    monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
+    chosen = choose(AUTO, "cuda", True, "GPU A")
+    assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
+        "layout": "channels_last",
+        "compile": True,
+        "cuda_graphs": False,
+    }
+    assert "1.84 times as fast" in chosen["layout"][1]
+    assert "GPU A" in chosen["compile"][1]
+    assert choose(AUTO | {"compile": False}, "cuda", True, "GPU A")["compile"] == (
+        False,
+        "as asked",
+    )
+    for other in (choose(AUTO, "cuda", False, "GPU A"), choose(AUTO, "cuda", True, "GPU B")):
+        assert other["layout"][0] == "contiguous"
+
+
+def test_the_measured_file_is_read():
+    assert isinstance(acceleration.measured(), dict)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("layout", "contiguous"), ("compile", True), ("compile", False), ("keep_memory", False)],
+)
+def test_what_is_asked_for_is_done(name, value):
+    assert choose(AUTO | {name: value}, "cpu", False)[name] == (value, "as asked")
+
+
+def test_graphs_that_are_asked_for_compile_the_network():
+    assert values({"cuda_graphs": True}, "cuda") == {
+        "layout": "contiguous",
+        "compile": True,
+        "cuda_graphs": True,
+        "keep_memory": False,
+    }
+
+
+def test_every_choice_has_a_reason():
+    for device in ("cpu", "cuda", "mps"):
+        for training in (True, False):
+            assert all(len(reason) > 10 for _, reason in choose(AUTO, device, training).values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"layout": "nhwc"},
+            r"callbacks\.acceleration\.layout=nhwc: must be one of auto, contiguous, channels_last",
+        ),
+        (
+            {"compile": "yes"},
+            r"callbacks\.acceleration\.compile=yes: must be one of auto, true, false",
+        ),
+        ({"cuda_graphs": True, "compile": False}, r"cuda_graphs=true needs a compiled network"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_its_key(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Acceleration(**settings)
+
+
+def test_what_a_device_cannot_do_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        choose(AUTO | {"cuda_graphs": True}, "cpu", False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert values({}, "cpu")["keep_memory"] is False
+    with pytest.raises(ValueError, match="keep_memory=true"):
+        choose(AUTO | {"keep_memory": True}, "cpu", False)
+
+
+# that it is applied
+
+
+class Module(LightningModule):
+    """What a module shows of itself."""
+
+    def __init__(self, denoiser: nn.Module | None = None) -> None:
+        super().__init__()
+        self.ddpm = short_ddpm(denoiser or unet())
+
+
+def applied(callback: Acceleration, denoiser: nn.Module | None = None) -> Module:
+    module = Module(denoiser)
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), is_global_zero=True
+    )
+    callback.on_test_start(trainer, module)
+    return module
+
+
+def is_channels_last(module: Module) -> bool:
+    weight = module.ddpm.denoiser.down_blocks[0].resnets[0].conv1.conv.weight
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+def test_the_layout_is_that_of_the_weights_afterwards_whatever_it_was_before():
+    assert is_channels_last(applied(Acceleration()))
+    assert not is_channels_last(applied(Acceleration(layout="contiguous")))
+    module = Module()
+    module.ddpm.denoiser.to(memory_format=torch.channels_last)
+    trainer = Trainer(accelerator="cpu", logger=False, max_steps=1, enable_progress_bar=False)
+    Acceleration().setup(trainer, module, "fit")
+    assert not is_channels_last(module)
+
+
+def test_memory_is_kept_unless_it_is_not_to_be(memory_is_left_alone):
+    applied(Acceleration(keep_memory=False))
+    assert memory_is_left_alone == []
+    applied(Acceleration())
+    assert memory_is_left_alone == [True]
+
+
+def test_the_c_library_takes_both_settings(monkeypatch):
+    monkeypatch.undo()
+    if not acceleration.can_keep_freed_memory():
+        pytest.skip("not glibc")
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *what: told.append(what))
+    )
+    acceleration.keep_freed_memory()
+    assert told == [(-4, 0), (-1, -1)]  # M_MMAP_MAX: none; M_TRIM_THRESHOLD: never
+
+
+def test_each_choice_is_logged_once_with_its_reason(caplog):
+    caplog.set_level(logging.INFO)
+    callback = Acceleration(compile=False)
+    for _ in range(3):
+        applied(callback)
+    (line,) = [
+        record.getMessage() for record in caplog.records if record.name == acceleration.__name__
+    ]
+    assert [part.split(" ")[:2] for part in line.split("; ")] == [
+        ["layout:", "channels_last"],
+        ["compile:", "false"],
+        ["keep_memory:", "true"],
+        ["cuda_graphs:", "false"],
+    ]
+    assert "; compile: false (as asked); " in line
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+def test_a_detector_says_how_many_calls_it_makes_at_most(sampler):
+    ddpm = short_ddpm(Conv())
+    batch = Slices(images(2), ["a", "b"])
+    for kind in (AutoDDPM, OfficialV0):
+        one = kind(
+            ddpm,
+            sampler,
+            Difference(),
+            residual,
+            t=9,
+            t_resample=4,
+            resample_steps=2,
+            mask_threshold=-1.0,
+        )
+        assert one(batch).calls.tolist() == [one.most_calls] * 2
+    plain = AnoDDPM(ddpm, sampler, Difference(), residual, t=9)
+    assert plain(batch).calls.tolist() == [plain.most_calls] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no compiler")
+def test_a_compiled_network_keeps_its_names_and_gives_the_same_maps():
+    # after compiling no process can be forked
+    work = "import test_acceleration; test_acceleration.compare_compiled()"
+    subprocess.run(
+        [sys.executable, "-c", work],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+
+
+def compare_compiled() -> None:
+    found = {}
+    for compiled in (False, True):
+        module = applied(Acceleration(compile=compiled), denoiser=Conv())
+        detector = AutoDDPM(
+            module.ddpm, Ancestral(4), Difference(), residual, t=8, t_resample=4, mask_threshold=0.3
+        )
+        assert (module.ddpm.denoiser._compiled_call_impl is not None) == compiled
+        assert list(module.ddpm.denoiser.state_dict()) == ["weight"]
+        found[compiled] = detector(Slices(images(3), ["a", "b", "c"]))
+    plain, fast = found[False], found[True]
+    assert 0 < plain.stages["mask"].float().mean() < 1
+    torch.testing.assert_close(fast.anomaly_map, plain.anomaly_map, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fast.reconstruction, plain.reconstruction, atol=1e-4, rtol=0)
+
+
+# no waiting for the device
+
+
+class NoValueIsAskedFor(TorchDispatchMode):
+    """Raises where a number is fetched from the device, or where a size depends on one: a GPU would
+    be waited for."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        name = function.name()
+        indices = arguments[1] if name.startswith("aten::index") and len(arguments) > 1 else []
+        by_mask = isinstance(indices, (list, tuple)) and any(
+            i is not None and i.dtype == torch.bool for i in indices
+        )
+        if by_mask or name in (
+            "aten::_local_scalar_dense",
+            "aten::nonzero",
+            "aten::masked_select",
+            "aten::_unique2",
+        ):
+            raise AssertionError(f"{name} waits for the device")
+        return function(*arguments, **(keywords or {}))
+
+
+def test_the_guard_sees_what_waits():
+    x = torch.arange(3.0)
+    for waiting in (
+        lambda: float(x[0]),
+        lambda: bool(x.any()),
+        lambda: x[x > 1],
+        lambda: x.nonzero(),
+    ):
+        with pytest.raises(AssertionError, match="waits"), NoValueIsAskedFor():
+            waiting()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+def test_the_loops_of_both_stages_never_wait_for_the_device(sampler: Sampler):
+    ddpm, x = short_ddpm(unet()), 2 * images(2) - 1
+    noise = NoiseOf(Gaussian(), slice_keys(0, ["a", "b"]), (16, 16), Stage.RESAMPLING)
+    mask = images(2, seed=1) > 0.5
+    detectors = [
+        kind(ddpm, sampler, Difference(), residual, t=9, t_resample=4, resample_steps=2)
+        for kind in (AutoDDPM, OfficialV0)
+    ]
+    with torch.no_grad(), NoValueIsAskedFor():
+        x_hat = reconstruct(ddpm, sampler, x, T, noise)
+        found = [detector.resample(x, x_hat, mask, noise) for detector in detectors]
+    assert all(torch.isfinite(x).all() for x in found)

@@ -1,0 +1,388 @@
+"""From raw volumes to a folder of slices: nothing is lost, mixed or left half-written."""
+
+import errno
+import hashlib
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from test_cutting import PLAIN, SHAPE, data, plane, raw, save
+
+from autoddpm.data.store import prepare_store
+from autoddpm.preparation import folder as preparation
+from autoddpm.preparation.cutting import RawVolume, cut_volume
+from autoddpm.preparation.folder import prepare_volumes, prepared, read_index
+from autoddpm.preparation.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.volume import Source
+
+
+def three(folder: Path) -> list[RawVolume]:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[4:7, 9:14, 3] = True
+    return [raw(folder, "c", 3), raw(folder, "a", 1, lesion), raw(folder, "b", 2)]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file of a folder by its digest."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_folder_lists_its_slices_and_what_was_left_out(tmp_path: Path) -> None:
+    left = RawVolume(
+        "d",
+        "d",
+        "test",
+        Source(tmp_path / "never read"),
+        excluded="artefact",
+        about={"labels": "x"},
+    )
+    index = prepare_volumes([*three(tmp_path / "raw"), left], PLAIN, tmp_path / "set", processes=1)
+    assert index["id"].tolist() == ["a", "b", "c", "d"]
+    assert index["excluded"].tolist() == ["", "", "", "artefact"]
+    assert index["lesion_file"].tolist() == ["lesions/a.nii.gz", "", "", ""]
+    assert index["labels"].tolist() == ["", "", "", "x"]
+    assert index["source"][0] == f"{tmp_path}/raw/a.nii.gz"
+    assert index.columns[0] == "id"
+    for row, seed in zip(index.to_dict("records"), (1, 2, 3), strict=False):
+        np.testing.assert_array_equal(plane(tmp_path / "set", row["file"]), data(seed)[:, :, 3])
+    files = ["slices/a.nii.gz", "slices/b.nii.gz", "slices/c.nii.gz", "lesions/a.nii.gz"]
+    assert sorted(contents(tmp_path / "set")) == sorted([*files, "index.csv", "preparation.json"])
+    assert [path.name for path in tmp_path.glob("set*")] == ["set"]
+
+
+def test_prepared_slices_go_to_the_network_with_where_they_came_from(tmp_path: Path) -> None:
+    volumes = [*three(tmp_path / "raw"), raw(tmp_path / "raw", "w", 5, site="HH")]
+    prepare_volumes(volumes, replace(PLAIN, window="volume"), tmp_path / "set", processes=1)
+    records = prepared(tmp_path / "set", "mine")
+    assert [record.id for record in records] == ["mine/a", "mine/b", "mine/c", "mine/w"]
+    assert all(record.windowed for record in records)
+    store = prepare_store("mine", records, 21, tmp_path / "prepared")
+    assert store.index["site"].tolist() == ["", "", "", "HH"]
+    assert store.index["lesion_pixels"].tolist() == [15, 0, 0, 0]
+    scale = np.percentile(data(1), 98)
+    expected = np.clip(
+        np.rot90(data(1)[:, :, 3]) / scale, 0, 1
+    )  # windowed once, not again by the slice
+    np.testing.assert_allclose(store.images[0][:, 1:19], expected, rtol=1e-5)
+    geometry = SliceGeometry.from_json(store.index["geometry"][0])
+    back = np.asarray(to_volume([store.images[0]], [geometry]).dataobj)
+    np.testing.assert_allclose(back[::-1, :, 3], np.clip(data(1)[:, :, 3] / scale, 0, 1), atol=2e-4)
+
+
+def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume(
+    tmp_path: Path,
+) -> None:
+    volumes = three(tmp_path / "raw")
+    save(volumes[0].image.path, data(3) - 600)
+    with pytest.raises(
+        ValueError, match=r"raw/c\.nii\.gz: slice 3 cannot be used: its values reach far below 0"
+    ):
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
+    assert (
+        len(
+            prepare_store(
+                "mine", prepared(tmp_path / "set", "mine"), 21, tmp_path / "prepared"
+            ).index
+        )
+        == 2
+    )
+
+
+def test_a_prepared_folder_that_lost_a_file_is_refused(tmp_path: Path) -> None:
+    prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    (tmp_path / "set" / "lesions" / "a.nii.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lesions/a\.nii\.gz: there is no such file"):
+        prepared(tmp_path / "set", "mine")
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The volumes that were worked on."""
+    done: list[str] = []
+
+    def counted(volume: RawVolume, *arguments: Any) -> list[dict[str, Any]]:
+        done.append(volume.id)
+        return cut_volume(volume, *arguments)
+
+    monkeypatch.setattr(preparation, "cut_volume", counted)
+    return done
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Stop after the slices of a volume were written and before its rows are."""
+
+    def stopping(volume: RawVolume, *arguments: Any) -> list[dict[str, Any]]:
+        rows = cut_volume(volume, *arguments)
+        if volume.id == name:
+            raise KeyboardInterrupt
+        return rows
+
+    monkeypatch.setattr(preparation, "cut_volume", stopping)
+
+
+def test_after_a_stop_the_work_is_continued_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: list[str]
+) -> None:
+    volumes = three(tmp_path / "raw")
+    prepare_volumes(volumes, PLAIN, tmp_path / "straight", processes=1)
+    cuts.clear()
+    with monkeypatch.context() as patch:
+        stop_at(patch, "a")
+        with pytest.raises(KeyboardInterrupt):
+            prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert not (tmp_path / "set").exists()
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert cuts == ["a", "b"]
+    assert contents(tmp_path / "set") == contents(tmp_path / "straight")
+
+
+def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
+    volumes = three(tmp_path / "raw")
+    (tmp_path / "raw" / "b.nii.gz").write_bytes(b"broken")
+    one = prepare_volumes(volumes, PLAIN, tmp_path / "one", processes=1, on_error="skip")
+    two = prepare_volumes(volumes, PLAIN, tmp_path / "two", processes=2, on_error="skip")
+    assert one.equals(two)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_what_is_there_is_taken_and_never_mixed_with_other_settings(
+    tmp_path: Path, cuts: list[str]
+) -> None:
+    volumes = three(tmp_path / "raw")
+    first = prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    before = contents(tmp_path / "set")
+    assert prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1).equals(first)
+    assert len(cuts) == 3
+    lesion = raw(tmp_path / "raw", "b", 2, np.ones(SHAPE, bool))
+    for others, steps, difference in (
+        (volumes, replace(PLAIN, slices=2), "slices is 3 there and 2 here"),
+        (volumes, replace(PLAIN, window="volume"), "window is slice there and volume here"),
+        (volumes[:2], PLAIN, "3 volumes there and 2 here"),
+        ([*volumes[:2], replace(volumes[2], split="train")], PLAIN, "b has changed"),
+        ([*volumes[:2], replace(volumes[2], excluded="doubtful")], PLAIN, "b has changed"),
+        ([*volumes[:2], lesion], PLAIN, "b has changed"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"set was prepared with other settings .*\({difference}\): .*move"
+        ):
+            prepare_volumes(others, steps, tmp_path / "set", processes=1)
+    assert len(cuts) == 3
+    assert contents(tmp_path / "set") == before
+
+
+def test_work_with_other_settings_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: list[str]
+) -> None:
+    volumes = three(tmp_path / "raw")
+    with monkeypatch.context() as patch:
+        stop_at(patch, "b")
+        with pytest.raises(KeyboardInterrupt):
+            prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    prepare_volumes(volumes, replace(PLAIN, slices=2), tmp_path / "set", processes=1)
+    assert cuts == ["c", "a", "b"]
+    for name, seed in zip("abc", (1, 2, 3), strict=True):
+        np.testing.assert_array_equal(
+            plane(tmp_path / "set", f"slices/{name}.nii.gz"), data(seed)[:, :, 2]
+        )
+
+
+def test_a_volume_that_changed_or_was_left_out_since_the_stop_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: list[str]
+) -> None:
+    c, a, b = (replace(volume, lesion=None) for volume in three(tmp_path / "raw"))
+    volumes = [replace(c, slices=[1, 2]), a, b]
+    with monkeypatch.context() as patch:
+        stop_at(patch, "b")
+        with pytest.raises(KeyboardInterrupt):
+            prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    size = a.image.size
+    save(a.image.path, np.pad(data(7), ((0, 4), (0, 0), (0, 0))))
+    assert a.image.size != size
+    prepare_volumes([replace(c, excluded="doubtful"), a, b], PLAIN, tmp_path / "set", processes=1)
+    assert cuts == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.glob("set/slices/*")) == ["a.nii.gz", "b.nii.gz"]
+    assert plane(tmp_path / "set", "slices/a.nii.gz").shape == (22, 21)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine.txt").write_text("mine")
+    with pytest.raises(
+        ValueError, match="set is there already and was not written by this command"
+    ):
+        prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    assert sorted(contents(tmp_path / "set")) == ["mine.txt"]
+
+
+def test_the_first_bad_file_stops_the_work_and_its_copy_is_all_that_is_done_again(
+    tmp_path: Path, cuts: list[str]
+) -> None:
+    volumes = three(tmp_path / "raw")
+    whole = (tmp_path / "raw" / "a.nii.gz").read_bytes()
+    (tmp_path / "raw" / "a.nii.gz").write_bytes(whole[:-50])
+    with pytest.raises(ValueError, match=r"raw/a\.nii\.gz: is not whole"):
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert not (tmp_path / "set").exists()
+    (tmp_path / "raw" / "a.nii.gz").write_bytes(whole)  # downloaded again, of another size
+    index = prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert cuts == ["c", "a", "a", "b"]
+    assert index["excluded"].tolist() == ["", "", ""]
+
+
+def test_a_bad_file_is_skipped_and_listed_if_one_says_so(tmp_path: Path) -> None:
+    volumes = three(tmp_path / "raw")
+    save(tmp_path / "raw" / "a_mask.nii.gz", np.full(SHAPE, -1, np.float32))
+    index = prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
+    excluded = index.set_index("id")["excluded"]
+    assert excluded["a"].startswith(
+        f"error: {tmp_path}/raw/a_mask.nii.gz: holds NaN or negative voxels"
+    )
+    assert [record.id for record in prepared(tmp_path / "set", "s")] == ["s/b", "s/c"]
+    assert sorted(path.name for path in (tmp_path / "set").glob("*/*")) == ["b.nii.gz", "c.nii.gz"]
+
+
+def test_what_was_skipped_is_tried_again_when_the_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = three(tmp_path / "raw")
+    (tmp_path / "raw" / "c.nii.gz").write_bytes(b"broken")
+    with monkeypatch.context() as patch:
+        stop_at(patch, "b")
+        with pytest.raises(KeyboardInterrupt):
+            prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
+    with pytest.raises(ValueError, match=r"raw/c\.nii\.gz: cannot be used"):  # no longer skipped
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="stop")
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a_mask.nii.gz"])
+def test_an_absent_file_or_mask_stops_before_anything_is_done(
+    tmp_path: Path, name: str, cuts: list[str]
+) -> None:
+    volumes = three(tmp_path / "raw")
+    (tmp_path / "raw" / name).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=rf"raw/{name}: there is no such file; .*on_error=skip"
+    ):
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert not cuts
+    assert not list(tmp_path.glob("set*"))
+    index = prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
+    assert index["excluded"].str.contains(
+        f"raw/{name}: cannot be used .No such file", regex=True
+    ).tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_set_of_which_nothing_can_be_used_is_refused(tmp_path: Path) -> None:
+    volumes = [replace(volume, excluded="artefact") for volume in three(tmp_path / "raw")]
+    with pytest.raises(ValueError, match="set: none of 3 volumes can be used; artefact"):
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    with pytest.raises(ValueError, match="set: no volume"):
+        prepare_volumes([], PLAIN, tmp_path / "set", processes=1)
+    assert not (tmp_path / "set").exists()
+
+
+def test_two_volumes_of_one_name_are_refused(tmp_path: Path) -> None:
+    volumes = [raw(tmp_path / "raw", "a"), raw(tmp_path / "more", "a")]
+    with pytest.raises(
+        ValueError, match=r"more/a\.nii\.gz and .*raw/a\.nii\.gz are both a; leave one out"
+    ):
+        prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+
+
+def test_on_error_is_stop_or_skip(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="on_error=ignore: must be stop or skip"):
+        prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", on_error="ignore")
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("writer", "name", "when"),
+    [
+        (nibabel, "save", "b.nii.gz"),
+        (Path, "write_bytes", ".b-"),
+        (Path, "write_bytes", ".index.csv"),
+        (Path, "write_bytes", ".preparation.json"),
+    ],
+    ids=["a slice", "its rows", "the index", "the settings"],
+)
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_full_disk_leaves_nothing_half_written_and_can_be_gone_on_from(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writer: Any,
+    name: str,
+    when: str,
+    on_error: str,
+) -> None:
+    volumes = three(tmp_path / "raw")
+    prepare_volumes(volumes, PLAIN, tmp_path / "straight", processes=1)
+    write, met = getattr(writer, name), []
+
+    def write_while_there_is_room(*arguments: Any) -> None:
+        path = next(argument for argument in arguments if isinstance(argument, Path))
+        if when not in path.name:
+            return write(*arguments)
+        met.append(path)
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, name, write_while_there_is_room)
+        with pytest.raises(
+            OSError,
+            match=r"set\..*: the disk is full; free some space and run the same command again",
+        ):
+            prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error=on_error)
+    assert len(met) == 1
+    assert not (tmp_path / "set").exists()
+    (work,) = tmp_path.glob("set.*.unfinished")
+    assert not [path for path in work.rglob("*") if path.is_file() and path.read_bytes() == b"half"]
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert contents(tmp_path / "set") == contents(tmp_path / "straight")
+
+
+class KilledPool:
+    """A pool whose processes die."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> "KilledPool":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, *_: object) -> "Future[None]":
+        future: Future[None] = Future()
+        future.set_exception(BrokenProcessPool("terminated abruptly"))
+        return future
+
+
+def test_a_process_that_is_killed_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "ProcessPoolExecutor", KilledPool)
+    with pytest.raises(OSError, match=r"killed, most likely for want of memory.* fewer processes"):
+        prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=2)
+
+
+def test_an_index_is_read_as_text(tmp_path: Path) -> None:
+    volumes = [raw(tmp_path / "raw", "007"), raw(tmp_path / "raw", "1e5")]
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    assert read_index(tmp_path / "set")["id"].tolist() == ["007", "1e5"]
+    assert [record.subject for record in prepared(tmp_path / "set", "s")] == ["007", "1e5"]

@@ -1,0 +1,606 @@
+"""Intervals, paired differences and seeds in a report, and what stands in their place where there
+are none."""
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_runs import (
+    METRICS,
+    SLICES,
+    Page,
+    anoddpm,
+    autoddpm,
+    read_csv,
+    report,
+    row_of,
+    write_row,
+)
+from report_runs import no_pictures as no_pictures
+from rich.console import Console
+from scipy import stats
+
+from autoddpm.metrics.histogram import histograms
+from autoddpm.metrics.localization import auprc, max_dice, threshold_counts
+from autoddpm.metrics.statistics import Difference, Interval, holm
+from autoddpm.report.rows.methods import Method, disagreements, set_apart
+from autoddpm.report.rows.row import Row, read_rows
+from autoddpm.report.rows.scored import read_scored
+from autoddpm.report.rows.seeds import pool_seeds, seed_of
+from autoddpm.report.tables import intervals
+from autoddpm.report.tables.differences import make_differences
+from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
+from autoddpm.report.tables.resampling import precision_recall
+from autoddpm.report.tables.table import Column, make_table
+
+R = 100
+NO_INTERVAL = {
+    "calls_per_slice",
+    *(f"lesion/best_threshold{group}" for group in ("", "/small", "/medium", "/large")),
+}
+ANODDPM, AUTODDPM = (
+    Method("AnoDDPM", {"name": "AnoDDPM"}, "t"),
+    Method("AutoDDPM", {"name": "AutoDDPM"}),
+)
+SSIM, DICE = (
+    Column("SSIM", "healthy/ssim", 100, best="max"),
+    Column("Dice", "lesion/max_dice", 100, best="max"),
+)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "demo" / "evaluate"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows with the metrics of an evaluation: anoddpm-t50, anoddpm-t300 and autoddpm. Not to be
+    changed."""
+    runs = tmp_path_factory.mktemp("measured") / "evaluate"
+    for t in (50, 300):
+        anoddpm(runs, t, value=None)
+    autoddpm(runs, value=None)
+    return runs
+
+
+@pytest.fixture
+def copied(measured: Path, runs: Path) -> Path:
+    shutil.copytree(measured, runs)
+    return runs
+
+
+def resampled(runs: Path, resamples: int = R, seed: int = 0) -> tuple[dict[str, Row], Resamples]:
+    rows = read_rows(runs)[0]
+    return {row.folder.name: row for row in rows}, resample_rows(
+        rows, runs.parent / "cache", resamples, seed
+    )
+
+
+def change_slices(folder: Path, **columns) -> None:
+    path = folder / "slices.csv"
+    slices = pd.read_csv(path, dtype={"subject": str})
+    slices.assign(**columns).to_csv(path, index=False)
+
+
+def change_metrics(folder: Path, **metrics) -> None:
+    path = folder / "metrics.json"
+    content = json.loads(path.read_text())
+    content["metrics"] |= metrics
+    path.write_text(json.dumps(content))
+
+
+# --- what is resampled
+
+
+def test_every_metric_of_an_evaluation_is_found_again_in_its_maps_and_has_an_interval_around_it(
+    measured, tmp_path
+):
+    rows = read_rows(measured)[0]
+    found = resample_rows(rows, tmp_path, R, 0)
+    for row in rows:
+        assert len(row.metrics) == 42
+        for key in row.metrics.keys() - NO_INTERVAL:
+            bounds = found.interval(row, key)
+            assert isinstance(bounds, Interval), (row.label, key, bounds)
+            assert found.by_folder[row.folder].values[key][0] == pytest.approx(
+                row.metrics[key], abs=1e-6
+            ), key
+            assert bounds.low - 1e-9 <= row.metrics[key] <= bounds.high + 1e-9, (row.label, key)
+        assert all(found.interval(row, key) is None for key in NO_INTERVAL)
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy_s_bootstrap_over_subjects(runs):
+    slices = [("healthy", 0)] * 24 + [("large", 9)] * 2
+    folder = anoddpm(runs, 50, slices=slices, metrics={"healthy/ssim": 0.5})
+    values = np.random.default_rng(0).random(24)
+    values += 0.5 - values.mean()
+    change_slices(folder, ssim=[*values, None, None])
+    rows, found = resampled(runs, 4000)
+    bounds = found.interval(rows["anoddpm-t50"], "healthy/ssim")
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=1
+    ).confidence_interval
+    assert bounds[:2] == pytest.approx(expected, abs=0.01)
+    assert bounds.high - bounds.low == pytest.approx(3.92 * values.std() / np.sqrt(24), rel=0.1)
+
+
+def test_slices_of_one_subject_count_as_one(runs):
+    """Each slice three times over narrows the interval if these are three subjects, and not if they
+    are one."""
+    widths = {}
+    for name, per_subject in (("three", 1), ("one", 3)):
+        folder = anoddpm(
+            runs,
+            50,
+            name,
+            slices=[("healthy", 0)] * 24 + [("large", 9)] * 6,
+            metrics={"healthy/ssim": 0.5},
+        )
+        values = np.repeat(np.linspace(0.2, 0.8, 8), 3)
+        change_slices(
+            folder,
+            ssim=[*values, *[None] * 6],
+            subject=[f"s{n // per_subject:02d}" for n in range(30)],
+        )
+        rows, found = resampled(runs, 2000)
+        bounds = found.interval(rows[name], "healthy/ssim")
+        widths[name] = bounds.high - bounds.low
+    assert widths["one"] / widths["three"] == pytest.approx(np.sqrt(3), rel=0.1)
+
+
+def test_the_seed_chooses_the_resamples_and_rows_of_the_same_subjects_share_them(
+    measured, tmp_path
+):
+    rows = read_rows(measured)[0]
+    by_seed = [resample_rows(rows, tmp_path / str(seed), R, seed).by_folder for seed in (0, 0, 1)]
+    first, again, other = (found[rows[0].folder].values["healthy/ssim"] for found in by_seed)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    shares = [by_seed[0][row.folder].values["healthy/ssim"] for row in rows[:2]]
+    assert stats.spearmanr(shares[0][1:], shares[1][1:]).statistic > 0.9
+
+
+def test_a_healthy_slice_of_one_lesion_pixel_has_no_lesion(runs):
+    folder = anoddpm(runs, 50)
+    with np.load(folder / "maps.npz") as archive:
+        arrays = dict(archive)
+    arrays["lesion"][0, 5, 5] = True
+    np.savez(folder / "maps.npz", **arrays)
+    scored = read_scored(row_of(folder))
+    assert scored.lesion[:2].sum() == 0
+    assert scored.lesion.sum() == arrays["lesion"].sum() - 1
+    assert scored.is_lesion.tolist() == [group != "healthy" for group, _ in SLICES]
+
+
+def test_the_precision_recall_curve_encloses_auprc_and_touches_the_highest_dice(measured):
+    scored = read_scored(row_of(measured / "anoddpm-t300"))
+    ill = scored.is_lesion
+    counts = threshold_counts(scored.maps[ill], scored.lesion[ill])
+    recall, precision = precision_recall(histograms(scored.maps[ill], scored.lesion[ill]))
+    assert np.all(np.diff(recall) >= 0)
+    assert recall[-1] == 1
+    assert np.sum(np.diff(recall, prepend=0) * precision) == pytest.approx(auprc(counts), abs=0.01)
+    assert np.max(2 * precision * recall / (precision + recall)) == pytest.approx(
+        max_dice(counts)[0], abs=1e-6
+    )
+
+
+def test_the_curve_falls_at_once_where_equal_scores_let_no_threshold_between():
+    maps = np.zeros((1, 10, 10))
+    maps[0, 0, :5] = 1
+    lesion = np.zeros((1, 10, 10), bool)
+    lesion[0, :2, :5] = True
+    recall, precision = precision_recall(histograms(maps, lesion))
+    assert recall.tolist() == [0.5, 0.5, 1.0]
+    assert precision.tolist() == [1.0, 0.1, 0.1]
+
+
+# --- what is kept for the next time
+
+
+def test_a_second_report_resamples_nothing_and_a_changed_row_only_itself(copied, monkeypatch):
+    asked = []
+    inner = intervals.resampled_metrics
+    monkeypatch.setattr(
+        intervals, "resampled_metrics", lambda *args: asked.append(1) or inner(*args)
+    )
+    _, first = resampled(copied)
+    assert len(asked) == 3
+    _, second = resampled(copied)
+    assert len(asked) == 3
+    for folder, one in first.by_folder.items():
+        again = second.by_folder[folder]
+        assert all(
+            np.array_equal(one.values[key], again.values[key], equal_nan=True) for key in one.values
+        )
+        assert np.array_equal(one.curve, again.curve)
+    change_metrics(copied / "autoddpm", **{"lesion/best_threshold": 0.01})
+    resampled(copied)
+    assert len(asked) == 4
+    kept = list((copied.parent / "cache").iterdir())
+    assert len(kept) == 3  # what belongs to no row any more is gone
+    kept[0].write_bytes(kept[0].read_bytes()[:200])
+    resampled(copied)
+    assert len(asked) == 5
+    resampled(copied, seed=1)
+    assert len(asked) == 8
+
+
+# --- where there is no interval
+
+
+def damaged_maps(folder: Path) -> str:
+    path = folder / "maps.npz"
+    path.write_bytes(path.read_bytes()[:-30])
+    return "maps.npz"
+
+
+def missing_maps(folder: Path) -> str:
+    (folder / "maps.npz").unlink()
+    return "maps.npz"
+
+
+def shorter_slices(folder: Path) -> str:
+    path = folder / "slices.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    return "slices.csv has 10 slices and maps.npz 11"
+
+
+def nobody(folder: Path) -> str:
+    change_slices(folder, subject=[None, *["a"] * 10])
+    return "does not say the subject of every slice"
+
+
+def one_healthy_subject(folder: Path) -> str:
+    change_slices(folder, subject=["a", "a", *map(str, range(9))])
+    return "one healthy subject, a: a bootstrap over subjects needs two"
+
+
+@pytest.mark.parametrize(
+    "damage", [damaged_maps, missing_maps, shorter_slices, nobody, one_healthy_subject]
+)
+def test_a_row_that_cannot_be_resampled_keeps_its_values_and_says_why_it_has_no_interval(
+    copied, damage
+):
+    reason = damage(copied / "autoddpm")
+    rows, found = resampled(copied)
+    assert reason in found.problem(rows["autoddpm"])
+    table = make_table("t", "T", "", [AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
+    assert [cell.low is None for cell in table.cells[0]] == [True, True]
+    assert [cell.low is None for cell in table.cells[1]] == [False, False]
+    assert table.cells[0][0].text == f"{100 * rows['autoddpm'].metrics['healthy/ssim']:.2f}"
+    assert any(
+        "No interval for AutoDDPM: " in remark and reason in remark for remark in table.remarks
+    )
+    compared = make_differences(table, AUTODDPM, found, R)
+    assert all(
+        cell.value is not None and cell.p_value is None for line in compared.cells for cell in line
+    )
+    assert any(reason in note for note in compared.notes)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_page_and_the_tables_say_why_a_row_has_no_interval(copied):
+    damaged_maps(copied / "autoddpm")
+    made = report(copied, f"report.resamples={R}")
+    assert "No interval for AutoDDPM" in Page(made.page.read_text()).words
+    assert "No interval for AutoDDPM" in (made.page.parent / "table1.md").read_text()
+    assert "No interval for AutoDDPM" in (made.page.parent / "table1.tex").read_text()
+
+
+def test_metrics_that_are_not_those_of_the_maps_get_no_interval(copied):
+    change_metrics(copied / "autoddpm", **{"healthy/ssim": 0.5})
+    rows, found = resampled(copied)
+    assert "metrics.json 0.5: not of one evaluation" in found.interval(
+        rows["autoddpm"], "healthy/ssim"
+    )
+    assert isinstance(found.interval(rows["autoddpm"], "healthy/mse"), Interval)
+
+
+def test_a_value_in_too_few_subjects_is_shown_with_a_note_in_the_place_of_the_interval(runs):
+    anoddpm(runs, 50, value=None, slices=[*SLICES[:2], ("small", 2), *SLICES[5:]])
+    rows, found = resampled(runs)
+    column = Column("small", "lesion/max_dice/small", 100)
+    table = make_table("t", "T", "", [ANODDPM], [column], list(rows.values()), found)
+    cell = table.cells[0][0]
+    assert cell.value == pytest.approx(100 * rows["anoddpm-t50"].metrics[column.key], abs=0.01)
+    assert cell.low is None
+    assert cell.text.endswith("¹")
+    assert "too few subjects for an interval" in table.notes[0]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_without_resamples_there_are_values_and_curves_and_no_intervals_nor_differences(copied):
+    before = {table.name for table in report(copied, f"report.resamples={R}").tables}
+    assert before == {
+        "table1",
+        "table1_differences",
+        "table2",
+        "table2_differences",
+        "table3",
+        "protocol",
+    }
+    assert (copied.parent / "report" / "table1_differences.tex").is_file()
+    made = report(copied)
+    assert {table.name for table in made.tables} == {"table1", "table2", "table3", "protocol"}
+    assert all(cell.low is None for table in made.tables for line in table.cells for cell in line)
+    assert not any("No interval" in remark for table in made.tables for remark in table.remarks)
+    assert not list((copied.parent / "report").glob("*_differences.*"))
+    rows, found = resampled(copied, 0)
+    assert found.curve(rows["autoddpm"]).shape[0] == 2
+    assert found.curve(rows["autoddpm"]).shape[1] > 5
+
+
+def test_a_row_without_any_metric_that_could_be_resampled_is_no_error(runs):
+    folder = anoddpm(runs, 50)
+    content = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(
+        json.dumps(content | {"metrics": {"calls_per_slice": 5.0}})
+    )
+    for _ in range(2):
+        rows, found = resampled(runs)
+        assert found.interval(rows["anoddpm-t50"], "calls_per_slice") is None
+        assert found.problem(rows["anoddpm-t50"]) == ""
+
+
+def test_progress_is_shown_on_a_terminal_and_not_in_a_file(measured, tmp_path):
+    said = []
+    for is_terminal in (True, False):
+        output = io.StringIO()
+        console = Console(file=output, force_terminal=is_terminal, width=80)
+        resample_rows(read_rows(measured)[0], tmp_path / str(is_terminal), R, 0, console)
+        said.append(output.getvalue())
+    assert f"{R} resamples: AutoDDPM" in said[0]
+    assert said[1] == ""
+
+
+# --- differences
+
+
+def test_a_difference_is_paired_over_the_same_subjects(copied):
+    """SSIM of one row is that of the other plus a constant: its interval is wide, that of the
+    difference a point."""
+    slices = pd.read_csv(copied / "anoddpm-t50" / "slices.csv")
+    change_slices(copied / "anoddpm-t300", ssim=slices["ssim"] + 0.25)
+    ssim = row_of(copied / "anoddpm-t50").metrics["healthy/ssim"]
+    change_metrics(copied / "anoddpm-t300", **{"healthy/ssim": ssim + 0.25})
+    rows, found = resampled(copied)
+    single = found.interval(rows["anoddpm-t300"], "healthy/ssim")
+    paired = found.difference(rows["anoddpm-t300"], rows["anoddpm-t50"], "healthy/ssim")
+    assert single.high - single.low > 1e-5
+    assert paired[:2] == pytest.approx((0.25, 0.25), abs=1e-9)
+    assert paired.p_value == pytest.approx(2 / (R + 1))
+    assert found.difference(
+        rows["anoddpm-t50"], rows["anoddpm-t300"], "healthy/ssim"
+    ).low == pytest.approx(-0.25)
+
+
+def test_rows_of_other_data_have_no_difference(copied):
+    rows, found = resampled(copied)
+    other = replace(
+        rows["anoddpm-t50"], provenance=rows["anoddpm-t50"].provenance | {"data_hash": "other"}
+    )
+    assert (
+        found.difference(other, rows["autoddpm"], "healthy/ssim")
+        == "measured on other data than AutoDDPM"
+    )
+
+
+def test_the_table_of_differences_is_corrected_for_all_its_comparisons_and_bold_where_significant(
+    copied,
+):
+    rows, found = resampled(copied, 1000)
+    plain = Column("FPR", "healthy/fpr@healthy_fpr5", 100)
+    table = make_table(
+        "t", "T", "", [AUTODDPM, ANODDPM], [SSIM, plain, DICE], list(rows.values()), found
+    )
+    compared = make_differences(table, AUTODDPM, found, 1000)
+    assert [row.label for row in compared.rows] == ["AnoDDPM (t=50)", "AnoDDPM (t=300)"]
+    assert [column.title for column in compared.columns] == ["SSIM", "Dice"]
+    raw = [
+        found.difference(row, rows["autoddpm"], column.key)
+        for row in compared.rows
+        for column in compared.columns
+    ]
+    assert all(isinstance(one, Difference) for one in raw)
+    cells = [cell for line in compared.cells for cell in line]
+    assert [cell.p_value for cell in cells] == pytest.approx(
+        list(holm([one.p_value for one in raw]))
+    )
+    assert [cell.best for cell in cells] == [cell.p_value < 0.05 for cell in cells]
+    assert any(cell.best for cell in cells)
+    for cell, row, column in zip(
+        cells, [r for r in compared.rows for _ in range(2)], [SSIM, DICE] * 2, strict=True
+    ):
+        change = row.metrics[column.key] - rows["autoddpm"].metrics[column.key]
+        assert cell.text == f"{100 * change:+.2f}"
+        assert cell.low <= cell.value <= cell.high
+
+
+def test_too_few_resamples_for_so_many_comparisons_are_said_with_the_number_that_is_needed(copied):
+    rows, found = resampled(copied)
+    table = make_table("t", "T", "", [AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
+    [remark] = make_differences(table, AUTODDPM, found, R).remarks
+    assert "report.resamples=160" in remark
+    assert make_differences(table, AUTODDPM, found, 160).remarks == []
+
+
+def test_an_undefined_value_has_no_difference_and_the_reason_is_said(copied):
+    rows, found = resampled(copied)
+    rows["autoddpm"] = replace(
+        rows["autoddpm"], metrics={}, undefined={DICE.key: "no lesion slice in the test set"}
+    )
+    table = make_table("t", "T", "", [AUTODDPM, ANODDPM], [DICE], list(rows.values()), found)
+    compared = make_differences(table, AUTODDPM, found, R)
+    assert [line[0].text for line in compared.cells] == ["–¹", "–¹"]
+    assert compared.notes == ["no lesion slice in the test set"]
+
+
+def test_nothing_is_compared_without_the_reference(copied):
+    rows, found = resampled(copied)
+    table = make_table("t", "T", "", [ANODDPM], [DICE], list(rows.values()), found)
+    assert make_differences(table, AUTODDPM, found, R) is None
+
+
+# --- seeds
+
+
+def seeds(runs: Path, numbers=(0, 1, 2), **changes) -> None:
+    for n in numbers:
+        made_by = {"seed": n} | changes.get("provenance", {})
+        config = {
+            "seed": n,
+            "detector": {"name": "AnoDDPM", "seed": n, "t": 50},
+            **changes.get("config", {}),
+        }
+        detector = {"name": "AnoDDPM", "seed": n, "t": 50}
+        folder = f"{changes.get('folder', 'seed')}-{n}"
+        write_row(
+            runs,
+            folder,
+            "AnoDDPM (t=50)",
+            detector,
+            0.1 * (n + 1),
+            provenance=made_by,
+            config=config,
+        )
+
+
+def test_rows_that_differ_in_their_seed_are_one_row_of_means_with_their_standard_deviation(runs):
+    seeds(runs)
+    autoddpm(runs)
+    rows = pool_seeds(read_rows(runs)[0])
+    assert [(row.title, len(row.members)) for row in rows] == [
+        ("AutoDDPM", 0),
+        ("AnoDDPM (t=50)", 3),
+    ]
+    assert rows[1].metrics["lesion/auprc"] == pytest.approx(0.2)
+    assert rows[1].spread["lesion/auprc"] == pytest.approx(0.1)
+    table = make_table("t", "T", "", [ANODDPM], [DICE], rows)
+    assert (table.cells[0][0].value, table.cells[0][0].spread) == (20.0, 10.0)
+    assert table.ours == ["ours ± sd"]
+    assert "AnoDDPM (t=50): seed 0, weights aaaaaaaa; seed 1" in table.remarks[0]
+
+
+def test_the_interval_over_seeds_is_that_of_their_mean_in_each_resample(runs):
+    seeds(runs, (0, 1))
+    [row] = pool_seeds(read_rows(runs)[0])
+    values = {
+        run.folder: np.random.default_rng(n).random(R + 1) for n, run in enumerate(row.members)
+    }
+    for run in row.members:
+        values[run.folder][0] = run.metrics["lesion/auprc"]
+    found = Resamples({folder: Resampled({"lesion/auprc": one}) for folder, one in values.items()})
+    bounds = found.interval(row, "lesion/auprc")
+    mean = np.mean([one[1:] for one in values.values()], axis=0)
+    assert bounds[:2] == pytest.approx(np.quantile(mean, [0.025, 0.975]))
+
+
+def test_a_metric_that_one_seed_lacks_is_undefined_in_the_mean_and_names_the_seed(runs):
+    seeds(runs)
+    path = runs / "seed-1" / "metrics.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["lesion/auprc"], content["undefined"]["lesion/auprc"] = (
+        None,
+        "no lesion slice",
+    )
+    path.write_text(json.dumps(content))
+    [row] = pool_seeds(read_rows(runs)[0])
+    assert row.metrics["lesion/auprc"] is None
+    assert row.undefined["lesion/auprc"].startswith("no lesion slice (seed 1")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"provenance": {"data_hash": "e" * 64}},
+        {"provenance": {"weights_step": 7}},
+        {"provenance": {"weights_hash": "b" * 64}},
+        {"config": {"sampler": {"stride": 1}}},
+    ],
+)
+def test_rows_of_other_data_weights_or_settings_are_no_seeds_of_each_other(runs, other):
+    seeds(runs, (0, 1))
+    seeds(runs, (2,), **other)
+    assert [len(row.members) for row in pool_seeds(read_rows(runs)[0])] == [2, 0]
+
+
+def test_rows_of_the_same_seed_stay_apart(runs):
+    seeds(runs, (0, 1))
+    seeds(runs, (1,), folder="again")
+    rows, remarks = set_apart(pool_seeds(read_rows(runs)[0]))
+    assert [len(row.members) for row in rows] == [0, 0, 0]
+    assert "Shown more than once" in remarks[0]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_trainings_of_several_seeds_are_pooled_where_asked_for_and_refused_where_not(runs):
+    for n, weights in enumerate("abc"):
+        anoddpm(
+            runs,
+            50,
+            f"of-{weights}",
+            provenance={"weights_hash": weights * 64},
+            metrics={"lesion/auprc": 0.1 * n},
+        )
+    with pytest.raises(ValueError, match=r"weights_hash differs.*report\.pool_weights=true"):
+        report(runs)
+    [row] = report(runs, "report.pool_weights=true").tables[0].rows
+    assert (row.metrics["lesion/auprc"], row.spread["lesion/auprc"]) == pytest.approx((0.1, 0.1))
+    lines = read_csv(runs.parent / "report" / "measured.csv")
+    mean, *single = [line for line in lines if line["metric"] == "lesion/auprc"]
+    assert (mean["value"], mean["sd"], mean["seeds"]) == ("0.1", "0.1", "3")
+    assert [line["value"] for line in single] == ["0", "0.1", "0.2"]
+    assert single[2]["method"] == "AnoDDPM (t=50) (seed 0, weights cccccccc)"
+    assert mean["weights_hash"] == f"{'a' * 64} + {'b' * 64} + {'c' * 64}"
+    assert single[2]["weights_hash"] == "c" * 64
+    words = Page((runs.parent / "report" / "index.html").read_text()).words
+    assert "± 10.00" in words
+    assert "of-c" in words
+
+
+def test_a_mean_of_several_trainings_is_not_of_the_weights_of_one(runs):
+    for n, weights in enumerate("ab"):
+        anoddpm(runs, 50, f"of-{n}", provenance={"weights_hash": weights * 64})
+    anoddpm(runs, 100, provenance={"weights_hash": "a" * 64})
+    single, mean = pool_seeds(read_rows(runs)[0], across_weights=True)
+    assert mean.members
+    assert any("weights_hash differs" in words for words in disagreements([mean, single]))
+
+
+def test_seeds_of_two_kinds_are_told_apart(runs):
+    for n, (seed, other) in enumerate([(0, 1), (1, 0)]):
+        anoddpm(
+            runs,
+            50,
+            f"{n}",
+            config={"seed": seed, "perceptual": {"seed": other}},
+            provenance={"seed": seed},
+        )
+    [row] = pool_seeds(read_rows(runs)[0])
+    assert [seed_of(one, row.members) for one in row.members] == [
+        "seed 0, perceptual.seed 1, weights aaaaaaaa",
+        "seed 1, perceptual.seed 0, weights aaaaaaaa",
+    ]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_measured_csv_has_the_bounds_of_each_value(copied):
+    report(copied, f"report.resamples={R}")
+    lines = read_csv(copied.parent / "report" / "measured.csv")
+    bounds = {
+        (line["method"], line["metric"]): (line["low"], line["value"], line["high"])
+        for line in lines
+    }
+    low, value, high = map(float, bounds["AutoDDPM", "all/auprc"])
+    assert low <= value <= high
+    assert low < high
+    assert bounds["AutoDDPM", "calls_per_slice"] == ("", "45", "")
+    assert len({method for method, _ in bounds}) == 3
+    assert len(METRICS) < len(bounds) / 3

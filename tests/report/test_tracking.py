@@ -1,0 +1,694 @@
+import json
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import wandb
+import wandb_workspaces.workspaces as ws
+import yaml
+from conftest import TINY_TRAINING, Site, Verb
+from PIL import Image
+from wandb.proto.wandb_internal_pb2 import Record
+
+from autoddpm.report.figures.examples import Example
+from autoddpm.report.rows.row import Row, read_row
+from autoddpm.report.tables.table import Cell, Column, Table
+from autoddpm.report.tracking.training import read_history, training_folders
+from autoddpm.report.tracking.wandb_runs import (
+    check_tracking,
+    in_long_form,
+    log_report,
+    row_config,
+    row_summary,
+)
+from autoddpm.report.tracking.workspace import EXAMPLES, curves, workspace
+
+SIZE, THRESHOLD, IDS = 16, 0.5, ["phantom/a", "phantom/b"]
+SSIM, DICE = Column("SSIM", "healthy/ssim", scale=100), Column("Dice", "lesion/max_dice", scale=100)
+SETTINGS = {
+    "wandb": "offline",
+    "note": "Phantoms.",
+    "methods": {
+        "anoddpm": {"title": "AnoDDPM", "match": {"name": "AnoDDPM"}, "order": "t"},
+        "autoddpm": {"title": "AutoDDPM", "match": {"name": "AutoDDPM"}},
+    },
+    "figures": {
+        "noise_paradox": {
+            "baselines": "anoddpm",
+            "method": "autoddpm",
+            "columns": [
+                {"title": "SSIM", "key": "healthy/ssim", "scale": 100},
+                {"title": "Dice", "key": "lesion/max_dice", "scale": 100},
+            ],
+        },
+        "figure4": {"baselines": "anoddpm", "method": "autoddpm"},
+        "figure5": None,
+    },
+}
+
+
+def write_row(
+    runs: Path, label: str, detector: dict, ssim: float, dice: float | None, checkpoint: str = ""
+) -> Row:
+    """A finished run folder with two slices; its maps are a function of its SSIM."""
+    folder, rng = runs / label, np.random.default_rng(round(1000 * ssim))
+    folder.mkdir(parents=True)
+    stages = {
+        name: rng.random((2, SIZE, SIZE)).astype(np.float32)
+        for name in ("reconstruction", "anomaly_map")
+    }
+    if "mask_threshold" in detector:
+        stages["mask"] = rng.random((2, SIZE, SIZE)) > 0.7
+    np.savez(folder / "maps.npz", id=np.array(IDS), **stages)
+    config = {
+        "detector": {"_target_": "x", **detector},
+        "sampler": {"stride": 10},
+        "checkpoint": checkpoint,
+    }
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(config | {"paths": {"runs": "/home/me"}, "seed": 3})
+    )
+    content = {
+        "label": label,
+        "detector": detector,
+        "metrics": {"healthy/ssim": ssim, "lesion/max_dice": dice},
+        "undefined": {} if dice is not None else {"lesion/max_dice": "no lesion slice"},
+        "thresholds": {"healthy_fpr5": THRESHOLD},
+        "provenance": {
+            "data_hash": "d" * 12,
+            "weights_hash": "a" * 16,
+            "commit": "0123abc",
+            "seed": 3,
+        },
+    }
+    (folder / "metrics.json").write_text(json.dumps(content))
+    return read_row(folder)
+
+
+def write_training(folder: Path) -> str:
+    """A training run that was stopped at step 5 and went on from step 2; the path of its
+    checkpoint."""
+    for version, text in enumerate(
+        [
+            "epoch,step,train/loss,val/loss\n0,1,9.0,\n0,2,8.0,\n0,2,,7.5\n0,5,6.0,\n",
+            "epoch,step,train/loss\n0,5,4.0\n0,8,3.0\n",
+        ]
+    ):
+        (folder / f"csv/version_{version}").mkdir(parents=True)
+        (folder / f"csv/version_{version}/metrics.csv").write_text(text)
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra/config.yaml").write_text(
+        yaml.safe_dump({"module": {"lr": 1e-3}, "paths": {"runs": "/home/me"}})
+    )
+    return str(folder / "checkpoints" / "last.ckpt")
+
+
+def slices() -> list[Example]:
+    rng = np.random.default_rng(0)
+    images, lesions = rng.random((2, SIZE, SIZE)), rng.random((2, SIZE, SIZE)) > 0.8
+    return [
+        Example(i, "large", int(m.sum()), x, m)
+        for i, x, m in zip(IDS, images, lesions, strict=True)
+    ]
+
+
+def table_of(rows: Sequence[Row], cells: Sequence[Sequence[Cell]]) -> Table:
+    return Table("table1", "The noise paradox", "", [SSIM, DICE], rows, cells, ["no lesion slice"])
+
+
+def records(run: Path) -> list[Record]:
+    """What a finished run's .wandb file holds, waiting until it is written to its end."""
+    (path,) = run.glob("run-*.wandb")
+    for _ in range(100):
+        found = list(parse(path.read_bytes()))
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.1)
+    raise TimeoutError(f"{path} is not whole after 10 seconds")
+
+
+def parse(data: bytes) -> Iterator[Record]:
+    """The records of a .wandb file: a log in blocks of 32 kB (LevelDB's format) behind seven
+    bytes."""
+    at, whole = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):  # not written to its end yet
+            return
+        whole, at = whole + data[at + 7 : at + 7 + length], at + 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def read_run(run: Path) -> SimpleNamespace:
+    """An offline run, read back: what it is, its config, its summary and its history."""
+    found = SimpleNamespace(folder=run, summary={}, history=[], config={})
+    for record in records(run):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            found.group, found.job, found.name = (
+                record.run.run_group,
+                record.run.job_type,
+                record.run.display_name,
+            )
+            found.tags = list(record.run.tags)
+            found.config |= {u.key: json.loads(u.value_json) for u in record.run.config.update}
+        elif kind == "config":
+            found.config |= {u.key: json.loads(u.value_json) for u in record.config.update if u.key}
+        elif kind == "summary":
+            found.summary |= {
+                u.key or "/".join(u.nested_key): json.loads(u.value_json)
+                for u in record.summary.update
+            }
+        elif kind == "history":
+            found.history.append(
+                {i.key or i.nested_key[0]: json.loads(i.value_json) for i in record.history.item}
+            )
+    return found
+
+
+def offline_runs(folder: Path) -> list[SimpleNamespace]:
+    return [read_run(run) for run in sorted(folder.glob("wandb/offline-run-*"))]
+
+
+def pictures(run: SimpleNamespace, key: str) -> list[np.ndarray]:
+    """The images that a run logged under a key, in the order in which they were logged."""
+    (line,) = (line for line in run.history if key in line)
+    names = next(
+        json.loads(item.value_json)
+        for record in records(run.folder)
+        for item in record.history.item
+        if list(item.nested_key) == [key, "filenames"]
+    )
+    assert line
+    return [np.asarray(Image.open(run.folder / "files" / name)) for name in names]
+
+
+def masks(run: SimpleNamespace, key: str) -> list[dict[str, np.ndarray]]:
+    """The masks over those images: {name: (H, W)}."""
+    (all_masks,) = (
+        json.loads(item.value_json)
+        for record in records(run.folder)
+        for item in record.history.item
+        if list(item.nested_key) == [key, "all_masks"]
+    )
+    return [
+        {
+            name: np.asarray(Image.open(run.folder / "files" / mask["path"]))
+            for name, mask in one.items()
+        }
+        for one in all_masks
+    ]
+
+
+def read_table(run: SimpleNamespace, name: str) -> dict:
+    (path,) = (run.folder / "files/media/table").glob(f"{name}_*.table.json")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(autouse=True)
+def no_network_and_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Offline, silent, and with a home of its own, which is given back."""
+    forget_the_user(monkeypatch, tmp_path / "home")
+    return tmp_path / "home"
+
+
+def forget_the_user(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_PROJECT", "WANDB_DATA_DIR", "WANDB_DIR", "WANDB_ENTITY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    for name in (
+        "HOME",
+        "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "WANDB_CACHE_DIR",
+        "WANDB_CONFIG_DIR",
+    ):
+        monkeypatch.setenv(name, str(home))
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A report of AutoDDPM and AnoDDPM at two noise levels, logged once. No test changes it."""
+    root = tmp_path_factory.mktemp("tracked")
+    checkpoint, folder = write_training(root / "train/default"), root / "report"
+    folder.mkdir()
+    made = root / "evaluate"
+    rows = [
+        write_row(
+            made,
+            "AutoDDPM",
+            {"name": "AutoDDPM", "t": 200, "mask_threshold": 0.1},
+            0.97,
+            0.41,
+            checkpoint,
+        ),
+        write_row(made, "AnoDDPM (t=50)", {"name": "AnoDDPM", "t": 50}, 0.95, None, checkpoint),
+        write_row(made, "AnoDDPM (t=100)", {"name": "AnoDDPM", "t": 100}, 0.88, 0.12, checkpoint),
+    ]
+    undefined = Cell(None, "–¹", note=1)
+    cells = [
+        [
+            Cell(97.0, "97.00", low=96.0, high=98.5, paper=92.6, paper_text="92.60"),
+            Cell(41.0, "41.00", low=30.0, high=50.0),
+        ],
+        [Cell(95.0, "95.00"), undefined],
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        forget_the_user(patch, root / "home")
+        said = log_report("demo", [table_of(rows[:2], cells)], rows, slices(), SETTINGS, folder)
+    runs = offline_runs(folder)
+    return SimpleNamespace(root=root, folder=folder, rows=rows, cells=cells, said=said, runs=runs)
+
+
+def run_named(logged: SimpleNamespace, name: str) -> SimpleNamespace:
+    (found,) = (run for run in logged.runs if run.name == name)
+    return found
+
+
+# --- what an offline report leaves
+
+
+def test_a_table_is_read_back_from_the_offline_files_as_paper_ours_and_interval(
+    logged: SimpleNamespace,
+) -> None:
+    stored = read_table(run_named(logged, "report demo"), "table1")
+    assert stored["columns"] == ["method", "metric", "paper", "ours", "low", "high"]
+    assert stored["data"] == [
+        ["AutoDDPM", "SSIM", 92.6, 97.0, 96.0, 98.5],
+        ["AutoDDPM", "Dice", None, 41.0, 30.0, 50.0],
+        ["AnoDDPM (t=50)", "SSIM", None, 95.0, None, None],
+        ["AnoDDPM (t=50)", "Dice", None, None, None, None],
+    ]
+
+
+def test_there_is_one_run_a_row_and_training_and_one_for_the_report_in_one_group(
+    logged: SimpleNamespace,
+) -> None:
+    assert {run.group for run in logged.runs} == {"demo"}
+    assert sorted((run.job, run.name, tuple(run.tags)) for run in logged.runs) == [
+        ("evaluate", "AnoDDPM (t=100)", ()),
+        ("evaluate", "AnoDDPM (t=50)", ("table1",)),
+        ("evaluate", "AutoDDPM", ("table1",)),
+        ("report", "report demo", ()),
+        ("train", "train default", ()),
+    ]
+
+
+def test_a_row_carries_its_settings_and_provenance_and_no_path(logged: SimpleNamespace) -> None:
+    config = run_named(logged, "AutoDDPM").config
+    assert config["detector"] == {
+        "_target_": "x",
+        "name": "AutoDDPM",
+        "t": 200,
+        "mask_threshold": 0.1,
+    }
+    assert config["sampler"] == {"stride": 10}
+    assert config["provenance"]["weights_hash"] == "a" * 16
+    assert config["provenance"]["commit"] == "0123abc"
+    assert config["thresholds"] == {"healthy_fpr5": THRESHOLD}
+    assert not {"paths", "checkpoint"} & set(config)
+    assert "/home/me" not in json.dumps(config)
+
+
+def test_a_row_s_summary_holds_metrics_with_their_intervals_as_fractions(
+    logged: SimpleNamespace,
+) -> None:
+    summary = run_named(logged, "AutoDDPM").summary
+    assert summary["healthy/ssim"] == 0.97
+    assert summary["healthy/ssim_low"] == pytest.approx(0.96)
+    assert summary["lesion/max_dice_high"] == pytest.approx(0.5)
+    assert "healthy/ssim_low" not in run_named(logged, "AnoDDPM (t=100)").summary
+
+
+def test_an_undefined_metric_is_no_number_and_its_reason_is_recorded(
+    logged: SimpleNamespace,
+) -> None:
+    run = run_named(logged, "AnoDDPM (t=50)")
+    assert not [key for key in run.summary if "max_dice" in key]
+    assert run.config["undefined"] == {"lesion/max_dice": "no lesion slice"}
+
+
+def test_example_slices_are_read_back_with_lesion_and_predicted_masks_over_them(
+    logged: SimpleNamespace,
+) -> None:
+    stored = np.load(logged.rows[0].folder / "maps.npz")
+    run = run_named(logged, "AutoDDPM")
+    for n, example in enumerate(slices()):
+        assert np.array_equal(pictures(run, "examples/input")[n], (example.image * 255).round())
+        assert np.array_equal(
+            pictures(run, "examples/reconstruction")[n], (stored["reconstruction"][n] * 255).round()
+        )
+        for key in EXAMPLES:
+            over = masks(run, key)[n]
+            assert set(over) == {"lesion", "re-sampled", "flagged"}
+            assert np.array_equal(over["lesion"], example.lesion)
+            assert np.array_equal(over["re-sampled"], stored["mask"][n])
+            assert np.array_equal(over["flagged"], stored["anomaly_map"][n] > THRESHOLD)
+
+
+def test_the_anomaly_map_is_in_colours_that_grow_brighter_with_it(logged: SimpleNamespace) -> None:
+    heat = np.load(logged.rows[0].folder / "maps.npz")["anomaly_map"]
+    shown = pictures(run_named(logged, "AutoDDPM"), "examples/anomaly_map")
+    for values, colours in zip(heat, shown, strict=True):
+        assert colours.shape == (SIZE, SIZE, 3)
+        order = np.argsort(values.ravel())
+        brightness = colours.reshape(-1, 3).sum(axis=1)[order]
+        assert (np.diff(brightness.astype(int)) >= -3).all()  # rounding of three channels
+        assert brightness[-1] > 3 * brightness[0]
+
+
+def test_a_row_without_a_mask_shows_lesion_and_flagged_pixels_only(logged: SimpleNamespace) -> None:
+    assert set(masks(run_named(logged, "AnoDDPM (t=50)"), "examples/input")[0]) == {
+        "lesion",
+        "flagged",
+    }
+
+
+def test_the_metrics_against_the_noise_level_are_charts_with_their_points(
+    logged: SimpleNamespace,
+) -> None:
+    run = run_named(logged, "report demo")
+    assert read_table(run, "healthy_ssim_against_t_table")["data"] == [
+        [50, 95.0, "AnoDDPM"],
+        [100, 88.0, "AnoDDPM"],
+        [50, 97.0, "AutoDDPM"],
+        [100, 97.0, "AutoDDPM"],
+    ]
+    drawn = [
+        list(u.nested_key)
+        for record in records(run.folder)
+        for u in record.config.update
+        if u.nested_key
+    ]
+    assert ["_wandb", "visualize", "healthy_ssim_against_t"] in drawn
+    assert ["_wandb", "visualize", "lesion_max_dice_against_t"] in drawn
+
+
+def test_training_curves_come_with_their_steps_and_the_training_s_settings(
+    logged: SimpleNamespace,
+) -> None:
+    run = run_named(logged, "train default")
+    losses = [
+        (line["trainer/global_step"], line["train/loss"])
+        for line in run.history
+        if "train/loss" in line
+    ]
+    assert losses == [(1, 9.0), (2, 8.0), (5, 4.0), (8, 3.0)]
+    assert [(n["trainer/global_step"], n["val/loss"]) for n in run.history if "val/loss" in n] == [
+        (2, 7.5)
+    ]
+    assert run.config["module"] == {"lr": 1e-3}
+    assert "paths" not in run.config
+
+
+def test_all_that_is_left_lies_in_the_report_s_folder_and_one_is_told_how_to_send_it(
+    logged: SimpleNamespace,
+) -> None:
+    assert not list((logged.root / "home").rglob("artifacts"))
+    assert list(logged.folder.glob("wandb/offline-run-*/artifacts/staging/*"))
+    assert logged.said == [
+        f"W&B, offline. To send it: wandb sync {logged.folder}/wandb/offline-run-*"
+    ]
+
+
+def test_logging_again_replaces_the_runs_of_this_name_and_leaves_others_alone(
+    tmp_path: Path,
+) -> None:
+    row = write_row(
+        tmp_path / "evaluate", "AnoDDPM (t=50)", {"name": "AnoDDPM", "t": 50}, 0.95, 0.1
+    )
+    other = tmp_path / "wandb/offline-run-20260101_000000-abcdefgh/run-abcdefgh.wandb"
+    other.parent.mkdir(parents=True)
+    other.write_text("a training's")
+    for name in ("mine", "another"):
+        log_report(name, [], [row], [], SETTINGS, tmp_path)
+    once = {path.name.split("-", 3)[3] for path in tmp_path.glob("wandb/offline-run-*")}
+    log_report("mine", [], [replace(row, metrics={"healthy/ssim": 0.5})], [], SETTINGS, tmp_path)
+    assert {path.name.split("-", 3)[3] for path in tmp_path.glob("wandb/offline-run-*")} == once
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 5
+    assert other.is_file()
+    runs = [read_run(p) for p in tmp_path.glob("wandb/offline-run-*") if p != other.parent]
+    assert {(run.group, run.summary["healthy/ssim"]) for run in runs if run.job == "evaluate"} == {
+        ("mine", 0.5),
+        ("another", 0.95),
+    }
+
+
+def test_each_seed_of_a_pooled_row_is_a_run_and_the_mean_s_interval_is_not_given_to_it(
+    tmp_path: Path,
+) -> None:
+    kinds = [{"name": "AnoDDPM", "t": 50, "seed": seed} for seed in (0, 1)]
+    one, two = (
+        write_row(tmp_path, f"seed {k['seed']}", k, 0.9 + k["seed"] / 100, None) for k in kinds
+    )
+    mean = replace(one, metrics={"healthy/ssim": 0.905}, members=(one, two))
+    table = table_of([mean], [[Cell(90.5, "90.50", low=90.0, high=91.0), Cell(None, "–¹", note=1)]])
+    log_report("seeds", [table], [mean], [], SETTINGS, tmp_path)
+    runs = [run for run in offline_runs(tmp_path) if run.job == "evaluate"]
+    assert sorted(run.summary["healthy/ssim"] for run in runs) == [0.9, 0.91]
+    assert all(run.tags == ["table1"] and "healthy/ssim_low" not in run.summary for run in runs)
+    assert len({run.name for run in runs}) == 2
+
+
+def test_a_row_whose_maps_are_missing_is_logged_without_images_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    row = write_row(
+        tmp_path / "evaluate", "AnoDDPM (t=50)", {"name": "AnoDDPM", "t": 50}, 0.95, 0.1
+    )
+    (row.folder / "maps.npz").unlink()
+    said = log_report("lost", [], [row], slices(), SETTINGS, tmp_path)
+    assert any("AnoDDPM (t=50) is not shown" in words and "maps.npz" in words for words in said)
+    (run,) = (run for run in offline_runs(tmp_path) if run.job == "evaluate")
+    assert run.summary["healthy/ssim"] == 0.95
+
+
+# --- the parts
+
+
+def test_an_undefined_value_is_left_out_of_a_curve_and_the_level_line_stays(
+    logged: SimpleNamespace,
+) -> None:
+    _, dice = curves(SETTINGS, logged.rows)
+    assert (dice.name, dice.x, dice.y) == ("lesion_max_dice_against_t", "t", "Dice")
+    assert [point for point in dice.points if point[2] == "AnoDDPM"] == [
+        [100, pytest.approx(12.0), "AnoDDPM"]
+    ]
+    assert [point[:2] for point in dice.points if point[2] == "AutoDDPM"] == [
+        [50, 41.0],
+        [100, 41.0],
+    ]
+
+
+def test_baselines_that_differ_in_another_setting_are_lines_of_their_own(
+    logged: SimpleNamespace,
+) -> None:
+    row = logged.rows[1]
+    strided = [
+        replace(
+            row,
+            folder=row.folder.parent / str(stride),
+            settings=dict(row.settings) | {"sampler.stride": stride},
+        )
+        for stride in (7, 9)
+    ]
+    ssim, _ = curves(SETTINGS, strided)
+    assert {point[2] for point in ssim.points} == {
+        "AnoDDPM [sampler.stride=7]",
+        "AnoDDPM [sampler.stride=9]",
+    }
+
+
+def test_of_two_starts_of_a_training_the_later_holds_where_both_have_a_step(tmp_path: Path) -> None:
+    write_training(tmp_path)
+    history = read_history(tmp_path)
+    assert history["train/loss"].to_dict() == {1: 9.0, 2: 8.0, 5: 4.0, 8: 3.0}
+    assert history["val/loss"].dropna().to_dict() == {2: 7.5}
+
+
+def test_the_tenth_start_of_a_training_comes_after_the_second(tmp_path: Path) -> None:
+    for version in (2, 10):
+        (tmp_path / f"csv/version_{version}").mkdir(parents=True)
+        (tmp_path / f"csv/version_{version}/metrics.csv").write_text(
+            f"step,train/loss\n4,{version}.0\n"
+        )
+    assert read_history(tmp_path)["train/loss"].to_dict() == {4: 10.0}
+
+
+def test_a_checkpoint_without_csv_metrics_is_said_once_and_one_with_them_is_found_once(
+    tmp_path: Path,
+) -> None:
+    kept, lost = write_training(tmp_path / "kept"), str(tmp_path / "lost/checkpoints/last.ckpt")
+    named = zip("abcd", (kept, lost, kept, lost), strict=True)
+    rows = [
+        write_row(tmp_path, name, {"name": "AnoDDPM", "t": 50}, 0.9, 0.1, path)
+        for name, path in named
+    ]
+    folders, remarks = training_folders(rows)
+    assert folders == [tmp_path / "kept"]
+    assert remarks == [f"No training curves in W&B: {tmp_path / 'lost/csv'} has no metrics."]
+
+
+def test_a_table_of_differences_has_its_p_values_and_gives_no_interval_to_a_row(
+    logged: SimpleNamespace,
+) -> None:
+    line = [Cell(-2.0, "-2.00", low=-3.0, high=-1.0, p_value=0.01), Cell(None, "–¹", note=1)]
+    table = replace(table_of(logged.rows[1:2], [line]), measured="difference")
+    columns, lines = in_long_form(table)
+    assert columns == ["method", "metric", "difference", "low", "high", "p_value"]
+    assert lines == [
+        ["AnoDDPM (t=50)", "SSIM", -2.0, -3.0, -1.0, 0.01],
+        ["AnoDDPM (t=50)", "Dice", None, None, None, None],
+    ]
+    assert row_summary(logged.rows[1], [table]) == {"healthy/ssim": 0.95}
+
+
+def test_what_a_row_is_made_of_can_be_written_as_json(logged: SimpleNamespace) -> None:
+    configs, summaries = (
+        [row_config(row) for row in logged.rows],
+        [row_summary(row, []) for row in logged.rows],
+    )
+    lines = [list(line) for line in in_long_form(table_of(logged.rows[:2], logged.cells))[1]]
+    for made in (configs, summaries, lines):
+        assert json.loads(json.dumps(made, allow_nan=False)) == made
+
+
+def test_the_workspace_shows_what_is_logged(logged: SimpleNamespace) -> None:
+    table = table_of(logged.rows[:2], logged.cells)
+    view = workspace("me", "autoddpm", "demo", [table], curves(SETTINGS, logged.rows))
+    spec = json.dumps(view._to_model().model_dump(by_alias=True, exclude_none=True))
+    report = run_named(logged, "report demo")
+    for key in ("table1", "healthy_ssim_against_t_table", "lesion_max_dice_against_t_table"):
+        assert read_table(report, key)
+        assert f'"{key}"' in spec
+    for key in EXAMPLES:
+        assert pictures(run_named(logged, "AutoDDPM"), key)
+        assert f'"{key}"' in spec
+    assert '"train/loss"' in spec
+    assert "summary:lesion/max_dice" in view.runset_settings.pinned_columns
+
+
+@pytest.mark.parametrize("name", ["demo", 'it\'s "mine"'])
+def test_the_workspace_shows_the_runs_of_one_group_only(name: str) -> None:
+    (runs,) = workspace("me", "autoddpm", name, [], [])._to_model().spec.section.run_sets
+    (condition,) = runs.filters["filters"]
+    assert (condition["key"], condition["op"], condition["value"]) == (
+        {"section": "run", "name": "group"},
+        "=",
+        name,
+    )
+
+
+# --- asked for or not
+
+
+@pytest.mark.parametrize("settings", [{}, {"wandb": None}])
+def test_without_being_asked_for_nothing_is_written_and_wandb_is_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert log_report("demo", [], [], [], settings, tmp_path) == []
+    assert not list(tmp_path.glob("wandb*"))
+
+
+@pytest.mark.parametrize("module", ["wandb", "wandb_workspaces"])
+def test_without_the_package_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=rf"{module}.*pip install -e '.\[wandb\]'"):
+        check_tracking("offline")
+
+
+@pytest.mark.parametrize("mode", ["yes", False, ""])
+def test_another_word_than_offline_online_or_null_is_refused(mode) -> None:
+    with pytest.raises(ValueError, match="must be offline, online or null"):
+        check_tracking(mode)
+
+
+def test_online_without_an_account_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: SimpleNamespace
+) -> None:
+    def login() -> None:
+        raise wandb.errors.UsageError("No API key configured")
+
+    monkeypatch.setattr(wandb, "login", login)
+    with pytest.raises(
+        ValueError, match=r"No API key configured.*wandb login.*report\.wandb=offline"
+    ):
+        log_report("demo", [], logged.rows, [], SETTINGS | {"wandb": "online"}, tmp_path)
+    assert not list(tmp_path.glob("wandb/*"))
+
+
+def test_one_word_sends_the_runs_and_saves_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: SimpleNamespace
+) -> None:
+    asked, saved, init = [], [], wandb.init
+
+    def init_offline(mode: str, **how):
+        asked.append((mode, how["project"]))
+        return init(mode="offline", **how)
+
+    monkeypatch.setenv("WANDB_PROJECT", "strokes")
+    monkeypatch.setattr(wandb, "login", lambda: True)
+    monkeypatch.setattr(wandb, "init", init_offline)
+    monkeypatch.setattr(ws.Workspace, "save", lambda view: saved.append(view))
+    monkeypatch.setattr(ws.Workspace, "url", "https://there/demo")
+    said = log_report("demo", [], logged.rows[1:2], [], SETTINGS | {"wandb": "online"}, tmp_path)
+    assert asked == [("online", "strokes")] * 3
+    assert [(view.project, view.name) for view in saved] == [("strokes", "demo: report")]
+    assert "https://there/demo" in said[0]
+
+
+# --- training
+
+
+def test_each_training_with_wandb_records_its_settings_and_curves_offline_in_its_run_folder(
+    site: Site, tmp_path: Path, verb: Verb, no_network_and_no_home: Path
+) -> None:
+    paths = [f"paths.runs={tmp_path}", *(path for path in site.paths if "runs" not in path)]
+    process = wandb.setup()
+    outcome = verb(
+        "train",
+        "-m",
+        "+experiment=ixi",
+        *TINY_TRAINING,
+        *paths,
+        "logger=wandb",
+        "module.lr=1e-3,1e-4",
+    )
+    process.finish_all_active_runs()  # as at the end of a process
+    assert outcome.code == 0, outcome.err
+    runs = [read_run(folder) for folder in tmp_path.glob("ixi/train/*/wandb/offline-run-*")]
+    assert sorted(run.config["lr"] for run in runs) == [1e-4, 1e-3]
+    for run in runs:
+        assert (run.group, run.job) == ("ixi", "train")
+        assert run.folder.parents[1].name == run.name.removeprefix("train ")
+        assert run.config["composed"]["module"]["lr"] == run.config["lr"]
+        assert run.config["composed"]["data"]["batch_size"] == 4
+        assert run.config["composed"]["trainer"]["max_steps"] == 4
+        assert run.config["model"]["schedule"]["T"] == 1000
+        assert len(run.config["data"]["hash"]) >= 12
+        assert [line["trainer/global_step"] for line in run.history if "train/loss" in line] == [
+            0,
+            1,
+            2,
+            3,
+        ]
+        assert len([line for line in run.history if "val/loss" in line]) == 2
+    assert not list(no_network_and_no_home.rglob("*.wandb"))

@@ -1,0 +1,120 @@
+"""Training does not wait for its device: nothing in a step, or in validation, asks for a value of a
+tensor.
+
+Shown on a CPU, by every operation that PyTorch is asked for; on a GPU also by its own check
+(test_gpu_speed.py).
+"""
+
+import logging
+import re
+import traceback
+from collections import Counter
+from typing import Any
+
+import torch
+from conftest import Site, compose_config
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import OmegaConf
+from tiny import one_thread as one_thread
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autoddpm.training.module import DDPMModule
+
+WAITS = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "is_nonzero",
+    "equal",
+    "unique",
+    "_unique2",
+    "unique_dim",
+}
+HOSTS = re.compile(r"torch/(optim/adam|optim/optimizer|utils/data/dataloader)\.py")  # of the host
+STEPS = 6
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that would wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in WAITS and not any(
+            HOSTS.search(frame.filename) for frame in traceback.extract_stack(limit=12)
+        ):
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Watch(Callback):
+    """Waits from the end of the first step to the end of the last, and in validation."""
+
+    def __init__(self, asks: bool = False) -> None:
+        self.mode, self.asks, self.on = Waits(), asks, False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        if self.asks:
+            outputs["loss"].item()
+        if trainer.global_step == 1:
+            self.mode.__enter__()
+            self.on = True
+        elif trainer.global_step == STEPS - 1 and self.on:
+            self.mode.__exit__(None, None, None)
+            self.on = False
+
+
+def train(site: Site, watch: Watch) -> Counter[str]:
+    cfg = compose_config(
+        "train", "+experiment=ixi", "model=tiny", "data.size=32", "data.batch_size=4", *site.paths
+    )
+    data = instantiate(cfg.data, _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    module = DDPMModule(
+        OmegaConf.to_container(cfg.model, resolve=True), {"size": 32}, shift=1.0, t_focus_share=0.5
+    )
+    del cfg.callbacks.picture, cfg.callbacks.best, cfg.callbacks.last
+    callbacks = [*instantiate(cfg.callbacks).values(), watch]
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=callbacks,
+        gradient_clip_val=1.0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=1,
+        val_check_interval=3,
+        check_val_every_n_epoch=None,
+        log_every_n_steps=100,
+        precision="bf16-mixed",
+    )
+    trainer.fit(module, datamodule=data)
+    return watch.mode.seen
+
+
+def test_a_training_step_with_all_its_callbacks_waits_for_nothing(site, caplog):
+    caplog.set_level(logging.ERROR)
+    assert train(site, Watch()) == Counter()
+
+
+def test_a_wait_is_found(site):
+    assert train(site, Watch(asks=True))["_local_scalar_dense"] == STEPS - 2
+
+
+def test_the_mode_sees_what_waits():
+    with Waits() as mode:
+        x = torch.ones(3)
+        bool((x > 0).all())
+        x.nonzero()
+    assert mode.seen["_local_scalar_dense"] == 1
+    assert mode.seen["nonzero"] == 1
