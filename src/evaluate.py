@@ -2,20 +2,23 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from autoddpm.evaluation.row import evaluate
+from autoddpm.evaluation.detect import Bench
+from autoddpm.evaluation.row import RowSettings, evaluate
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.objective import check_objective, value_of
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
-from autoddpm.models.trained import check_compatible, load_checkpoint
+from autoddpm.models.compatibility import check_compatible
+from autoddpm.models.trained import load_checkpoint
 
 register_resolvers()
 quiet_lightning()
@@ -27,46 +30,41 @@ def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
         check_objective(cfg.objective, cfg.data.test)
-        trained, perceptual = load_checkpoint(cfg.checkpoint), instantiate(cfg.perceptual)
+        trained = load_checkpoint(cfg.checkpoint)
+        make_detector, metrics = instantiate(cfg.detector), instantiate(cfg.metrics)
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
         datamodule.setup("test")
         given = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["model", "noise"]), resolve=True)
         check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
-        detector = instantiate(cfg.detector)(
-            ddpm=trained.ddpm,
-            sampler=instantiate(cfg.sampler),
-            perceptual=perceptual,
-            anomaly_map=instantiate(cfg.anomaly_map),
-        )
-        trainer = instantiate(
-            cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()), devices=devices
-        )
+        detector = make_detector(model=trained.model)
+        callbacks = list(instantiate(cfg.callbacks).values())
+        trainer = instantiate(cfg.trainer, callbacks=callbacks, devices=devices)
         datamodule.eval_batch_size = eval_batch_size(
-            cfg.data.eval_batch_size, trained.ddpm, datamodule.size, trainer
+            cfg.data.eval_batch_size, trained.model, datamodule.size, trainer
         )
-        metrics, config = instantiate(cfg.metrics), OmegaConf.to_yaml(cfg, resolve=True)
-        row = evaluate(
-            detector,
-            trained,
-            datamodule,
-            trainer,
-            metrics,
-            folder,
-            cfg.mask_false_positive_rate,
-            cfg.size_groups,
+        reconstructions = Path(cfg.paths.runs, cfg.name, "reconstructions")
+        bench = Bench(trained, datamodule, trainer, reconstructions)
+        settings = RowSettings(
+            mask_false_positive_rate=cfg.mask_false_positive_rate,
+            size_groups=cfg.size_groups,
             about={"experiment": cfg.name},
-            config=config,
+            config=OmegaConf.to_yaml(cfg, resolve=True),
             nifti=cfg.nifti,
         )
-        keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
-        values = {key: row["metrics"].get(key) for key in keys}
-        text = "  ".join(
-            f"{k} {'undefined' if value is None else f'{100 * value:.2f}'}"
-            for k, value in values.items()
-        )
-        log.info("%s: %s  (%s)", row["label"], text, folder)
+        row = evaluate(detector, bench, metrics, folder, settings)
+        log.info("%s: %s  (%s)", row["label"], in_short(row), folder)
         return value_of(row, cfg.objective) if cfg.objective else None
+
+
+def in_short(row: dict[str, Any]) -> str:
+    """The four numbers that one looks for first, in percent."""
+    keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
+    values = {key: row["metrics"].get(key) for key in keys}
+    return "  ".join(
+        f"{key} {'undefined' if value is None else f'{100 * value:.2f}'}"
+        for key, value in values.items()
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""`python -m src.train`: train a DDPM on healthy slices, or continue."""
+"""`python -m src.train`: train a model on healthy slices, or continue."""
 
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,7 +14,8 @@ from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
-from autoddpm.models.trained import begin, check_size, check_targets
+from autoddpm.models.trained import check_targets
+from autoddpm.training.begin import begin, check_size
 
 register_resolvers()
 quiet_lightning()
@@ -24,29 +26,12 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("train"):
-        datamodule = instantiate(cfg.data, _convert_="all")
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        datamodule.train_dataloader()  # refuses to be without a training slice
-        about = datamodule.hash("train"), datamodule.size, datamodule.subjects("train")
-        data = dict(zip(("hash", "size", "train_subjects"), about, strict=True))
-        model = OmegaConf.to_container(cfg.model, resolve=True)
-        settings = OmegaConf.to_container(cfg.module, resolve=True)
-        check_targets(model, "model")  # what a checkpoint could not be loaded with again
-        module = instantiate(cfg.module, model=model, data=data, _recursive_=False, _convert_="all")
-        check_size(module.ddpm, datamodule.size)
-        settings |= begin(module, cfg.begin_from)
-        settings |= {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
-        check_same_run(
-            folder,
-            {"model": model, "data": data["hash"], "batch_size": datamodule.batch_size, **settings},
-        )
-    parameters = sum(p.numel() for p in module.ddpm.parameters())
+        datamodule, module = prepared(cfg, folder)
     log.info(
         "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
         len(datamodule.index("train")),
         len(datamodule.index("calibrate")),
-        parameters / 1e6,
+        sum(p.numel() for p in module.model.parameters()) / 1e6,
         folder,
     )
     callbacks = list(instantiate(cfg.callbacks).values())
@@ -61,6 +46,38 @@ def main(cfg: DictConfig) -> None:
         )
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
     log.info("checkpoint=%s", last)
+
+
+def prepared(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:
+    """The data module and the LightningModule; refuses what would only fail hours later."""
+    datamodule = instantiate(cfg.data, _convert_="all")
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    datamodule.train_dataloader()  # refuses to be without a training slice
+    data = {
+        "hash": datamodule.hash("train"),
+        "size": datamodule.size,
+        "train_subjects": datamodule.subjects("train"),
+    }
+    model = cast(dict[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg.module, resolve=True))
+    check_targets(model, "model")  # what a checkpoint could not be loaded with again
+    # How a model is trained is no part of what it is: two that differ in it have one configuration.
+    settings["objective"] = model.pop("objective", None)
+    module = instantiate(
+        cfg.module,
+        model=model,
+        data=data,
+        objective=settings["objective"],
+        _recursive_=False,
+        _convert_="all",
+    )
+    check_size(module.model, datamodule.size)
+    settings |= begin(module, cfg.begin_from)
+    settings |= {key: cfg.trainer[key] for key in ("max_steps", "accumulate_grad_batches")}
+    settings |= {"model": model, "data": data["hash"], "batch_size": datamodule.batch_size}
+    check_same_run(folder, settings)
+    return datamodule, module
 
 
 if __name__ == "__main__":

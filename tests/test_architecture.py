@@ -196,7 +196,7 @@ def test_a_forbidden_import_is_found_however_it_is_spelt(
         "import torch",
         "from . import anomaly_map",
         "from ..diffusion.schedule import Schedule",
-        "from autoddpm.models.trained import TrainedDDPM",
+        "from autoddpm.models.model import Model",
         "from monai.networks.nets import DiffusionModelUNet",
         "import lightning_utilities",
         "from monai import data_statistics",
@@ -263,7 +263,7 @@ def test_a_function_is_short_enough_to_be_read_at_once() -> None:
 
 
 def configured() -> set[str]:
-    """Names of the classes and functions that `conf/` fills: each parameter of theirs is a setting."""
+    """Classes and functions that `conf/` fills: each parameter of theirs is a setting."""
     lines = (ROOT / "conf").rglob("*.yaml")
     found = re.findall(
         r"_target_: autoddpm\.([\w.]+)", "\n".join(one.read_text("utf-8") for one in lines)

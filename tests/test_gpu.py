@@ -10,6 +10,7 @@ from tiny import Slices, images, short_ddpm, unet
 
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import DenoiserFeatures
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.random import Draw, Stage, normal, random_words, slice_keys
@@ -47,7 +48,7 @@ def test_a_gpu_gives_the_maps_of_a_cpu() -> None:
         detector = AutoDDPM(
             ddpm, Ancestral(), DenoiserFeatures(t=2), residual, 0, 8, 5, mask_threshold="percentile"
         )
-        found[device] = detector(Slices(images(4, side=32).to(device), IDS))
+        found[device] = detect(detector, Slices(images(4, side=32).to(device), IDS))
     cpu, gpu = found["cpu"], found["cuda"]
     assert 0 < cpu.stages["mask"].float().mean() < 1
     same = (cpu.stages["mask"] == gpu.stages["mask"].cpu()).flatten(1).all(1)

@@ -16,13 +16,14 @@ from turns import Variants
 
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral, Sampler
 from autoddpm.diffusion.schedule import LinearSchedule
 from autoddpm.machine.acceleration import ALLOWED, LAYOUTS, choose, keep_freed_memory
-from autoddpm.models.trained import build_ddpm
+from autoddpm.models.trained import build_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -61,7 +62,7 @@ def configuration(model: str) -> dict[str, Any]:
 
 
 def network(model: str) -> DDPM:
-    return build_ddpm(configuration(model)).eval().requires_grad_(False)
+    return build_model(configuration(model)).eval().requires_grad_(False)
 
 
 def images(count: int, size: int) -> Tensor:
@@ -162,7 +163,7 @@ def detector(ddpm: DDPM, chain: Chain, sampler: Sampler) -> AutoDDPM:
 
 
 def detection(detector: AutoDDPM, batch: Slices, precision: str) -> Callable[[], None]:
-    return within(precision, lambda: detector(batch))
+    return within(precision, lambda: detect(detector, batch))
 
 
 def forward(ddpm: DDPM, image: Tensor, precision: str = "32-true") -> Callable[[], None]:

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from autoddpm.data.sample import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
@@ -162,7 +163,7 @@ def slices(size: int) -> Data:
 
 def model(name: str) -> DDPM:
     if name in WEIGHTS:
-        return load_checkpoint(WEIGHTS[name]).ddpm
+        return load_checkpoint(WEIGHTS[name]).model
     ddpm, generator = network(name), torch.Generator().manual_seed(0)
     for weights in ddpm.parameters():
         if not weights.any():
@@ -259,7 +260,7 @@ def with_call(ddpm: DDPM, call: nn.Module) -> DDPM:
     return other
 
 
-def detect(ddpm: DDPM, batches: list[Batch], threshold: float) -> dict[str, np.ndarray]:
+def detected(ddpm: DDPM, batches: list[Batch], threshold: float) -> dict[str, np.ndarray]:
     """AutoDDPM's maps and masks, and AnoDDPM's maps of its initial reconstructions, (N, H, W)."""
     detector = AutoDDPM(
         ddpm,
@@ -271,7 +272,7 @@ def detect(ddpm: DDPM, batches: list[Batch], threshold: float) -> dict[str, np.n
     )
     found: dict[str, list[Tensor]] = {"AnoDDPM": [], "AutoDDPM": [], "mask": [], "initial_map": []}
     for batch in batches:
-        detection = detector(batch)
+        detection = detect(detector, batch)
         initial = detection.stages["initial_reconstruction"]
         found["AnoDDPM"].append(residual(batch.image, initial, lambda a, b: torch.ones_like(a)))
         found["AutoDDPM"].append(detection.anomaly_map)
@@ -282,7 +283,7 @@ def detect(ddpm: DDPM, batches: list[Batch], threshold: float) -> dict[str, np.n
 
 def detections(ddpm: DDPM, calls: dict[str, nn.Module], data: Data) -> None:
     """Print what each engine's detections give, beside the reference's."""
-    healthy = detect(with_call(ddpm, calls[REFERENCE]), data.healthy, torch.inf)["initial_map"]
+    healthy = detected(with_call(ddpm, calls[REFERENCE]), data.healthy, torch.inf)["initial_map"]
     threshold = healthy_threshold(healthy, HEALTHY_FPRS["healthy_fpr5"])
     lesion = torch.cat([batch.lesion for batch in data.test])[:, 0].numpy()
     has_lesion = lesion.any(axis=(1, 2))
@@ -292,7 +293,7 @@ def detections(ddpm: DDPM, calls: dict[str, nn.Module], data: Data) -> None:
     expected: dict[str, np.ndarray] = {}
     for name in DETECT:
         start = time.process_time()
-        found = detect(with_call(ddpm, calls[name]), data.test, threshold)
+        found = detected(with_call(ddpm, calls[name]), data.test, threshold)
         seconds = (time.process_time() - start) / len(lesion)
         expected = expected or found
         flipped = found["mask"] != expected["mask"]

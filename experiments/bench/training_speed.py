@@ -19,7 +19,7 @@ from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.machine.acceleration import Acceleration, can_keep_freed_memory, keep_freed_memory
 from autoddpm.machine.progress import TimeLeft, quiet_lightning
 from autoddpm.training.callbacks import EMA
-from autoddpm.training.module import DDPMModule
+from autoddpm.training.module import TrainingModule
 
 SLICES = 64
 
@@ -61,7 +61,7 @@ def _bare_step(model: str, size: int, batch: int, steps: int, precision: torch.d
     for _ in range(steps):
         with torch.autocast(device(), precision, enabled=precision != torch.float32):
             t = torch.randint(1, 1001, (batch,), device=x0.device)
-            loss = ddpm.loss(x0, t, torch.randn_like(x0)).mean()
+            loss = ddpm.noise_error(x0, t, torch.randn_like(x0)).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(ddpm.parameters(), 1.0)
@@ -84,7 +84,7 @@ def _lightning_step(model: str, size: int, batch: int, steps: int) -> float:
             Path(folder) / "store",
             batch,
         )
-        module = DDPMModule(
+        module = TrainingModule(
             configuration(model), {"hash": "bench", "size": size, "train_subjects": []}
         )
         trainer = Trainer(

@@ -11,7 +11,7 @@ from autoddpm.data.sample import Batch
 from autoddpm.datasets.packed import packed
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.detector import Detection
+from autoddpm.detectors.detector import Detection, detect
 from autoddpm.detectors.perceptual import RandomLPIPS
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.models.trained import load_checkpoint
@@ -28,11 +28,11 @@ def main(path: str, checkpoint: str = "ixi-small") -> None:
     ids, epoch = store.index["id"][rows].tolist(), torch.zeros(len(rows), dtype=torch.int64)
     found: dict[str, Detection] = {}
     for place in ("cpu", device):
-        ddpm = load_checkpoint(checkpoint).ddpm.to(place)
+        ddpm = load_checkpoint(checkpoint).model.to(place)
         detector = AutoDDPM(
             ddpm, Ancestral(STRIDE), RandomLPIPS(), residual, mask_threshold="percentile"
         )
-        found[place] = detector(Batch(image.to(place), lesion, ids, epoch))
+        found[place] = detect(detector, Batch(image.to(place), lesion, ids, epoch))
     one, other = found["cpu"], found[device]
     flipped = one.stages["mask"] != other.stages["mask"].cpu()
     whole = ~flipped.flatten(1).any(1)

@@ -24,12 +24,13 @@ from torch import nn
 from autoddpm.atomic import write_json
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.machine.acceleration import LAYOUTS
 from autoddpm.machine.throughput import forward_operations, ideal_operations
-from autoddpm.models.trained import build_ddpm
+from autoddpm.models.trained import build_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CUDA = torch.cuda.is_available()
@@ -48,7 +49,7 @@ Line = dict[str, Any]
 def network(model: str) -> DDPM:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = OmegaConf.to_container(compose("train", [f"model={model}"]).model, resolve=True)
-    ddpm = build_ddpm(cfg)  # type: ignore[arg-type]
+    ddpm = build_model(cfg)  # type: ignore[arg-type]
     for (
         parameter
     ) in ddpm.parameters():  # the last layers begin at 0, on which some hardware is faster
@@ -139,7 +140,7 @@ def steps(model: str) -> Iterator[Line]:
 
         def step(ddpm: DDPM = ddpm, optimizer: torch.optim.Optimizer = optimizer) -> None:
             with at("bf16"):
-                loss = ddpm.loss(x0, t, torch.randn_like(x0)).mean()  # noqa: B023
+                loss = ddpm.noise_error(x0, t, torch.randn_like(x0)).mean()  # noqa: B023
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(ddpm.parameters(), 1.0)
@@ -169,7 +170,7 @@ def detection(model: str, bare: float) -> Iterator[Line]:
         ddpm, Ancestral(), NoPerceptual(), residual, t=8, t_resample=4, mask_threshold=-1.0
     )
     with at("fp32"):
-        taken = seconds(lambda: detector(batch))
+        taken = seconds(lambda: detect(detector, batch))
     yield {
         "what": "detection over calls",
         "model": model,

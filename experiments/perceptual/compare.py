@@ -16,6 +16,7 @@ from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.datasets.phantom.phantoms import phantoms
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import norm95, residual
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.metrics.localization import auprc, max_dice, threshold_counts
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @torch.no_grad()
 def main(checkpoint: str) -> None:
-    ddpm = load_checkpoint(checkpoint).ddpm
+    ddpm = load_checkpoint(checkpoint).model
     draw = partial(
         phantoms,
         ROOT / "data/phantoms",
@@ -43,7 +44,7 @@ def main(checkpoint: str) -> None:
     detector = AnoDDPM(ddpm, Ancestral(10), NoPerceptual(), residual, t=200)
     image, lesion, reconstruction = [], [], []
     for batch in data.test_dataloader():
-        reconstruction.append(detector(batch).reconstruction)
+        reconstruction.append(detect(detector, batch).reconstruction)
         image.append(batch.image)
         lesion.append(batch.lesion)
     x, x_hat, truth = torch.cat(image), torch.cat(reconstruction), torch.cat(lesion)

@@ -82,7 +82,7 @@ def detection_loss(run: Path) -> float:
 def main(weights: Path, run: Path, *others: Path) -> None:
     keep_freed_memory()
     trained, slices, table = load_checkpoint(weights), validation_slices(), losses(run)
-    ddpm, image = trained.ddpm, slices.image[:COLUMNS]
+    ddpm, image = trained.model, slices.image[:COLUMNS]
     noise = NoiseOf.batch(ddpm.noise, 0, slices.id[:COLUMNS], image, Stage.RECONSTRUCTION)
     starts = [(ddpm.encode(image), t) for t in TIMES] + [(torch.zeros_like(image), ddpm.schedule.T)]
     made = [

@@ -24,6 +24,7 @@ from tiny import one_thread as one_thread
 
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import perceptual, product, residual
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -34,8 +35,8 @@ BATCH = Slices(images(3), ["a", "b", "c"])
 
 
 def test_the_reconstruction_and_its_map_are_those_of_section_3_1():
-    detection = AnoDDPM(short_ddpm(Conv()), Ancestral(3), Difference(), product, seed=4, t=10)(
-        BATCH
+    detection = detect(
+        AnoDDPM(short_ddpm(Conv()), Ancestral(3), Difference(), product, seed=4, t=10), BATCH
     )
     for i, slice_id in enumerate(BATCH.id):
         keys = slice_keys(4, [slice_id])
@@ -48,7 +49,7 @@ def test_the_reconstruction_and_its_map_are_those_of_section_3_1():
             3,
             reference.betas(T, FIRST, LAST),
             lambda draw, t, repeat, keys=keys: (
-                Gaussian()(keys, (16, 16), Stage.RECONSTRUCTION, Draw[draw], t, repeat)[0, 0]
+                Gaussian()(keys, (1, 16, 16), Stage.RECONSTRUCTION, Draw[draw], t, repeat)[0, 0]
                 .double()
                 .numpy()
             ),
@@ -66,7 +67,9 @@ def test_a_network_that_knows_the_healthy_image_finds_what_is_not_in_it():
     image = healthy.clone()
     image[..., 4:8, 5:9] = 0
     ddpm = short_ddpm(KnowsTheImage(2 * healthy - 1, short_schedule()))
-    detection = AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T)(Slices(image, ["a"]))
+    detection = detect(
+        AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T), Slices(image, ["a"])
+    )
     torch.testing.assert_close(detection.reconstruction, healthy, atol=1e-5, rtol=0)
     torch.testing.assert_close(detection.anomaly_map, (healthy - image).abs(), atol=1e-5, rtol=0)
 
@@ -76,21 +79,21 @@ def test_a_network_that_knows_the_healthy_image_finds_what_is_not_in_it():
 )
 def test_the_calls_it_states_are_the_calls_it_makes(sampler, t, calls):
     denoiser = Recording(Conv())
-    detection = AnoDDPM(short_ddpm(denoiser), sampler, NoPerceptual(), residual, t=t)(BATCH)
+    detection = detect(AnoDDPM(short_ddpm(denoiser), sampler, NoPerceptual(), residual, t=t), BATCH)
     assert detection.calls.tolist() == [calls] * 3
     assert len(denoiser.timesteps) == calls
     assert denoiser.slices == 3 * calls
 
 
 def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order():
-    detection = AnoDDPM(short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9)(BATCH)
+    detection = detect(AnoDDPM(short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9), BATCH)
     assert torch.equal(detection.anomaly_map, (detection.reconstruction - BATCH.image).clamp(min=0))
 
 
 def test_the_reconstruction_is_clamped_and_the_input_left_alone():
     before, x0 = BATCH.image.clone(), 2 * images(1, seed=2) - 1
     ddpm = DDPM(KnowsTheImage(x0, short_schedule()), short_schedule(), Gaussian(), (0.0, 1.0))
-    detection = AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T)(BATCH)
+    detection = detect(AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T), BATCH)
     torch.testing.assert_close(detection.reconstruction[:1], x0.clamp(min=0), atol=1e-5, rtol=0)
     assert detection.reconstruction.min() == 0
     assert torch.equal(BATCH.image, before)
@@ -102,14 +105,14 @@ def test_a_model_on_zero_to_one_gets_the_image_as_it_is():
     ddpm = DDPM(
         KnowsTheImage(BATCH.image, short_schedule()), short_schedule(), Gaussian(), (0.0, 1.0)
     )
-    detection = AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T)(BATCH)
+    detection = detect(AnoDDPM(ddpm, Ancestral(), NoPerceptual(), residual, t=T), BATCH)
     torch.testing.assert_close(detection.reconstruction, BATCH.image, atol=1e-5, rtol=0)
 
 
 def test_the_seed_changes_the_reconstruction_and_nothing_else_does():
     def reconstruction(seed: int) -> torch.Tensor:
-        return AnoDDPM(short_ddpm(Conv()), Ancestral(), NoPerceptual(), residual, seed, t=9)(
-            BATCH
+        return detect(
+            AnoDDPM(short_ddpm(Conv()), Ancestral(), NoPerceptual(), residual, seed, t=9), BATCH
         ).reconstruction
 
     torch.manual_seed(0)
@@ -121,7 +124,7 @@ def test_the_seed_changes_the_reconstruction_and_nothing_else_does():
 
 def test_it_draws_from_its_own_stage_and_every_noise_once():
     noise = RecordingNoise()
-    AnoDDPM(short_ddpm(Conv(), noise), Ancestral(), NoPerceptual(), residual, t=3)(BATCH)
+    detect(AnoDDPM(short_ddpm(Conv(), noise), Ancestral(), NoPerceptual(), residual, t=3), BATCH)
     drawn = [("FORWARD", 3), ("ANCESTRAL", 3), ("ANCESTRAL", 2)]  # the last step has none
     assert noise.asked == [(Stage.RECONSTRUCTION, draw, t, 0) for draw, t in drawn]
 
@@ -129,7 +132,9 @@ def test_it_draws_from_its_own_stage_and_every_noise_once():
 def test_it_keeps_no_graph_of_the_network():
     denoiser = Conv()
     denoiser.weight.requires_grad_(True)
-    detection = AnoDDPM(short_ddpm(denoiser), Ancestral(), NoPerceptual(), residual, t=2)(BATCH)
+    detection = detect(
+        AnoDDPM(short_ddpm(denoiser), Ancestral(), NoPerceptual(), residual, t=2), BATCH
+    )
     assert not detection.reconstruction.requires_grad
     assert not detection.anomaly_map.requires_grad
 
@@ -142,14 +147,16 @@ def test_a_time_outside_the_schedule_is_refused_by_its_key(t):
 
 def test_a_network_that_gives_nan_ends_with_the_slices_names():
     with pytest.raises(ValueError, match=r"a, b, c.*NaN"):
-        AnoDDPM(short_ddpm(Constant(float("nan"))), Ancestral(), NoPerceptual(), product, t=3)(
-            BATCH
+        detect(
+            AnoDDPM(short_ddpm(Constant(float("nan"))), Ancestral(), NoPerceptual(), product, t=3),
+            BATCH,
         )
     image = BATCH.image.clone()
     image[1, 0, 3, 3] = float("nan")
     with pytest.raises(ValueError, match=r"^b: .*NaN"):
-        AnoDDPM(short_ddpm(Conv()), Ancestral(), NoPerceptual(), product, t=3)(
-            Slices(image, BATCH.id)
+        detect(
+            AnoDDPM(short_ddpm(Conv()), Ancestral(), NoPerceptual(), product, t=3),
+            Slices(image, BATCH.id),
         )
 
 

@@ -27,6 +27,7 @@ from tiny import one_thread as one_thread
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import perceptual, product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -74,14 +75,14 @@ def test_it_is_the_loop_of_section_3(stride, passes, t, t_resample, threshold):
         "mask_threshold": threshold,
         "seed": 8,
     }
-    detection = detector(short_ddpm(Conv()), Ancestral(stride), use_uncertainty=False, **settings)(
-        BATCH
+    detection = detect(
+        detector(short_ddpm(Conv()), Ancestral(stride), use_uncertainty=False, **settings), BATCH
     )
     for i, slice_id in enumerate(BATCH.id):
         keys = slice_keys(8, [slice_id])
         first, second = (
             lambda draw, t, repeat, keys=keys, stage=stage: (
-                Gaussian()(keys, (16, 16), stage, Draw[draw], t, repeat)[0, 0].double().numpy()
+                Gaussian()(keys, (1, 16, 16), stage, Draw[draw], t, repeat)[0, 0].double().numpy()
             )
             for stage in (Stage.RECONSTRUCTION, Stage.RESAMPLING)
         )
@@ -114,7 +115,7 @@ def test_it_is_the_loop_of_section_3(stride, passes, t, t_resample, threshold):
 
 def test_an_empty_mask_returns_the_input_bit_for_bit_after_the_calls_of_the_first_stage():
     denoiser = Recording(Conv())
-    detection = detector(short_ddpm(denoiser), mask_threshold=EMPTY)(BATCH)
+    detection = detect(detector(short_ddpm(denoiser), mask_threshold=EMPTY), BATCH)
     assert torch.equal(detection.reconstruction, BATCH.image)
     assert torch.equal(detection.anomaly_map, torch.zeros_like(BATCH.image))
     assert detection.calls.tolist() == [10] * 3
@@ -124,7 +125,9 @@ def test_an_empty_mask_returns_the_input_bit_for_bit_after_the_calls_of_the_firs
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(4), DDIM(4)])
 def test_a_full_mask_with_one_pass_is_plain_denoising_of_the_noised_initial_reconstruction(sampler):
     ddpm = short_ddpm(Conv())
-    detection = detector(ddpm, sampler, mask_threshold=FULL, resample_steps=1, seed=2)(BATCH)
+    detection = detect(
+        detector(ddpm, sampler, mask_threshold=FULL, resample_steps=1, seed=2), BATCH
+    )
     noise = NoiseOf.batch(Gaussian(), 2, BATCH.id, BATCH.image, Stage.RESAMPLING)
     x = ddpm.q_sample(2 * detection.stages["initial_reconstruction"] - 1, 6, noise(Draw.FORWARD, 6))
     times = sampler.times(6)
@@ -139,7 +142,7 @@ def test_outside_the_mask_the_reconstruction_is_the_image_bit_for_bit():
     image = BATCH.image**2  # small values, which lose digits on the way to [-1, 1] and back
     ddpm = short_ddpm(Conv())
     assert not torch.equal(ddpm.decode(ddpm.encode(image)), image)
-    detection = detector(ddpm)(Slices(image, BATCH.id))
+    detection = detect(detector(ddpm), Slices(image, BATCH.id))
     mask = detection.stages["mask"]
     assert mask.dtype == torch.bool
     assert 0 < mask.float().mean() < 1
@@ -150,7 +153,7 @@ def test_outside_the_mask_the_reconstruction_is_the_image_bit_for_bit():
 
 def test_without_resampling_the_reconstruction_is_the_stitched_image():
     denoiser = Recording(Conv())
-    detection = detector(short_ddpm(denoiser), resample_steps=0)(BATCH)
+    detection = detect(detector(short_ddpm(denoiser), resample_steps=0), BATCH)
     stages = detection.stages
     stitched = torch.where(stages["mask"], stages["initial_reconstruction"], BATCH.image)
     assert torch.equal(detection.reconstruction, stitched)
@@ -161,7 +164,7 @@ def test_without_resampling_the_reconstruction_is_the_stitched_image():
 
 def test_uncertainty_multiplies_the_final_map_with_the_initial_map():
     with_it, without = (
-        detector(short_ddpm(Conv()), use_uncertainty=use)(BATCH) for use in (True, False)
+        detect(detector(short_ddpm(Conv()), use_uncertainty=use), BATCH) for use in (True, False)
     )
     assert torch.equal(with_it.reconstruction, without.reconstruction)
     assert torch.equal(with_it.anomaly_map, without.anomaly_map * without.stages["initial_map"])
@@ -173,7 +176,7 @@ def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order
         short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9, t_resample=4, mask_threshold=0.1
     )
     one.use_uncertainty = False
-    detection = one(BATCH)
+    detection = detect(one, BATCH)
     assert torch.equal(detection.anomaly_map, (detection.reconstruction - BATCH.image).clamp(min=0))
     initial = product(
         BATCH.image, detection.stages["initial_reconstruction"], lambda a, b: (a - b).clamp(min=0)
@@ -183,7 +186,7 @@ def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order
 
 def test_the_initial_map_is_equation_9_whatever_the_final_map_is():
     ddpm = short_ddpm(Conv())
-    initial = AnoDDPM(ddpm, Ancestral(), Difference(), product, seed=0, t=10)(BATCH)
+    initial = detect(AnoDDPM(ddpm, Ancestral(), Difference(), product, seed=0, t=10), BATCH)
     final = AutoDDPM(
         ddpm,
         Ancestral(),
@@ -195,10 +198,10 @@ def test_the_initial_map_is_equation_9_whatever_the_final_map_is():
         mask_threshold=0.2,
         use_uncertainty=False,
     )
-    for one in (final(BATCH), detector(ddpm)(BATCH)):
+    for one in (detect(final, BATCH), detect(detector(ddpm), BATCH)):
         assert torch.equal(one.stages["initial_map"], initial.anomaly_map)
         assert torch.equal(one.stages["initial_reconstruction"], initial.reconstruction)
-    detection = final(BATCH)
+    detection = detect(final, BATCH)
     expected = product(BATCH.image, detection.reconstruction, lambda a, b: (a - b).abs())
     assert torch.equal(detection.anomaly_map, expected)
 
@@ -206,7 +209,7 @@ def test_the_initial_map_is_equation_9_whatever_the_final_map_is():
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(4), DDIM(1), DDIM(4), DDIM(1, eta=1.0)])
 def test_with_the_true_noise_the_lesion_becomes_healthy_and_the_rest_stays(sampler):
     batch = mixed_batch()
-    detection = detector(short_ddpm(knowing()), sampler, mask_threshold=0.05)(batch)
+    detection = detect(detector(short_ddpm(knowing()), sampler, mask_threshold=0.05), batch)
     torch.testing.assert_close(
         detection.reconstruction, HEALTHY.expand(3, -1, -1, -1), atol=1e-4, rtol=0
     )
@@ -218,15 +221,16 @@ def test_with_the_true_noise_the_lesion_becomes_healthy_and_the_rest_stays(sampl
 
 def test_one_batch_of_empty_and_other_masks_equals_its_slices_one_by_one():
     batch, denoiser = mixed_batch(), knowing()
-    together = detector(short_ddpm(denoiser), mask_threshold=0.05)(batch)
+    together = detect(detector(short_ddpm(denoiser), mask_threshold=0.05), batch)
     assert together.stages["mask"].flatten(1).any(1).tolist() == [True, False, True]
     assert together.calls.tolist() == [10 + 5 * 6, 10, 10 + 5 * 6]
     assert together.calls.dtype == torch.int64
     assert denoiser.slices == together.calls.sum()
     for i, slice_id in enumerate(batch.id):
         denoiser = knowing()
-        alone = detector(short_ddpm(denoiser), mask_threshold=0.05)(
-            Slices(batch.image[i : i + 1], [slice_id])
+        alone = detect(
+            detector(short_ddpm(denoiser), mask_threshold=0.05),
+            Slices(batch.image[i : i + 1], [slice_id]),
         )
         assert denoiser.slices == alone.calls.item() == together.calls[i]
         torch.testing.assert_close(
@@ -240,7 +244,7 @@ def test_one_batch_of_empty_and_other_masks_equals_its_slices_one_by_one():
 )
 def test_the_calls_it_states_are_the_calls_it_makes(sampler, second):
     denoiser = Recording(Conv())
-    detection = detector(short_ddpm(denoiser), sampler)(BATCH)
+    detection = detect(detector(short_ddpm(denoiser), sampler), BATCH)
     first = len(sampler.times(10)) - 1
     assert detection.calls.tolist() == [first + second] * 3
     assert denoiser.slices == 3 * (first + second)
@@ -252,7 +256,10 @@ def test_the_calls_it_states_are_the_calls_it_makes(sampler, second):
 
 def test_it_draws_every_noise_once_and_the_two_stages_share_none():
     noise = RecordingNoise()
-    detector(short_ddpm(Conv(), noise), Ancestral(2), t=4, t_resample=4, resample_steps=3)(BATCH)
+    detect(
+        detector(short_ddpm(Conv(), noise), Ancestral(2), t=4, t_resample=4, resample_steps=3),
+        BATCH,
+    )
     assert len(set(noise.asked)) == len(noise.asked)
     second = [what[1:] for what in noise.asked if what[0] == Stage.RESAMPLING]
     expected = [("FORWARD", 4, 0)]
@@ -269,13 +276,13 @@ def test_it_draws_every_noise_once_and_the_two_stages_share_none():
 def test_a_network_that_gives_nan_ends_with_the_slices_names_and_is_not_taken_for_healthy():
     for settings in ({}, {"use_uncertainty": False}, {"mask_threshold": "percentile"}):
         with pytest.raises(ValueError, match=r"a, b, c.*NaN"):
-            detector(short_ddpm(Constant(float("nan"))), **settings)(BATCH)
+            detect(detector(short_ddpm(Constant(float("nan"))), **settings), BATCH)
 
 
 def test_results_are_in_range_without_a_graph_and_the_input_is_left_alone():
     denoiser, before = Conv(), BATCH.image.clone()
     denoiser.weight.requires_grad_(True)
-    detection = detector(short_ddpm(denoiser), mask_threshold=FULL)(BATCH)
+    detection = detect(detector(short_ddpm(denoiser), mask_threshold=FULL), BATCH)
     assert 0 <= detection.reconstruction.min() < detection.reconstruction.max() <= 1
     assert detection.anomaly_map.min() >= 0
     assert torch.equal(BATCH.image, before)

@@ -11,6 +11,7 @@ from tiny import one_thread as one_thread
 
 from autoddpm.detectors.anomaly_map import head, head_product, product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import NoPerceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -81,16 +82,16 @@ def test_inside_the_head_the_percentile_is_of_its_pixels():
 @pytest.mark.parametrize(("region", "expected"), [("image", product), ("head", head_product)])
 def test_the_first_map_is_of_the_region_of_the_mask(region, expected):
     one = detector(short_ddpm(Conv()), mask_region=region)
-    assert one.initial.anomaly_map is expected
+    assert one.initial.map is expected
 
 
 def test_a_calibrated_threshold_must_be_set_before_the_first_slice():
     one = AutoDDPM(short_ddpm(Conv()), Ancestral(), Difference(), residual, t=3, t_resample=2)
     with pytest.raises(ValueError, match=r"detector\.mask_threshold=calibrated"):
-        one(BATCH)
+        detect(one, BATCH)
     one.mask_threshold = 0.2
-    expected = detector(short_ddpm(Conv()), t=3, t_resample=2)(BATCH)
-    assert torch.equal(one(BATCH).anomaly_map, expected.anomaly_map)
+    expected = detect(detector(short_ddpm(Conv()), t=3, t_resample=2), BATCH)
+    assert torch.equal(detect(one, BATCH).anomaly_map, expected.anomaly_map)
 
 
 @pytest.mark.parametrize(

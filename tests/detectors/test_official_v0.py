@@ -7,6 +7,7 @@ from tiny import one_thread as one_thread
 from torch.testing import assert_close
 
 from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -25,7 +26,7 @@ def detector(denoiser, noise=None, stride: int = 1, **settings) -> OfficialV0:
 
 def test_it_starts_one_time_later_and_does_not_denoise_from_1_to_0():
     network = Recording(Constant(0.0))
-    detection = detector(network)(Slices(images(2), IDS))
+    detection = detect(detector(network), Slices(images(2), IDS))
     visited = [times[0] + 1 for times in network.timesteps]
     assert visited == [*range(9, 0, -1), *(t for t in (5, 4, 3, 2) for _ in range(3))]
     assert detection.calls.tolist() == [9 + 4 * 3] * 2 == [network.slices // 2] * 2
@@ -33,8 +34,9 @@ def test_it_starts_one_time_later_and_does_not_denoise_from_1_to_0():
 
 def test_at_the_published_settings_it_makes_451_calls():
     ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian())
-    found = OfficialV0(ddpm, Ancestral(), Difference(), residual, mask_threshold=-1.0)(
-        Slices(images(1, 8), ["a"])
+    found = detect(
+        OfficialV0(ddpm, Ancestral(), Difference(), residual, t=201, mask_threshold=-1.0),
+        Slices(images(1, 8), ["a"]),
     )
     assert found.calls.tolist() == [201 + 250]
 
@@ -47,9 +49,9 @@ def test_a_stride_ends_at_time_1_too():
 def test_re_noising_takes_the_beta_of_one_step_before():
     noise, ddpm_times = RecordingNoise(), []
     made = detector(Constant(0.0), noise, resample_steps=2)
-    original = made.ddpm.q_step
-    made.ddpm.q_step = lambda x, s, t, eps: ddpm_times.append((s, t)) or original(x, s, t, eps)
-    made(Slices(images(1), ["a"]))
+    original = made.model.q_step
+    made.model.q_step = lambda x, s, t, eps: ddpm_times.append((s, t)) or original(x, s, t, eps)
+    detect(made, Slices(images(1), ["a"]))
     assert ddpm_times == [(3, 4), (2, 3), (1, 2), (0, 1)]
 
 
@@ -57,7 +59,7 @@ def test_the_final_image_is_not_clamped_but_its_map_is_of_the_clamped_one():
     image = images(1)
     made = detector(Constant(0.0), use_uncertainty=False)
     made.resample = lambda x0, x_hat, mask, noise: torch.full_like(x0, 3.0)
-    detection = made(Slices(image, ["a"]))
+    detection = detect(made, Slices(image, ["a"]))
     assert_close(detection.reconstruction, torch.full_like(image, 2.0))  # (3 - -1) / 2
     assert_close(detection.anomaly_map, 1 - image)
     assert detection.stages["initial_reconstruction"].max() <= 1
@@ -81,5 +83,5 @@ def test_a_start_beyond_the_schedule_is_refused():
 def test_it_clips_to_minus_one_also_a_model_of_another_range(kind):
     ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian(), (0.0, 1.0))
     made = kind(ddpm, Ancestral(), Difference(), residual)
-    assert made.ddpm.clip == getattr(made, "initial", made).ddpm.clip == (-1.0, 1.0)
+    assert made.model.clip == getattr(made, "initial", made).model.clip == (-1.0, 1.0)
     assert ddpm.clip == (0.0, 1.0)

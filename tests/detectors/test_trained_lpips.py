@@ -19,7 +19,7 @@ from torchvision.models import squeezenet1_1
 from autoddpm.detectors.lpips_network import AT_ONCE, lpips_map, squeezenet_file, stlpips_file
 from autoddpm.detectors.perceptual import LPIPS, TrainedLPIPS, default_distance
 from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.runs.provenance import describe
+from autoddpm.settings import describe
 
 NETS = ("vgg", "alex")
 IMAGE, RECONSTRUCTION = images(3, side=64), images(3, side=64, seed=1)

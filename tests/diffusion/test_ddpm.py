@@ -168,7 +168,10 @@ def test_times_of_a_batch_act_slice_by_slice():
             ddpm.p_sample(x, t, s, eps),
             lambda i: ddpm.p_sample(x[i : i + 1], int(t[i]), int(s[i]), eps[i : i + 1]),
         ),
-        (ddpm.loss(x, t, eps), lambda i: ddpm.loss(x[i : i + 1], int(t[i]), eps[i : i + 1])),
+        (
+            ddpm.noise_error(x, t, eps),
+            lambda i: ddpm.noise_error(x[i : i + 1], int(t[i]), eps[i : i + 1]),
+        ),
     ):
         torch.testing.assert_close(
             together, torch.cat([alone(i) for i in range(3)]), atol=1e-6, rtol=0
@@ -181,7 +184,7 @@ def test_the_network_sees_the_time_less_one():
     ddpm.predict_eps(x, 1)
     ddpm.predict_eps(x, torch.tensor([T, 4]))
     ddpm.p_sample(x, 7, 3, x)
-    ddpm.loss(x, 5, x)
+    ddpm.noise_error(x, 5, x)
     assert denoiser.timesteps == [[0, 0], [T - 1, 3], [6, 6], [4, 4]]
 
 
@@ -286,7 +289,7 @@ def test_a_network_of_one_range_sees_the_same_image_at_the_other_t_of_the_other(
 
 def test_the_loss_is_equation_8_for_each_slice():
     ddpm, x0, eps = short_ddpm(Conv()), images(3, side=4), images(3, side=4, seed=1)
-    loss = ddpm.loss(x0, 6, eps)
+    loss = ddpm.noise_error(x0, 6, eps)
     assert loss.shape == (3,)
     for i in range(3):
         x_t = reference.forward(x0[i, 0].double().numpy(), 0, 6, BETA, eps[i, 0].double().numpy())
@@ -301,7 +304,7 @@ def test_the_loss_is_equation_8_for_each_slice():
 
 def test_the_loss_of_the_true_noise_is_zero():
     x0 = images(2)
-    loss = short_ddpm(KnowsTheImage(x0, short_schedule())).loss(
+    loss = short_ddpm(KnowsTheImage(x0, short_schedule())).noise_error(
         x0, torch.tensor([1, T]), images(2, seed=1)
     )
     torch.testing.assert_close(loss, torch.zeros(2), atol=1e-8, rtol=0)
@@ -310,7 +313,7 @@ def test_the_loss_of_the_true_noise_is_zero():
 def test_the_loss_trains_the_denoiser():
     denoiser = Conv()
     denoiser.weight.requires_grad_(True)
-    short_ddpm(denoiser).loss(images(2), 3, images(2, seed=1)).mean().backward()
+    short_ddpm(denoiser).noise_error(images(2), 3, images(2, seed=1)).mean().backward()
     assert denoiser.weight.grad is not None
     assert denoiser.weight.grad.abs().sum() > 0
 

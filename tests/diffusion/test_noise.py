@@ -22,7 +22,7 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (4, 6)])
 def test_gaussian_noise_is_the_normals_row_by_row(size):
     keys = slice_keys(0, ["a", "b"])
-    noise = Gaussian()(keys, size, Stage.RESAMPLING, Draw.RENOISE, 3, 2)
+    noise = Gaussian()(keys, (1, *size), Stage.RESAMPLING, Draw.RENOISE, 3, 2)
     assert noise.shape == (2, 1, *size)
     rows = normal(keys, size[0] * size[1], Stage.RESAMPLING, Draw.RENOISE, 3, 2)
     for y in range(size[0]):
@@ -33,7 +33,7 @@ def test_gaussian_noise_is_the_normals_row_by_row(size):
 @pytest.mark.parametrize("t", [1, 200])
 def test_simplex_noise_is_a_sum_of_octaves_of_opensimplex_in_single_pixels(t):
     keys = slice_keys(0, ["a", "b"])
-    fields = Simplex(octaves=3, persistence=0.8, frequency=64)(keys, (9, 12), *WHAT, t)
+    fields = Simplex(octaves=3, persistence=0.8, frequency=64)(keys, (1, 9, 12), *WHAT, t)
     assert fields.shape == (2, 1, 9, 12)
     words = random_words(keys, 2, *WHAT, t).tolist()
     for i, (first, second) in enumerate(words):
@@ -50,7 +50,7 @@ def test_simplex_noise_is_a_sum_of_octaves_of_opensimplex_in_single_pixels(t):
 
 def test_simplex_noise_is_smooth_and_gaussian_noise_is_not():
     keys = slice_keys(0, ["a"])
-    smooth, white = Simplex()(keys, (48, 48), *WHAT, 10), Gaussian()(keys, (48, 48), *WHAT, 10)
+    smooth, white = (kind(keys, (1, 48, 48), *WHAT, 10) for kind in (Simplex(), Gaussian()))
     for rows, columns in ((1, 0), (0, 1)):
         assert (
             correlation(smooth[..., rows:, columns:], smooth[..., : 48 - rows, : 48 - columns])
@@ -64,8 +64,8 @@ def test_simplex_noise_is_smooth_and_gaussian_noise_is_not():
 
 @pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
 def test_the_same_identity_gives_the_same_field_alone_and_in_a_batch(noise):
-    together = noise(slice_keys(0, ["a", "b", "c"]), (8, 8), *WHAT, 4, 1)
-    assert torch.equal(together[1:2], noise(slice_keys(0, ["b"]), (8, 8), *WHAT, 4, 1))
+    together = noise(slice_keys(0, ["a", "b", "c"]), (1, 8, 8), *WHAT, 4, 1)
+    assert torch.equal(together[1:2], noise(slice_keys(0, ["b"]), (1, 8, 8), *WHAT, 4, 1))
     assert not torch.equal(together[0], together[1])
     assert together.dtype == torch.float32
 
@@ -74,12 +74,12 @@ def test_the_same_identity_gives_the_same_field_alone_and_in_a_batch(noise):
 def test_every_part_of_the_identity_changes_the_field(noise):
     keys = slice_keys(0, ["a"])
     variants = [
-        noise(keys, (8, 8), *WHAT, 4, 1),
-        noise(keys, (8, 8), Stage.RESAMPLING, Draw.FORWARD, 4, 1),
-        noise(keys, (8, 8), Stage.RECONSTRUCTION, Draw.CONTEXT, 4, 1),
-        noise(keys, (8, 8), *WHAT, 5, 1),
-        noise(keys, (8, 8), *WHAT, 4, 2),
-        noise(slice_keys(1, ["a"]), (8, 8), *WHAT, 4, 1),
+        noise(keys, (1, 8, 8), *WHAT, 4, 1),
+        noise(keys, (1, 8, 8), Stage.RESAMPLING, Draw.FORWARD, 4, 1),
+        noise(keys, (1, 8, 8), Stage.RECONSTRUCTION, Draw.CONTEXT, 4, 1),
+        noise(keys, (1, 8, 8), *WHAT, 5, 1),
+        noise(keys, (1, 8, 8), *WHAT, 4, 2),
+        noise(slice_keys(1, ["a"]), (1, 8, 8), *WHAT, 4, 1),
     ]
     for i, one in enumerate(variants):
         for other in variants[:i]:
@@ -88,12 +88,13 @@ def test_every_part_of_the_identity_changes_the_field(noise):
 
 @pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
 def test_a_tensor_of_times_equals_ints_slice_by_slice(noise):
-    together = noise(slice_keys(0, ["a", "b"]), (6, 6), *WHAT, torch.tensor([3, 800]))
-    assert torch.equal(together[:1], noise(slice_keys(0, ["a"]), (6, 6), *WHAT, 3))
-    assert torch.equal(together[1:], noise(slice_keys(0, ["b"]), (6, 6), *WHAT, 800))
+    together = noise(slice_keys(0, ["a", "b"]), (1, 6, 6), *WHAT, torch.tensor([3, 800]))
+    assert torch.equal(together[:1], noise(slice_keys(0, ["a"]), (1, 6, 6), *WHAT, 3))
+    assert torch.equal(together[1:], noise(slice_keys(0, ["b"]), (1, 6, 6), *WHAT, 800))
 
 
 def test_the_noise_of_a_batch_is_the_noise_of_its_ids_at_its_size():
     noise_of = NoiseOf.batch(Gaussian(), 9, ["a", "b"], torch.zeros(5, 1, 3, 4), Stage.RESAMPLING)
-    expected = Gaussian()(slice_keys(9, ["a", "b"]), (3, 4), Stage.RESAMPLING, Draw.CONTEXT, 6, 2)
+    keys = slice_keys(9, ["a", "b"])
+    expected = Gaussian()(keys, (1, 3, 4), Stage.RESAMPLING, Draw.CONTEXT, 6, 2)
     assert torch.equal(noise_of(Draw.CONTEXT, 6, 2), expected)

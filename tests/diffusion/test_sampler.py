@@ -55,7 +55,7 @@ def name(sampler: Sampler) -> str:
     return "-".join([type(sampler).__name__, *map(str, vars(sampler).values())])
 
 
-def noise_of(ids: list[str], size: tuple[int, int] = (16, 16)) -> NoiseOf:
+def noise_of(ids: list[str], size: tuple[int, ...] = (1, 16, 16)) -> NoiseOf:
     return NoiseOf(Gaussian(), slice_keys(0, ids), size, Stage.RECONSTRUCTION)
 
 
@@ -92,7 +92,7 @@ def test_with_the_true_noise_every_chain_returns_the_image(kind, t, stride):
     denoiser = Recording(KnowsTheImage(x0, schedule))
     ddpm = DDPM(denoiser, schedule, Gaussian(), WIDE)
     sampler = kind(stride)
-    result = reconstruct(ddpm, sampler, x0, t, noise_of(["a"], (8, 8)))
+    result = reconstruct(ddpm, sampler, x0, t, noise_of(["a"], (1, 8, 8)))
     torch.testing.assert_close(result, x0, atol=1e-4, rtol=0)
     visited = [time + 1 for (time,) in denoiser.timesteps]
     assert [time for time in visited if time in sampler.times(t)] == sampler.times(t)[:-1]

@@ -13,7 +13,7 @@ from torch import Tensor
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.detector import Detection
+from autoddpm.detectors.detector import Detection, detect
 from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
@@ -48,7 +48,7 @@ class GlobalNoise:
         t: Tensor | int = 0,
         repeat: int = 0,
     ) -> Tensor:
-        return torch.randn(len(keys), 1, *size)
+        return torch.randn(len(keys), *size)
 
 
 @cache
@@ -60,13 +60,13 @@ def run(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> dict[
     for ids in ORDERS[order]:
         batch = Slices(torch.stack([IMAGES[i] for i in ids]), ids)
         if "AnoDDPM" in kind:
-            detection = KINDS[kind](ddpm, sampler, Difference(), residual, t=T)(batch)
+            detection = detect(KINDS[kind](ddpm, sampler, Difference(), residual, t=T), batch)
         else:
             detector = KINDS[kind](
                 ddpm, sampler, Difference(), residual, t=8, t_resample=4, resample_steps=2
             )
             detector.mask = lambda initial_map, image, ids=ids: torch.stack([MASKS[i] for i in ids])  # type: ignore[method-assign]
-            detection = detector(batch)
+            detection = detect(detector, batch)
         for i, slice_id in enumerate(ids):
             stages = {name: values[i] for name, values in detection.stages.items()}
             found[slice_id] = Detection(
@@ -106,7 +106,10 @@ def test_the_same_check_fails_with_noise_from_the_global_stream(kind, order):
 
 def test_slices_of_equal_content_and_unequal_ids_get_unequal_noise():
     batch = Slices(torch.stack([IMAGES[IDS[0]]] * 2), IDS[:2])
-    detection = AnoDDPM(
-        DDPM(unet(), short_schedule(), Gaussian()), Ancestral(), Difference(), residual, t=T
-    )(batch)
+    detection = detect(
+        AnoDDPM(
+            DDPM(unet(), short_schedule(), Gaussian()), Ancestral(), Difference(), residual, t=T
+        ),
+        batch,
+    )
     assert not torch.allclose(detection.reconstruction[0], detection.reconstruction[1], atol=1e-3)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from report_runs import ROOT
 
-from autoddpm.models.trained import build_ddpm
+from autoddpm.models.trained import build_model
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_card_s_picture_has_slices_beside_each_other_and_rows_below(script, 
 def test_the_recipe_is_a_network_that_may_be_released():
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", ["+experiment=ixi_release"])
-    ddpm = build_ddpm(OmegaConf.to_container(cfg.model, resolve=True))
+    ddpm = build_model(OmegaConf.to_container(cfg.model, resolve=True))
     assert sum(values.numel() for values in ddpm.parameters()) <= 4_500_000
     assert (ddpm.low, ddpm.high) == (0, 1)
     assert cfg.trainer.max_steps * cfg.data.batch_size >= 36_000 * 8

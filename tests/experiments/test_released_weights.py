@@ -12,9 +12,10 @@ from conftest import REAL_DATA
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from autoddpm.models.trained import TrainedDDPM, load_checkpoint
+from autoddpm.models.model import Trained
+from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import released_names
-from autoddpm.training.module import DDPMModule
+from autoddpm.training.module import TrainingModule
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "weights" / "ixi-small.safetensors"
@@ -26,7 +27,7 @@ needs_ixi = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def released() -> TrainedDDPM:
+def released() -> Trained:
     return load_checkpoint("ixi-small")
 
 
@@ -53,7 +54,7 @@ def test_it_is_found_by_its_name_wherever_one_is(released, tmp_path, monkeypatch
 
 def test_it_is_as_small_as_promised(released):
     assert FILE.stat().st_size <= 9_000_000
-    assert sum(values.numel() for values in released.ddpm.parameters()) <= 4_500_000
+    assert sum(values.numel() for values in released.model.parameters()) <= 4_500_000
 
 
 def test_the_card_has_the_file_s_checksum_hash_and_steps(released):
@@ -146,8 +147,8 @@ def test_its_loss_on_validation_subjects_is_the_card_s(released, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "experiments" / "release"))
     from card import validation_slices
 
-    module = DDPMModule(model=released.model, data=released.data)
-    module.ddpm.load_state_dict(released.ddpm.state_dict())
+    module = TrainingModule(model=released.model, data=released.data)
+    module.model.load_state_dict(released.model.state_dict())
     module.log_dict = lambda *arguments, **settings: None  # needs a trainer
     with torch.no_grad():
         module.eval().validation_step(validation_slices(), 0)

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.detectors.official_v0 import OfficialV0
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -153,7 +154,7 @@ class Module(LightningModule):
 
     def __init__(self, denoiser: nn.Module | None = None) -> None:
         super().__init__()
-        self.ddpm = short_ddpm(denoiser or unet())
+        self.model = short_ddpm(denoiser or unet())
 
 
 def applied(callback: Acceleration, denoiser: nn.Module | None = None) -> Module:
@@ -166,7 +167,7 @@ def applied(callback: Acceleration, denoiser: nn.Module | None = None) -> Module
 
 
 def is_channels_last(module: Module) -> bool:
-    weight = module.ddpm.denoiser.down_blocks[0].resnets[0].conv1.conv.weight
+    weight = module.model.denoiser.down_blocks[0].resnets[0].conv1.conv.weight
     return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
@@ -174,7 +175,7 @@ def test_the_layout_is_that_of_the_weights_afterwards_whatever_it_was_before():
     assert is_channels_last(applied(Acceleration()))
     assert not is_channels_last(applied(Acceleration(layout="contiguous")))
     module = Module()
-    module.ddpm.denoiser.to(memory_format=torch.channels_last)
+    module.model.denoiser.to(memory_format=torch.channels_last)
     trainer = Trainer(accelerator="cpu", logger=False, max_steps=1, enable_progress_bar=False)
     Acceleration().setup(trainer, module, "fit")
     assert not is_channels_last(module)
@@ -231,9 +232,9 @@ def test_a_detector_says_how_many_calls_it_makes_at_most(sampler):
             resample_steps=2,
             mask_threshold=-1.0,
         )
-        assert one(batch).calls.tolist() == [one.most_calls] * 2
+        assert detect(one, batch).calls.tolist() == [one.most_calls] * 2
     plain = AnoDDPM(ddpm, sampler, Difference(), residual, t=9)
-    assert plain(batch).calls.tolist() == [plain.most_calls] * 2
+    assert detect(plain, batch).calls.tolist() == [plain.most_calls] * 2
 
 
 @pytest.mark.slow
@@ -254,11 +255,17 @@ def compare_compiled() -> None:
     for compiled in (False, True):
         module = applied(Acceleration(compile=compiled), denoiser=Conv())
         detector = AutoDDPM(
-            module.ddpm, Ancestral(4), Difference(), residual, t=8, t_resample=4, mask_threshold=0.3
+            module.model,
+            Ancestral(4),
+            Difference(),
+            residual,
+            t=8,
+            t_resample=4,
+            mask_threshold=0.3,
         )
-        assert (module.ddpm.denoiser._compiled_call_impl is not None) == compiled
-        assert list(module.ddpm.denoiser.state_dict()) == ["weight"]
-        found[compiled] = detector(Slices(images(3), ["a", "b", "c"]))
+        assert (module.model.denoiser._compiled_call_impl is not None) == compiled
+        assert list(module.model.denoiser.state_dict()) == ["weight"]
+        found[compiled] = detect(detector, Slices(images(3), ["a", "b", "c"]))
     plain, fast = found[False], found[True]
     assert 0 < plain.stages["mask"].float().mean() < 1
     torch.testing.assert_close(fast.anomaly_map, plain.anomaly_map, atol=1e-4, rtol=0)
@@ -303,7 +310,7 @@ def test_the_guard_sees_what_waits():
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
 def test_the_loops_of_both_stages_never_wait_for_the_device(sampler: Sampler):
     ddpm, x = short_ddpm(unet()), 2 * images(2) - 1
-    noise = NoiseOf(Gaussian(), slice_keys(0, ["a", "b"]), (16, 16), Stage.RESAMPLING)
+    noise = NoiseOf(Gaussian(), slice_keys(0, ["a", "b"]), (1, 16, 16), Stage.RESAMPLING)
     mask = images(2, seed=1) > 0.5
     detectors = [
         kind(ddpm, sampler, Difference(), residual, t=9, t_resample=4, resample_steps=2)

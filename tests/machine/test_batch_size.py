@@ -16,7 +16,7 @@ from tiny import one_thread as one_thread
 from autoddpm.data.sample import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.detector import Detection
+from autoddpm.detectors.detector import Detection, Reconstruction, detect
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.detect import InParts
@@ -63,12 +63,25 @@ class Fits:
         self.asked.append(len(batch.id))
         if len(batch.id) > self.room:
             raise self.error(self.text)
-        return self.detector(batch)
+        return detect(self.detector, batch)
+
+
+def in_parts(fits: Fits) -> InParts:
+    return InParts(fits, joined)
+
+
+def joined(parts: list[Detection]) -> Detection:
+    stages = {name: torch.cat([part.stages[name] for part in parts]) for name in parts[0].stages}
+    maps, made, calls = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("anomaly_map", "reconstruction", "calls")
+    )
+    return Detection(maps, made, calls, stages)
 
 
 @pytest.mark.parametrize(("room", "count"), [(1, 5), (2, 7), (3, 8), (8, 8)])
 def test_a_batch_that_does_not_fit_gives_the_same_in_parts(room, count):
-    whole, parts = Fits(count)(batch_of(count)), InParts(Fits(room))(batch_of(count))
+    whole, parts = Fits(count)(batch_of(count)), in_parts(Fits(room))(batch_of(count))
     for name in ("anomaly_map", "reconstruction"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), atol=1e-5, rtol=0)
     assert torch.equal(parts.calls, whole.calls)
@@ -79,24 +92,24 @@ def test_a_batch_that_does_not_fit_gives_the_same_in_parts(room, count):
 
 def test_only_what_did_not_fit_is_done_again_and_later_batches_start_small():
     fits = Fits(3)
-    in_parts = InParts(fits)
-    in_parts(batch_of(8))
+    run = in_parts(fits)
+    run(batch_of(8))
     assert fits.asked == [8, 4, 2, 2, 2, 2]
-    in_parts(batch_of(5))
+    run(batch_of(5))
     assert fits.asked[6:] == [2, 2, 1]
 
 
 def test_it_is_said_once(caplog):
-    in_parts = InParts(Fits(4))
+    run = in_parts(Fits(4))
     for _ in range(3):
-        in_parts(batch_of(8))
+        run(batch_of(8))
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert lines == ["out of memory with 8 slices at once: in this pass from here on 4"]
 
 
 def test_where_all_fits_nothing_is_said_or_copied(caplog):
     fits = Fits(8)
-    assert len(InParts(fits)(batch_of(8)).calls) == 8
+    assert len(in_parts(fits)(batch_of(8)).calls) == 8
     assert fits.asked == [8]
     assert caplog.records == []
 
@@ -105,19 +118,19 @@ def test_a_single_slice_that_does_not_fit_is_named_with_what_can_be_done():
     with pytest.raises(
         ValueError, match=r"set/0: a single slice of 16 x 16 .*CUDA out of memory.*bf16"
     ) as raised:
-        InParts(Fits(0))(batch_of(3))
+        in_parts(Fits(0))(batch_of(3))
     assert "\n" not in str(raised.value)
 
 
 def test_a_full_main_memory_is_halved_too_and_any_other_error_is_not():
     text = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you"
     fits = Fits(2, RuntimeError, text)
-    InParts(fits)(batch_of(4))
+    in_parts(fits)(batch_of(4))
     assert fits.asked == [4, 2, 2]
     for error in (RuntimeError("shapes do not fit"), ValueError("NaN")):
         fits = Fits(2, type(error), str(error))
         with pytest.raises(type(error), match=str(error)):
-            InParts(fits)(batch_of(4))
+            in_parts(fits)(batch_of(4))
         assert fits.asked == [4]
 
 
@@ -184,10 +197,15 @@ def test_a_gpu_s_batch_is_measured_by_one_small_forward(is_full, monkeypatch):
 # in an evaluation
 
 
-def limited(detector: AutoDDPM, batch: Batch, whole=AutoDDPM.__call__) -> Detection:
+def limited(
+    detector: AutoDDPM,
+    batch: Batch,
+    first: Reconstruction | None = None,
+    whole=AutoDDPM.reconstruct,
+) -> Reconstruction:
     if len(batch.id) > 3:
         raise torch.OutOfMemoryError(CUDA_ERROR)
-    return whole(detector, batch)
+    return whole(detector, batch, first)
 
 
 def test_an_evaluation_that_runs_out_of_memory_goes_on_with_the_same_maps(
@@ -197,7 +215,7 @@ def test_an_evaluation_that_runs_out_of_memory_goes_on_with_the_same_maps(
     found = {}
     for name in ("roomy", "small"):
         if name == "small":
-            monkeypatch.setattr(AutoDDPM, "__call__", limited)
+            monkeypatch.setattr(AutoDDPM, "reconstruct", limited)
         outcome = verb(
             "evaluate", *arguments, f"paths.runs={tmp_path / name}", "data.eval_batch_size=auto"
         )
@@ -216,14 +234,14 @@ def test_an_evaluation_that_runs_out_of_memory_goes_on_with_the_same_maps(
 def test_a_training_step_that_does_not_fit_ends_with_what_to_do_and_that_works(
     verb: Verb, site: Site, monkeypatch
 ):
-    whole = DDPM.loss
+    whole = DDPM.noise_error
 
     def limited(self: DDPM, x0: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and len(x0) > 2:
             raise torch.OutOfMemoryError(CUDA_ERROR)
         return whole(self, x0, *others)
 
-    monkeypatch.setattr(DDPM, "loss", limited)
+    monkeypatch.setattr(DDPM, "noise_error", limited)
     command = ("train", "+experiment=ixi", "name=limited", *TINY_TRAINING, *site.paths)
     outcome = verb(*command)
     assert outcome.code == 1

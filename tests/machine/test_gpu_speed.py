@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from autoddpm.data.sample import Batch
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.autoddpm import AutoDDPM
+from autoddpm.detectors.detector import detect
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, reconstruct
 from autoddpm.machine.acceleration import Acceleration
@@ -19,13 +20,14 @@ from autoddpm.machine.batch_size import MOST, eval_batch_size
 from autoddpm.machine.progress import TimeLeft
 from autoddpm.random import Stage
 from autoddpm.training.callbacks import EMA
-from autoddpm.training.module import DDPMModule
+from autoddpm.training.module import TrainingModule
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU"),
 ]
 IDS = ["a", "b", "c", "d"]
+OBJECTIVE = "autoddpm.diffusion.objective.Objective"
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def every_wait_is_an_error() -> Iterator[None]:
 class Module(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.ddpm = short_ddpm(unet()).cuda()
+        self.model = short_ddpm(unet()).cuda()
 
 
 def gpu_trainer() -> Trainer:
@@ -65,9 +67,17 @@ def test_an_accelerated_network_gives_the_same_maps_for_batches_of_any_size(sett
         module = Module()
         Acceleration(**given)._apply(gpu_trainer(), module, training=False)
         detector = AutoDDPM(
-            module.ddpm, Ancestral(2), Difference(), residual, t=8, t_resample=4, mask_threshold=0.3
+            module.model,
+            Ancestral(2),
+            Difference(),
+            residual,
+            t=8,
+            t_resample=4,
+            mask_threshold=0.3,
         )
-        found[name] = [detector(Slices(images(n, side=32).cuda(), IDS[:n])) for n in (4, 4, 3, 1)]
+        found[name] = [
+            detect(detector, Slices(images(n, side=32).cuda(), IDS[:n])) for n in (4, 4, 3, 1)
+        ]
     flipped, pixels = 0, 0
     for plain, fast in zip(found["plain"], found["fast"], strict=True):
         differs = plain.stages["mask"] != fast.stages["mask"]
@@ -123,7 +133,8 @@ def test_training_steps_never_wait_for_the_gpu(every_wait_is_an_error):
             if mode:
                 torch.cuda.set_sync_debug_mode(mode)
 
-    module = DDPMModule(model, {"size": 32}, shift=1.0, t_focus_share=0.5)
+    objective = {"_target_": OBJECTIVE, "t_focus_share": 0.5}
+    module = TrainingModule(model, {"size": 32}, objective, shift=1.0)
     batch = Batch(
         images(4, side=32),
         torch.zeros(4, 1, 32, 32, dtype=torch.bool),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny import one_thread as one_thread
+from tiny import short_ddpm
 from torch import nn
 
 from autoddpm.machine import throughput
@@ -22,7 +23,7 @@ class OneConv(nn.Module):
 
 
 def test_a_convolution_is_two_operations_per_weight_and_pixel():
-    assert forward_operations(OneConv(), 16) == 2 * 5 * 9 * 16**2
+    assert forward_operations(short_ddpm(OneConv()), 16) == 2 * 5 * 9 * 16**2
 
 
 def test_the_ideal_is_what_a_matrix_product_reaches(monkeypatch):
@@ -41,7 +42,7 @@ def test_the_share_is_logged_once_a_minute(monkeypatch, caplog):
     trainer = SimpleNamespace(precision="bf16-mixed", is_global_zero=True)
     module = SimpleNamespace(
         hparams={"data": {"size": 16}},
-        ddpm=SimpleNamespace(denoiser=OneConv()),
+        model=short_ddpm(OneConv()),
         device=torch.device("cpu"),
     )
     callback, batch = Throughput(), SimpleNamespace(id=["a"] * 10)

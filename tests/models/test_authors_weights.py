@@ -76,7 +76,7 @@ def refused(path: Path) -> str:
 def test_the_imported_network_estimates_what_the_authors_did(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    ddpm = load_checkpoint(import_weights(save(weights, tmp_path / "best.pt"), network=SMALL)).ddpm
+    ddpm = load_checkpoint(import_weights(save(weights, tmp_path / "best.pt"), network=SMALL)).model
     x = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     for t in (1, 200, 1000):
         expected = network()(x, torch.full((3,), t - 1))
@@ -121,8 +121,8 @@ def test_the_file_says_what_the_network_is_for_and_where_it_is_from(
     path = import_weights(source, tmp_path / "new" / "authors.safetensors", SMALL)
     assert path == tmp_path / "new" / "authors.safetensors"
     trained = load_checkpoint(path)
-    assert (trained.ddpm.low, trained.ddpm.high, trained.ddpm.schedule.T) == (0, 1, 1000)
-    assert trained.model["noise"] == {"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"}
+    assert (trained.model.low, trained.model.high, trained.model.schedule.T) == (0, 1, 1000)
+    assert trained.config["noise"] == {"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"}
     assert trained.data == {"hash": None, "size": 128, "train_subjects": []}
     assert trained.step == 0
     note = trained.record.pop("note")
@@ -145,10 +145,10 @@ def test_the_paper_s_network_is_the_one_that_is_imported(tmp_path: Path) -> None
     trained = load_checkpoint(
         import_weights(save(authors_names(network(**settings)), tmp_path / "best.pt"))
     )
-    assert sum(parameter.numel() for parameter in trained.ddpm.parameters()) == 18_040_449
+    assert sum(parameter.numel() for parameter in trained.model.parameters()) == 18_040_449
     x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
-        trained.ddpm.predict_eps(x, 7), network(**settings)(x, torch.tensor([6]))
+        trained.model.predict_eps(x, 7), network(**settings)(x, torch.tensor([6]))
     )
 
 
@@ -160,7 +160,7 @@ def test_half_precision_weights_and_the_perceptual_network_s_are_taken(
     }
     trained = load_checkpoint(import_weights(save(half, tmp_path / "best.pt"), network=SMALL))
     exact = network().state_dict()
-    for name, values in trained.ddpm.denoiser.state_dict().items():
+    for name, values in trained.model.denoiser.state_dict().items():
         assert values.dtype == torch.float32
         assert torch.equal(values, exact[name].half().float())
 

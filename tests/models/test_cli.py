@@ -113,9 +113,9 @@ def test_bad_input_is_one_line_and_exit_code_1(
 
 def test_export_weights_takes_a_checkpoint_and_the_thresholds_beside_it(tmp_path: Path) -> None:
     trained = make(tmp_path / "last.ckpt")
-    state = {f"ddpm.{name}": values for name, values in trained.ddpm.state_dict().items()}
+    state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
     content = {
-        "hyper_parameters": {"model": trained.model, "data": trained.data},
+        "hyper_parameters": {"model": trained.config, "data": trained.data},
         "state_dict": state,
     }
     torch.save(content | {"global_step": 9}, tmp_path / "last.ckpt")

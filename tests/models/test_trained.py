@@ -15,16 +15,12 @@ from conftest import SIZE, compose_config
 from omegaconf import OmegaConf
 from PIL import Image
 
-from autoddpm.models.trained import (
-    AtomicCheckpointIO,
-    TrainedDDPM,
-    begin,
-    build_ddpm,
-    check_compatible,
-    file_hash,
-    load_checkpoint,
-)
-from autoddpm.training.module import DDPMModule
+from autoddpm.models.compatibility import check_compatible
+from autoddpm.models.model import Trained
+from autoddpm.models.trained import build_model, file_hash, load_checkpoint
+from autoddpm.training.begin import begin
+from autoddpm.training.checkpoint_io import AtomicCheckpointIO
+from autoddpm.training.module import TrainingModule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def model_of(*overrides: str) -> dict[str, Any]:
     model = OmegaConf.to_container(compose_config("train", *overrides).model, resolve=True)
     assert isinstance(model, dict)
+    del model["objective"]
     return model
 
 
@@ -41,25 +38,25 @@ def content(checkpoint: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(checkpoint: Path) -> TrainedDDPM:
+def trained(checkpoint: Path) -> Trained:
     return load_checkpoint(checkpoint)
 
 
 def test_a_checkpoint_gives_the_averaged_weights_and_not_the_last_ones(
-    trained: TrainedDDPM, content: dict[str, Any]
+    trained: Trained, content: dict[str, Any]
 ) -> None:
     averaged, last = content["state_dict"], content["current_model_state"]
-    loaded = {f"ddpm.{name}": values for name, values in trained.ddpm.state_dict().items()}
+    loaded = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
     assert loaded.keys() == averaged.keys() == last.keys()
     assert all(torch.equal(values, averaged[name]) for name, values in loaded.items())
     assert any(not torch.equal(values, last[name]) for name, values in loaded.items())
 
 
 def test_a_checkpoint_says_what_it_was_trained_on_and_how(
-    trained: TrainedDDPM, checkpoint: Path
+    trained: Trained, checkpoint: Path
 ) -> None:
-    assert trained.model == model_of("model=tiny")
-    assert trained.model["noise"] == {"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"}
+    assert trained.config == model_of("model=tiny")
+    assert trained.config["noise"] == {"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"}
     assert trained.data["size"] == SIZE
     assert trained.data["train_subjects"] == [f"IXI{number:03d}" for number in range(8)]
     assert (trained.step, trained.path) == (4, checkpoint)
@@ -73,32 +70,32 @@ def test_the_range_and_the_schedule_of_a_checkpoint_are_those_it_records(
     content["hyper_parameters"]["model"] |= {"data_range": [-1, 1]}
     content["hyper_parameters"]["model"]["schedule"]["T"] = 500
     torch.save(content, tmp_path / "x.ckpt")
-    ddpm = load_checkpoint(tmp_path / "x.ckpt").ddpm
+    ddpm = load_checkpoint(tmp_path / "x.ckpt").model
     assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (-1, 1, 500)
 
 
 def test_a_training_begun_from_weights_has_them_and_counts_the_subjects_that_they_have_seen(
-    trained: TrainedDDPM, checkpoint: Path
+    trained: Trained, checkpoint: Path
 ) -> None:
-    module = DDPMModule(
-        trained.model, {"hash": "x", "size": SIZE, "train_subjects": ["new"]}, seed=9
+    module = TrainingModule(
+        trained.config, {"hash": "x", "size": SIZE, "train_subjects": ["new"]}, seed=9
     )
     assert begin(module, None) == {}
     assert begin(module, checkpoint) == {"begin_from": trained.weights_hash}
-    for name, values in trained.ddpm.state_dict().items():
-        assert torch.equal(module.ddpm.state_dict()[name], values)
+    for name, values in trained.model.state_dict().items():
+        assert torch.equal(module.model.state_dict()[name], values)
     assert set(module.hparams["data"]["train_subjects"]) == {"new", *trained.data["train_subjects"]}
-    assert all(p.requires_grad for p in module.ddpm.parameters())
-    other = DDPMModule(trained.model | {"data_range": [-1, 1]}, {"train_subjects": []})
+    assert all(p.requires_grad for p in module.model.parameters())
+    other = TrainingModule(trained.config | {"data_range": [-1, 1]}, {"train_subjects": []})
     with pytest.raises(
         ValueError, match=r"begin_from=.*it has another data_range than `model` asks for"
     ):
         begin(other, checkpoint)
 
 
-def test_a_loaded_network_is_frozen_and_in_evaluation_mode(trained: TrainedDDPM) -> None:
-    assert not trained.ddpm.training
-    assert not any(parameter.requires_grad for parameter in trained.ddpm.parameters())
+def test_a_loaded_network_is_frozen_and_in_evaluation_mode(trained: Trained) -> None:
+    assert not trained.model.training
+    assert not any(parameter.requires_grad for parameter in trained.model.parameters())
 
 
 # refusals: the file itself
@@ -237,7 +234,7 @@ def test_the_weights_of_another_network_are_refused_in_one_line(
 
 
 def test_a_missing_weight_is_refused_by_name(content: dict[str, Any], tmp_path: Path) -> None:
-    del content["state_dict"]["ddpm.denoiser.conv_in.conv.weight"]
+    del content["state_dict"]["model.denoiser.conv_in.conv.weight"]
     torch.save(content, tmp_path / "x.ckpt")
     assert "conv_in.conv.weight" in refused(tmp_path / "x.ckpt")
 
@@ -246,7 +243,7 @@ def test_a_missing_weight_is_refused_by_name(content: dict[str, Any], tmp_path: 
 def test_weights_that_are_not_finite_are_refused_by_name(
     value: float, content: dict[str, Any], tmp_path: Path
 ) -> None:
-    content["state_dict"]["ddpm.denoiser.conv_in.conv.bias"][0] = value
+    content["state_dict"]["model.denoiser.conv_in.conv.bias"][0] = value
     torch.save(content, tmp_path / "x.ckpt")
     message = refused(tmp_path / "x.ckpt")
     assert "NaN or infinity" in message
@@ -255,7 +252,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
 
 def test_a_model_that_is_no_ddpm_is_refused() -> None:
     with pytest.raises(ValueError, match=r"autoddpm\.diffusion\.ddpm\.DDPM"):
-        build_ddpm({"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"})
+        build_model({"_target_": "autoddpm.diffusion.noise.gaussian.Gaussian"})
 
 
 # refusals: what it is to be used with
@@ -264,11 +261,11 @@ def test_a_model_that_is_no_ddpm_is_refused() -> None:
 NOTHING = {"model": None, "noise": None}
 
 
-def test_what_agrees_with_a_checkpoint_is_accepted(trained: TrainedDDPM) -> None:
+def test_what_agrees_with_a_checkpoint_is_accepted(trained: Trained) -> None:
     check_compatible(trained, SIZE, ["IXI500"], NOTHING)
     check_compatible(trained, SIZE, [], {})
     check_compatible(
-        trained, SIZE, [], {"model": model_of("model=tiny"), "noise": trained.model["noise"]}
+        trained, SIZE, [], {"model": model_of("model=tiny"), "noise": trained.config["noise"]}
     )
     without_noise = compose_config(
         "evaluate", "model=tiny"
@@ -300,7 +297,7 @@ def test_what_agrees_with_a_checkpoint_is_accepted(trained: TrainedDDPM) -> None
     ],
 )
 def test_what_does_not_go_with_a_checkpoint_is_refused(
-    size: int, subjects: list[str], given: dict[str, Any], words: str, trained: TrainedDDPM
+    size: int, subjects: list[str], given: dict[str, Any], words: str, trained: Trained
 ) -> None:
     if "model" in given:
         given = {"model": model_of(f"model={given['model']}") | given.get("key", {})}

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from autoddpm.atomic import write_json
 from autoddpm.models import weights_file
 from autoddpm.models.trained import (
-    TrainedDDPM,
-    build_ddpm,
+    Trained,
+    build_model,
     file_hash,
     load_checkpoint,
     weights_hash,
@@ -39,25 +39,25 @@ DATA = {"hash": "0123", "size": 32, "train_subjects": ["IXI002", "IXI013"]}
 RECORD = {"recipe": "ixi_release", "loss": [0.1, 0.02]}
 
 
-def make(path: Path, scale: float = 0.1) -> TrainedDDPM:
+def make(path: Path, scale: float = 0.1) -> Trained:
     """A tiny model with random weights that half precision rounds, which claims to be read from
     `path`."""
     model = OmegaConf.to_container(compose_config("train", "model=tiny").model, resolve=True)
     assert isinstance(model, dict)
-    ddpm = build_ddpm(model)
+    ddpm = build_model(model)
     generator = torch.Generator().manual_seed(0)
     for parameter in ddpm.parameters():
         parameter.data = scale * torch.randn(parameter.shape, generator=generator)
-    return TrainedDDPM(ddpm, model, DATA, 7, path, "of the .ckpt", RECORD)
+    return Trained(ddpm, model, DATA, 7, path, "of the .ckpt", RECORD)
 
 
 @pytest.fixture
-def trained(tmp_path: Path) -> TrainedDDPM:
+def trained(tmp_path: Path) -> Trained:
     return make(tmp_path / "last.ckpt")
 
 
 @pytest.fixture
-def path(trained: TrainedDDPM, tmp_path: Path) -> Path:
+def path(trained: Trained, tmp_path: Path) -> Path:
     """The model in one file."""
     (written,) = write_weights(trained, tmp_path / "x.safetensors")
     return written
@@ -81,33 +81,33 @@ def refused(path: Path) -> str:
 # what goes in comes out
 
 
-def test_what_is_written_is_read_again(trained: TrainedDDPM, path: Path) -> None:
+def test_what_is_written_is_read_again(trained: Trained, path: Path) -> None:
     loaded = load_checkpoint(path)
-    before, after = trained.ddpm.state_dict(), loaded.ddpm.state_dict()
+    before, after = trained.model.state_dict(), loaded.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(values, after[name]) for name, values in before.items())
-    assert (loaded.model, loaded.data, loaded.step) == (trained.model, DATA, 7)
+    assert (loaded.config, loaded.data, loaded.step) == (trained.config, DATA, 7)
     assert (loaded.record, loaded.thresholds, loaded.path) == (RECORD, [], path)
-    assert not loaded.ddpm.training
-    assert not any(parameter.requires_grad for parameter in loaded.ddpm.parameters())
+    assert not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
-def test_a_loaded_file_estimates_the_same_noise(trained: TrainedDDPM, path: Path) -> None:
+def test_a_loaded_file_estimates_the_same_noise(trained: Trained, path: Path) -> None:
     x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected, estimate = (
-            ddpm.predict_eps(x, 30) for ddpm in (trained.ddpm.eval(), load_checkpoint(path).ddpm)
+            ddpm.predict_eps(x, 30) for ddpm in (trained.model.eval(), load_checkpoint(path).model)
         )
     assert expected.std() > 1e-3
     torch.testing.assert_close(estimate, expected, atol=1e-5, rtol=0)
 
 
 def test_half_precision_rounds_the_weights_and_halves_the_file(
-    trained: TrainedDDPM, path: Path
+    trained: Trained, path: Path
 ) -> None:
     (half,) = write_weights(trained, path.with_name("half.safetensors"), half=True)
-    loaded = load_checkpoint(half).ddpm.state_dict()
-    exact = trained.ddpm.state_dict()
+    loaded = load_checkpoint(half).model.state_dict()
+    exact = trained.model.state_dict()
     assert {values.dtype for values in load_file(half).values()} == {torch.float16}
     assert {values.dtype for values in loaded.values()} == {torch.float32}
     assert all(torch.equal(loaded[name], values.half().float()) for name, values in exact.items())
@@ -122,16 +122,16 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_model_gives_the_same_bytes(trained: TrainedDDPM, path: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(trained: Trained, path: Path) -> None:
     (again,) = write_weights(trained, path.with_name("again.safetensors"))
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_the_averaged_weights_of_a_checkpoint_and_its_settings_are_exported(
-    trained: TrainedDDPM, tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
-    state = {f"ddpm.{name}": values for name, values in trained.ddpm.state_dict().items()}
-    hyper_parameters = {"model": trained.model, "data": DATA, "lr": 1e-4, "seed": 3}
+    state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
+    hyper_parameters = {"model": trained.config, "data": DATA, "lr": 1e-4, "seed": 3}
     torch.save(
         {"hyper_parameters": hyper_parameters, "state_dict": state, "global_step": 9},
         tmp_path / "last.ckpt",
@@ -140,15 +140,15 @@ def test_the_averaged_weights_of_a_checkpoint_and_its_settings_are_exported(
     (written,) = write_weights(checkpoint, tmp_path / "out" / "x.safetensors")
     loaded = load_checkpoint(written)
     assert all(
-        torch.equal(state[f"ddpm.{name}"], values)
-        for name, values in loaded.ddpm.state_dict().items()
+        torch.equal(state[f"model.{name}"], values)
+        for name, values in loaded.model.state_dict().items()
     )
     assert (loaded.step, loaded.record) == (9, {"training": {"lr": 1e-4, "seed": 3}})
 
 
 @pytest.mark.parametrize("name", ["x.ckpt", "x", "x-00001-of-00002.safetensors"])
 def test_a_name_that_could_not_be_read_again_is_refused(
-    name: str, trained: TrainedDDPM, tmp_path: Path
+    name: str, trained: Trained, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"x\.safetensors, without a shard's number"):
         write_weights(trained, tmp_path / name)
@@ -159,12 +159,12 @@ def test_a_name_that_could_not_be_read_again_is_refused(
 
 
 @pytest.fixture
-def shards(trained: TrainedDDPM, tmp_path: Path) -> list[Path]:
+def shards(trained: Trained, tmp_path: Path) -> list[Path]:
     return write_weights(trained, tmp_path / "v1.5" / "x[1].safetensors", shard_bytes=16_000)
 
 
 def test_shards_are_no_larger_than_asked_for_and_lose_nothing(
-    trained: TrainedDDPM, shards: list[Path]
+    trained: Trained, shards: list[Path]
 ) -> None:
     assert len(shards) > 2
     assert [file.name for file in shards] == [
@@ -175,18 +175,18 @@ def test_shards_are_no_larger_than_asked_for_and_lose_nothing(
     assert max(file.stat().st_size for file in shards) <= 16_000
     assert min(file.stat().st_size for file in shards[:-1]) > 8_000
     names = [name for file in shards for name in load_file(file)]
-    assert sorted(names) == sorted(trained.ddpm.state_dict())
+    assert sorted(names) == sorted(trained.model.state_dict())
 
 
 @pytest.mark.parametrize("number", [0, 1, -1, "x[1].safetensors", "x[1]"])
 def test_any_shard_and_the_stem_name_the_whole(
-    number: int | str, trained: TrainedDDPM, shards: list[Path]
+    number: int | str, trained: Trained, shards: list[Path]
 ) -> None:
     path = shards[number] if isinstance(number, int) else shards[0].with_name(number)
     loaded = load_checkpoint(path)
-    before = trained.ddpm.state_dict()
+    before = trained.model.state_dict()
     assert all(
-        torch.equal(before[name], values) for name, values in loaded.ddpm.state_dict().items()
+        torch.equal(before[name], values) for name, values in loaded.model.state_dict().items()
     )
     assert loaded.path == shards[0].with_name("x[1].safetensors")
     assert weights_files(path) == shards
@@ -202,15 +202,13 @@ def test_a_stem_names_a_file_in_one_piece_and_a_checkpoint_is_no_weights_file(pa
     )
 
 
-def test_what_fits_is_not_split(trained: TrainedDDPM, tmp_path: Path) -> None:
+def test_what_fits_is_not_split(trained: Trained, tmp_path: Path) -> None:
     assert write_weights(trained, tmp_path / "x.safetensors", shard_bytes=10**6) == [
         tmp_path / "x.safetensors"
     ]
 
 
-def test_a_new_writing_replaces_what_the_name_held(
-    trained: TrainedDDPM, shards: list[Path]
-) -> None:
+def test_a_new_writing_replaces_what_the_name_held(trained: Trained, shards: list[Path]) -> None:
     folder, whole = shards[0].parent, shards[0].with_name("x[1].safetensors")
     (folder / "x[1]-other.safetensors").touch()
     fewer = write_weights(trained, whole, shard_bytes=30_000)
@@ -228,9 +226,9 @@ def test_a_missing_shard_is_refused_by_name(shards: list[Path]) -> None:
     assert shards[1].name in refused(shards[1])
 
 
-def test_shards_of_two_writings_are_refused(trained: TrainedDDPM, shards: list[Path]) -> None:
+def test_shards_of_two_writings_are_refused(trained: Trained, shards: list[Path]) -> None:
     old = shards[1].read_bytes()
-    trained.ddpm.state_dict()["denoiser.conv_in.conv.bias"][0] += 1
+    trained.model.state_dict()["denoiser.conv_in.conv.bias"][0] += 1
     write_weights(trained, shards[0].with_name("x[1].safetensors"), shard_bytes=16_000)
     shards[1].write_bytes(old)
     assert "two writings" in refused(shards[0])
@@ -242,7 +240,7 @@ def test_shards_of_two_writings_are_refused(trained: TrainedDDPM, shards: list[P
 
 
 def test_the_hash_is_the_weights_and_not_of_what_is_said_of_them(
-    trained: TrainedDDPM, path: Path, tmp_path: Path
+    trained: Trained, path: Path, tmp_path: Path
 ) -> None:
     first = load_checkpoint(path).weights_hash
     more = replace(trained, record={"more": 1}, step=8, thresholds=[entry("of the .ckpt")])
@@ -253,16 +251,18 @@ def test_the_hash_is_the_weights_and_not_of_what_is_said_of_them(
 
 
 def test_the_hash_tells_other_weights_other_models_and_other_precisions_apart(
-    trained: TrainedDDPM, path: Path, tmp_path: Path
+    trained: Trained, path: Path, tmp_path: Path
 ) -> None:
     hashes = [weights_hash(path)]
     hashes.append(weights_hash(write_weights(trained, tmp_path / "a.safetensors", half=True)[0]))
     hashes.append(
         weights_hash(
-            write_weights(replace(trained, model=trained.model | {"data_range": [-1, 1]}), path)[0]
+            write_weights(replace(trained, config=trained.config | {"data_range": [-1, 1]}), path)[
+                0
+            ]
         )
     )
-    trained.ddpm.state_dict()["denoiser.conv_in.conv.bias"][0] += 1e-3
+    trained.model.state_dict()["denoiser.conv_in.conv.bias"][0] += 1e-3
     hashes.append(weights_hash(write_weights(trained, path)[0]))
     assert len(set(hashes)) == 4
 
@@ -285,7 +285,7 @@ def entry(weights: str, value: float = 0.0) -> dict[str, Any]:
 
 
 def test_thresholds_follow_weights_that_are_written_unrounded(
-    trained: TrainedDDPM, tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
     mine = replace(trained, thresholds=[entry("of the .ckpt", 0.25), entry("of another", 0.5)])
     (path,) = write_weights(mine, tmp_path / "x.safetensors")
@@ -294,7 +294,7 @@ def test_thresholds_follow_weights_that_are_written_unrounded(
 
 
 def test_thresholds_of_unrounded_weights_are_left_out_aloud(
-    trained: TrainedDDPM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = replace(trained, thresholds=[entry("of the .ckpt", 0.25)])
     with caplog.at_level(logging.WARNING):
@@ -304,7 +304,7 @@ def test_thresholds_of_unrounded_weights_are_left_out_aloud(
 
 
 def test_thresholds_calibrated_with_a_half_precision_file_can_be_put_into_it(
-    trained: TrainedDDPM, tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
     (path,) = write_weights(trained, tmp_path / "x.safetensors", half=True)
     released = load_checkpoint(path)
@@ -388,43 +388,41 @@ def test_a_later_format_asks_for_a_later_program(path: Path) -> None:
     assert "newer autoddpm" in refused(path)
 
 
-def test_weights_with_nan_are_refused_by_name(trained: TrainedDDPM, path: Path) -> None:
+def test_weights_with_nan_are_refused_by_name(trained: Trained, path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     assert "no description" in refused(path)
-    trained.ddpm.state_dict()["denoiser.conv_in.conv.bias"][0] = float("nan")
+    trained.model.state_dict()["denoiser.conv_in.conv.bias"][0] = float("nan")
     with pytest.raises(ValueError, match=r"denoiser\.conv_in\.conv\.bias"):
         write_weights(trained, path)
 
 
-def test_a_model_whose_network_takes_other_images_is_refused(
-    trained: TrainedDDPM, path: Path
-) -> None:
-    model = copy.deepcopy(trained.model)
+def test_a_model_whose_network_takes_other_images_is_refused(trained: Trained, path: Path) -> None:
+    model = copy.deepcopy(trained.config)
     model["denoiser"]["in_channels"] = 3
-    write_weights(replace(trained, ddpm=build_ddpm(model), model=model), path)
-    assert "has in_channels 3; slices of one channel need 1" in refused(path)
+    write_weights(replace(trained, model=build_model(model), config=model), path)
+    assert "has in_channels 3, its model needs 1" in refused(path)
 
 
 def test_a_model_that_cannot_be_built_or_has_other_weights_is_refused(
-    trained: TrainedDDPM, path: Path
+    trained: Trained, path: Path
 ) -> None:
     for change, words in (
         ({"colour": "red"}, "cannot be built"),
         ({"channels": [16, 16]}, "size mismatch"),
     ):
-        model = trained.model | {"denoiser": trained.model["denoiser"] | change}
-        write_weights(replace(trained, model=model), path)
+        config = trained.config | {"denoiser": trained.config["denoiser"] | change}
+        write_weights(replace(trained, config=config), path)
         assert words in refused(path)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_a_target_hidden_in_an_interpolation_is_refused_and_not_called(
-    suffix: str, trained: TrainedDDPM, tmp_path: Path
+    suffix: str, trained: Trained, tmp_path: Path
 ) -> None:
     folder, path = tmp_path / "boom", (tmp_path / "x").with_suffix(suffix)
-    model = trained.model | {"noise": f"${{oc.create:{{_target_: os.mkdir, path: {folder}}}}}"}
+    model = trained.config | {"noise": f"${{oc.create:{{_target_: os.mkdir, path: {folder}}}}}"}
     if suffix == ".ckpt":
-        state = {f"ddpm.{name}": values for name, values in trained.ddpm.state_dict().items()}
+        state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
         torch.save(
             {
                 "hyper_parameters": {"model": model, "data": DATA},
@@ -434,7 +432,7 @@ def test_a_target_hidden_in_an_interpolation_is_refused_and_not_called(
             path,
         )
     else:
-        write_weights(replace(trained, model=model), path)
+        write_weights(replace(trained, config=model), path)
     assert "interpolation" in refused(path)
     assert not folder.exists()
 
@@ -456,7 +454,7 @@ def test_the_metadata_is_one_entry_of_json(path: Path) -> None:
 
 
 @pytest.fixture
-def released(trained: TrainedDDPM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def released(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of released weights: one in a piece, one in shards."""
     folder = tmp_path / "released"
     folder.mkdir()
@@ -467,7 +465,7 @@ def released(trained: TrainedDDPM, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_released_weights_are_named_by_their_names(
-    released: Path, trained: TrainedDDPM, path: Path
+    released: Path, trained: Trained, path: Path
 ) -> None:
     assert weights_file.released_names() == ["ixi-one", "ixi-two"]
     for name in ("ixi-one", "ixi-two"):

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from tiny import one_thread as one_thread
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autoddpm.training.module import DDPMModule
+from autoddpm.training.module import TrainingModule
 
 WAITS = {
     "_local_scalar_dense",
@@ -77,9 +77,9 @@ def train(site: Site, watch: Watch) -> Counter[str]:
     data = instantiate(cfg.data, _convert_="all")
     data.prepare_data()
     data.setup("fit")
-    module = DDPMModule(
-        OmegaConf.to_container(cfg.model, resolve=True), {"size": 32}, shift=1.0, t_focus_share=0.5
-    )
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    objective = model.pop("objective") | {"t_focus_share": 0.5}
+    module = TrainingModule(model, {"size": 32}, objective, shift=1.0)
     del cfg.callbacks.picture, cfg.callbacks.best, cfg.callbacks.last
     callbacks = [*instantiate(cfg.callbacks).values(), watch]
     trainer = Trainer(

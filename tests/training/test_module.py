@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-import autoddpm.training.module as ddpm_module
 from autoddpm.data.sample import Batch
+from autoddpm.diffusion import ddpm as family
+from autoddpm.diffusion.objective import Objective, bins
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.training.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
-from autoddpm.training.module import DDPMModule, bins
+from autoddpm.training.module import TrainingModule
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -37,6 +38,7 @@ IDS = [f"s/{number:02d}" for number in range(40)]
 def model() -> dict[str, Any]:
     model = OmegaConf.to_container(compose_config("train", "model=tiny").model, resolve=True)
     assert isinstance(model, dict)
+    del model["objective"]
     return model
 
 
@@ -69,14 +71,14 @@ class Spy:
 
 def spied(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **settings: Any
-) -> tuple[DDPMModule, Spy]:
+) -> tuple[TrainingModule, Spy]:
     """A module whose loss is spied on, and the spy."""
-    module, spy = DDPMModule(model, data={}, **settings), Spy()
-    monkeypatch.setattr(module.ddpm, "loss", spy)
+    module, spy = TrainingModule(model, data={}, **settings), Spy()
+    monkeypatch.setattr(module.model, "noise_error", spy)
     return module, spy
 
 
-def validate(module: DDPMModule, *batches: Batch) -> dict[str, float]:
+def validate(module: TrainingModule, *batches: Batch) -> dict[str, float]:
     """The losses that a validation over these batches logs."""
     trainer = Trainer(
         accelerator="cpu",
@@ -123,40 +125,17 @@ def test_training_times_are_uniform_over_1_to_t_max(
     assert kstest((t - 0.5) / 1000, "uniform").pvalue > 0.01
 
 
-def test_a_share_of_the_times_is_in_focus_and_the_others_are_anywhere(
-    model: dict[str, Any],
-) -> None:
-    module = DDPMModule(model, data={}, t_focus=100, t_focus_share=0.75)
-    t = module.training_time((torch.arange(40_000) + 0.5) / 40_000)
-    assert (t.min(), t.max()) == (1, module.ddpm.schedule.T)
-    low = (t <= 100).float().mean()
-    assert low == pytest.approx(0.75 + 0.25 * 100 / module.ddpm.schedule.T, abs=1e-3)
-    counts = t.bincount()
-    assert counts[1:101].max() - counts[1:101].min() <= 2
-    assert counts[102:].max() - counts[102:].min() <= 1
+def test_the_objective_is_that_of_the_settings(model: dict[str, Any]) -> None:
+    objective = {"_target_": "autoddpm.diffusion.objective.Objective", "t_focus": 100}
+    module = TrainingModule(model, data={}, objective=objective)
+    assert module.model.objective == Objective(t_focus=100)
+    assert "objective" not in module.hparams["model"]
+    assert module.hparams["objective"] == objective
 
 
-def test_min_snr_counts_each_sample_s_loss_by_its_noise_level(model):
-    module = DDPMModule(model, data={}, min_snr=5.0)
-    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    alpha_bar = torch.cumprod(1 - beta, 0)
-    snr = alpha_bar / (1 - alpha_bar)
-    t = torch.tensor([1, 50, 100, 300, 1000])
-    expected = torch.minimum(snr, torch.tensor(5.0)) / snr
-    torch.testing.assert_close(module.weight(t).double(), expected[t - 1], rtol=1e-3, atol=0)
-    assert expected[0] < 0.01
-    assert expected[299] == 1
-    assert DDPMModule(model, data={}).weight(t).tolist() == [1, 1, 1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    "settings", [{"t_focus_share": 1.0}, {"t_focus_share": -0.1}, {"shift": 1.5}, {"min_snr": 0}]
-)
-def test_a_share_or_a_strength_that_cannot_be_is_refused(
-    model: dict[str, Any], settings: dict[str, float]
-) -> None:
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        DDPMModule(model, data={}, **settings)
+def test_a_share_of_shifted_slices_that_cannot_be_is_refused(model: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="shift"):
+        TrainingModule(model, data={}, shift=1.5)
 
 
 @pytest.mark.parametrize(("u", "t"), [(2.0**-33, 1), (1 - 2.0**-33, 1000)])
@@ -165,7 +144,7 @@ def test_the_extreme_times_are_1_and_T(  # noqa: N802
 ) -> None:
     module, spy = spied(model, monkeypatch, augmentation=False)
     monkeypatch.setattr(
-        ddpm_module,
+        family,
         "uniform",
         lambda keys, count, *_: torch.full((len(keys), count), u, dtype=torch.float64),
     )
@@ -215,13 +194,15 @@ def test_what_a_slice_is_trained_with_does_not_depend_on_its_batch(
 def test_the_initial_weights_are_a_function_of_the_seed_alone(model: dict[str, Any]) -> None:
     def weights(seed: int) -> Tensor:
         torch.rand(1)  # moves the global stream
-        return torch.cat([p.flatten() for p in DDPMModule(model, data={}, seed=seed).parameters()])
+        return torch.cat(
+            [p.flatten() for p in TrainingModule(model, data={}, seed=seed).parameters()]
+        )
 
     state = torch.random.get_rng_state()
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
     torch.random.set_rng_state(state)
-    DDPMModule(model, data={})
+    TrainingModule(model, data={})
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -262,7 +243,7 @@ def test_the_extreme_times_of_a_bin_are_its_own(
 ) -> None:
     module, spy = spied(model, monkeypatch)
     monkeypatch.setattr(
-        ddpm_module,
+        family,
         "uniform",
         lambda keys, count, *_: torch.full((len(keys), count), u, dtype=torch.float64),
     )
@@ -420,7 +401,7 @@ def test_the_last_checkpoint_is_written_at_multiples_and_at_the_end_and_each_onc
 def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(
     model: dict[str, Any],
 ) -> None:
-    module = DDPMModule(model, data={}, lr=0.1, warmup_steps=4)
+    module = TrainingModule(model, data={}, lr=0.1, warmup_steps=4)
     module._trainer = type("T", (), {"estimated_stepping_batches": 20})()
     configured = module.configure_optimizers()
     factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
@@ -435,7 +416,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(
 def test_the_learning_rate_falls_to_zero_at_the_end_of_the_time_if_that_comes_first(
     model: dict[str, Any],
 ) -> None:
-    module, timer = DDPMModule(model, data={}, lr=0.1, warmup_steps=2), Timer({"minutes": 1})
+    module, timer = TrainingModule(model, data={}, lr=0.1, warmup_steps=2), Timer({"minutes": 1})
     seconds = [0.0]
     timer.time_elapsed, timer.time_remaining = lambda: seconds[0], lambda: 60 - seconds[0]  # type: ignore[method-assign]
     module._trainer = type(
@@ -452,7 +433,9 @@ def test_the_learning_rate_falls_to_zero_at_the_end_of_the_time_if_that_comes_fi
 def test_a_training_that_a_time_ends_keeps_its_last_checkpoint_and_its_weights(
     model: dict[str, Any], tmp_path: Path
 ) -> None:
-    module = DDPMModule(model, {"hash": "x", "size": 16, "train_subjects": ["a"]}, warmup_steps=1)
+    module = TrainingModule(
+        model, {"hash": "x", "size": 16, "train_subjects": ["a"]}, warmup_steps=1
+    )
     callbacks = [
         EMA(),
         WeightsExport(tmp_path / "x.safetensors", every_minutes=60, shard_bytes=20_000),
@@ -475,8 +458,8 @@ def test_a_training_that_a_time_ends_keeps_its_last_checkpoint_and_its_weights(
     written = load_checkpoint(tmp_path / "x.safetensors")
     assert len(list(tmp_path.glob("x-*-of-*.safetensors"))) > 1
     assert (written.step, written.data["train_subjects"]) == (step, ["a"])
-    for name, values in written.ddpm.state_dict().items():
-        torch.testing.assert_close(values, content["state_dict"][f"ddpm.{name}"].half().float())
+    for name, values in written.model.state_dict().items():
+        torch.testing.assert_close(values, content["state_dict"][f"model.{name}"].half().float())
 
 
 def test_weights_are_kept_every_so_many_minutes(
@@ -489,7 +472,7 @@ def test_weights_are_kept_every_so_many_minutes(
         lambda trained, *a, **k: written.append(trained.step),
     )
     export = WeightsExport(tmp_path / "x.safetensors", every_minutes=1)
-    pl_module = SimpleNamespace(hparams={"model": {}, "data": {}}, ddpm=None)
+    pl_module = SimpleNamespace(hparams={"model": {}, "data": {}}, model=None)
     for step, clock[0] in enumerate((10.0, 59.0, 61.0, 100.0, 122.0), start=1):
         trainer = SimpleNamespace(
             global_step=step, max_steps=-1, should_stop=False, is_global_zero=True, callbacks=[]
@@ -501,7 +484,7 @@ def test_weights_are_kept_every_so_many_minutes(
 @pytest.fixture
 def picture_of(model: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path]]:
     """Writes the picture after a validation at some step and gives the files that are there."""
-    module = DDPMModule(model, data={})
+    module = TrainingModule(model, data={})
 
     def write(callback: ReconstructionPicture, step: int, max_steps: int = 100) -> list[Path]:
         trainer = type(
@@ -524,7 +507,7 @@ def picture_of(model: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path
 def test_a_picture_shows_slices_above_their_reconstructions(
     picture_of: Any, tmp_path: Path
 ) -> None:
-    (path,) = picture_of(ReconstructionPicture(tmp_path, every_n_validations=1, slices=2, t=20), 8)
+    (path,) = picture_of(ReconstructionPicture(tmp_path, every_n_validations=1, slices=2), 8)
     pixels = np.asarray(Image.open(path))
     assert path.name == "reconstruction_step0000008.png"
     assert pixels.shape == (32, 32)  # two slices of 16 x 16, twice
@@ -536,6 +519,6 @@ def test_a_picture_shows_slices_above_their_reconstructions(
 def test_a_picture_comes_every_so_many_validations_and_after_the_last_step(
     picture_of: Any, tmp_path: Path
 ) -> None:
-    callback = ReconstructionPicture(tmp_path, every_n_validations=2, slices=1, t=10)
+    callback = ReconstructionPicture(tmp_path, every_n_validations=2, slices=1)
     counts = [len(picture_of(callback, step)) for step in (10, 20, 30, 40, 100)]
     assert counts == [0, 1, 1, 2, 3]

@@ -15,9 +15,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 
-from autoddpm.models.trained import AtomicCheckpointIO
 from autoddpm.training.callbacks import EMA, LastCheckpoint
-from autoddpm.training.module import DDPMModule
+from autoddpm.training.checkpoint_io import AtomicCheckpointIO
+from autoddpm.training.module import TrainingModule
 
 STEPS = 7  # of 3 slices, of 8: an epoch is 2 steps, and batches span epochs
 
@@ -62,7 +62,7 @@ def train(site: Site) -> Train:
         cfg.data.size, cfg.data.batch_size = SIZE, 3
         model = OmegaConf.to_container(cfg.model, resolve=True)
         assert isinstance(model, dict)
-        module = DDPMModule(model, data={}, lr=1e-2, warmup_steps=2, seed=seed)
+        module = TrainingModule(model, data={}, lr=1e-2, warmup_steps=2, seed=seed)
         curve, last = Curve(cut_before), folder / "last.ckpt"
         trainer = Trainer(
             accelerator="cpu",

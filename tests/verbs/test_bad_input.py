@@ -250,7 +250,7 @@ def test_a_checkpoint_of_another_noise_or_network(
 
 def test_weights_with_nan(verb: Verb, own: Site, checkpoint: Path) -> None:
     content = torch.load(checkpoint)
-    content["state_dict"]["ddpm.denoiser.conv_in.conv.bias"][0] = float("nan")
+    content["state_dict"]["model.denoiser.conv_in.conv.bias"][0] = float("nan")
     path = own.folder / "nan.ckpt"
     torch.save(content, path)
     assert_refused(evaluate(verb, own, path), own, str(path), "NaN", "conv_in.conv.bias")

@@ -203,7 +203,7 @@ def again(
         raise AssertionError("a network was run")
 
     monkeypatch.setattr(AnoDDPM, "__call__", refuse)
-    monkeypatch.setattr("autoddpm.training.module.DDPMModule.training_step", refuse)
+    monkeypatch.setattr("autoddpm.training.module.TrainingModule.training_step", refuse)
 
     def run(command: str) -> tuple[str, dict[str, Any]]:
         with single_thread():

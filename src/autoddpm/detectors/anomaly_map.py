@@ -1,57 +1,76 @@
-"""From an image and its reconstruction to an anomaly map, image by image (paper, Eq. 9, and its
-parts).
+"""From an image and its reconstruction to an anomaly map (paper, Eq. 9, and its parts).
 
-Every map has the same form, so that each can be used with each detector: image and reconstruction
-are (B, 1, H, W) in [0, 1], `distance` gives the perceptual distance of the two where a map asks for
-it; the result is (B, 1, H, W) >= 0.
+Image and reconstruction are (B, C, *space) in [0, 1]; the result is (B, 1, *space) >= 0, the mean
+over channels. A map that compares the two by a perceptual distance takes it as a third argument,
+called `distance`. Every map can be used with every detector.
 """
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d, pad
+from torch.nn.functional import (
+    avg_pool2d,
+    avg_pool3d,
+    max_pool2d,
+    max_pool3d,
+    pad,
+)
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 #: Standard deviations, in pixels, of the Gaussian windows of the SSIM maps.
 SSIM_WIDTHS = (0.5, 1.0, 1.5, 2.0)
+MAX_POOL = {2: max_pool2d, 3: max_pool3d}
+AVG_POOL = {2: avg_pool2d, 3: avg_pool3d}
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-AnomalyMap = Callable[[Tensor, Tensor, Distance], Tensor]
+AnomalyMap = Callable[..., Tensor]
 
 
-def uses_distance(anomaly_map: AnomalyMap) -> bool:
-    """Whether a map asks for the perceptual distance; found by a trial on a small image."""
-    asked = []
+def needs_distance(anomaly_map: AnomalyMap) -> bool:
+    """Whether a map takes the perceptual distance."""
+    return "distance" in inspect.signature(anomaly_map).parameters
 
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        asked.append(True)
-        return torch.ones_like(a)
 
-    anomaly_map(torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16), distance)
-    return bool(asked)
+def compare(
+    anomaly_map: AnomalyMap, image: Tensor, reconstruction: Tensor, distance: Distance
+) -> Tensor:
+    """The map of an image and its reconstruction, (B, 1, *space).
+
+    distance: perceptual distance (reconstruction, image) -> (B, 1, *space), for maps that take it.
+    """
+    if needs_distance(anomaly_map):
+        return anomaly_map(image, reconstruction, distance)
+    return anomaly_map(image, reconstruction)
 
 
 def head(image: Tensor) -> Tensor:
-    """Where the head is: (B, 1, H, W) bool, of images (B, 1, H, W) in [0, 1].
+    """Where the head is: (B, 1, *space) bool, of images (B, C, *space) in [0, 1].
 
     What is brighter than 0.15 after a blur, as the noise of a background is not; holes, as
     ventricles, are closed.
     """
-    bright = (avg_pool2d(image, 5, 1, 2, count_include_pad=False) > 0.15).float()
+    dimensions = image.ndim - 2
+    grey = image.mean(1, keepdim=True)
+    blurred = AVG_POOL[dimensions](grey, 5, 1, 2, count_include_pad=False)
     reach = image.shape[-1] // 8
-    grown = max_pool2d(pad(bright, [2 * reach] * 4), 2 * reach + 1, 1)
-    return -max_pool2d(-grown, 2 * reach + 1, 1) > 0
+    margin = [2 * reach] * (2 * dimensions)
+    grown = MAX_POOL[dimensions](pad((blurred > 0.15).float(), margin), 2 * reach + 1, 1)
+    return -MAX_POOL[dimensions](-grown, 2 * reach + 1, 1) > 0
 
 
 def norm95(residual: Tensor, region: Tensor | None = None) -> Tensor:
     """Divide each image by its own 95th percentile and clip at 1, as in Eq. (9).
 
-    residual: (B, 1, H, W), non-negative. Returns (B, 1, H, W) in [0, 1]. The percentile is of the
-    whole image, background included, as the authors', or of a region, (B, 1, H, W) bool. If it is
-    0, pixels above 0 become 1 and the rest is 0 (they divide by 0).
+    residual: (B, 1, *space), non-negative.
+    region: (B, 1, *space) bool, whose pixels the percentile is of. None: of all, background
+        included, as the authors'.
+
+    Returns (B, 1, *space) in [0, 1]. If the percentile is 0, pixels above 0 become 1 and the rest
+    is 0 (the authors divide by 0).
     """
     values = residual.float().flatten(1)
     if region is None:
@@ -60,29 +79,31 @@ def norm95(residual: Tensor, region: Tensor | None = None) -> Tensor:
         percentile = (
             values.masked_fill(~region.flatten(1), torch.nan).nanquantile(0.95, dim=1).nan_to_num()
         )
-    percentile = percentile.view(-1, 1, 1, 1)
+    percentile = percentile.view(-1, *[1] * (residual.ndim - 1))
     return (residual / percentile.clamp(min=torch.finfo(residual.dtype).tiny)).clamp(max=1)
 
 
-def residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
+def residual(image: Tensor, reconstruction: Tensor) -> Tensor:
     """Absolute difference: the plain map of AnoDDPM."""
-    return (reconstruction - image).abs()
+    return (reconstruction - image).abs().mean(1, keepdim=True)
 
 
-def clahe_residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Absolute difference after contrast-limited adaptive histogram equalisation of both (the
-    authors' first code)."""
+def clahe_residual(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Absolute difference after contrast-limited adaptive histogram equalisation of both.
+
+    As the authors' first code has it.
+    """
 
     def equalised(x: Tensor) -> Tensor:
-        planes = [equalize_adapthist(plane) for plane in x[:, 0].double().cpu().numpy()]
-        return torch.from_numpy(np.stack(planes)).to(x)[:, None]
+        planes = [equalize_adapthist(plane) for plane in x.flatten(0, 1).double().cpu().numpy()]
+        return torch.from_numpy(np.stack(planes)).to(x).view_as(x)
 
-    return (equalised(reconstruction) - equalised(image)).abs()
+    return (equalised(reconstruction) - equalised(image)).abs().mean(1, keepdim=True)
 
 
-def norm95_residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
+def norm95_residual(image: Tensor, reconstruction: Tensor) -> Tensor:
     """The first factor of Eq. (9) alone."""
-    return norm95((reconstruction - image).abs())
+    return norm95(residual(image, reconstruction))
 
 
 def perceptual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
@@ -92,25 +113,30 @@ def perceptual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Ten
 
 def product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
     """The soft initial map: normalised residual times perceptual distance."""
-    return norm95((reconstruction - image).abs()) * distance(reconstruction, image)  # (9)
+    return norm95(residual(image, reconstruction)) * distance(reconstruction, image)  # (9)
 
 
 def head_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Eq. (9) inside the head, the percentile of its pixels alone; 0 outside, whatever noise is
-    there."""
+    """Eq. (9) inside the head, the percentile of its pixels alone.
+
+    0 outside, whatever noise is there.
+    """
     inside = head(image)
-    return norm95((reconstruction - image).abs(), inside) * distance(reconstruction, image) * inside
+    return (
+        norm95(residual(image, reconstruction), inside) * distance(reconstruction, image) * inside
+    )
 
 
 def residual_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Absolute difference times Eq. (9): what AutoDDPM's last multiplication does, for any
-    reconstruction."""
-    return residual(image, reconstruction, distance) * product(image, reconstruction, distance)
+    """Absolute difference times Eq. (9): AutoDDPM's last multiplication, for any reconstruction."""
+    return residual(image, reconstruction) * product(image, reconstruction, distance)
 
 
-def ssim(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """1 - SSIM: what is unlike in structure, averaged over several widths of the window (Behrendt
-    et al., 2024)."""
+def ssim(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """1 - SSIM: what is unlike in structure, averaged over several widths of the window.
+
+    Behrendt et al., 2024.
+    """
     with torch.autocast(image.device.type, enabled=False):  # variances of nearly equal numbers
         maps = [
             structural_similarity_index_measure(
@@ -122,27 +148,33 @@ def ssim(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
             )[1]
             for width in SSIM_WIDTHS
         ]
-    return (1 - torch.stack(maps).mean(0)).clamp(min=0).to(image.dtype)
+    unlike = (1 - torch.stack(maps).mean(0)).clamp(min=0).to(image.dtype)
+    return unlike.mean(1, keepdim=True)
 
 
-def brighter_residual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """The difference if the reconstruction is brighter than the scan, else 0: strokes are dark in
-    T1-weighted scans."""
-    return (reconstruction - image).clamp(min=0)
+def brighter_residual(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """The difference if the reconstruction is brighter than the scan, else 0.
+
+    Strokes are dark in T1-weighted scans.
+    """
+    return (reconstruction - image).clamp(min=0).mean(1, keepdim=True)
+
+
+def brighter(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Where the reconstruction is brighter than the scan, (B, 1, *space) bool."""
+    return (reconstruction - image).mean(1, keepdim=True) > 0
 
 
 def brighter_perceptual(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
     """`perceptual` if the reconstruction is brighter than the scan, else 0."""
-    return perceptual(image, reconstruction, distance) * (reconstruction > image)
+    return distance(reconstruction, image) * brighter(image, reconstruction)
 
 
 def brighter_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
     """`product`, Eq. (9), if the reconstruction is brighter than the scan, else 0."""
-    return product(image, reconstruction, distance) * (reconstruction > image)
+    return product(image, reconstruction, distance) * brighter(image, reconstruction)
 
 
-def brighter_ssim(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
+def brighter_ssim(image: Tensor, reconstruction: Tensor) -> Tensor:
     """`ssim` times `brighter_residual`."""
-    return ssim(image, reconstruction, distance) * brighter_residual(
-        image, reconstruction, distance
-    )
+    return ssim(image, reconstruction) * brighter_residual(image, reconstruction)

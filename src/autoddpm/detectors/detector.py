@@ -1,20 +1,19 @@
 """What every detector takes and gives."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from autoddpm.detectors.anomaly_map import AnomalyMap
-from autoddpm.detectors.perceptual import Perceptual
-from autoddpm.diffusion.sampler import Sampler
+from autoddpm.settings import PLAIN, arguments, describe
 
 
 class Slices(Protocol):
     """The part of a batch that a detector may look at: never the lesion.
 
-    image: (B, 1, H, W) float32 in [0, 1].  id: the slices' names, which seed their noise.
+    image: (B, C, *space) float32 in [0, 1].
+    id: the slices' names, which seed their noise.
     """
 
     @property
@@ -24,37 +23,105 @@ class Slices(Protocol):
 
 
 @dataclass(frozen=True)
-class Detection:
-    """What a detector says of a batch.
+class Reconstruction:
+    """A batch as it would look if it were healthy.
 
-    anomaly_map:    (B, 1, H, W) float32 >= 0, higher is more anomalous.
-    reconstruction: (B, 1, H, W) float32 in [0, 1], the pseudo-healthy image.
-    calls:          (B,) int64, how often the denoiser was run for each slice.
-    stages:         what happened on the way, by name, each (B, 1, H, W); for figures and
-        calibration.
+    image: (B, C, *space) float32, in [0, 1] unless a detector says otherwise.
+    calls: (B,) int64, network calls per slice.
+    stages: what happened on the way, by name, each (B, 1, *space) or (B, C, *space).
+    """
+
+    image: Tensor
+    calls: Tensor
+    stages: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A method: from a batch of slices to a reconstruction, and from both to an anomaly map.
+
+    Nothing in a batch depends on another slice. Each argument of the constructor is kept as an
+    attribute of the same name: they are the record of the results.
+
+    label: the name of the row in a table.
+    variant: whose code it follows, "paper" for most.
+    only_of_map: names of the arguments that `anomaly_map` alone uses. Detectors that differ in
+        these alone have the same reconstructions, which are made once. If in doubt, leave it empty.
+    begins_with: the detector whose reconstruction of the same batch is the first stage of this
+        one; None for most. It is made once for all detectors that begin with it.
+    """
+
+    variant: str
+    only_of_map: Collection[str]
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def begins_with(self) -> "Detector | None": ...
+
+    def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
+        """Reconstruct a batch; this is what costs network calls.
+
+        first: what `begins_with` reconstructed; None: it is made here.
+        """
+
+    def anomaly_map(self, batch: Slices, made: Reconstruction) -> Tensor:
+        """Map what is anomalous: (B, 1, *space) float32 >= 0. It costs no network call.
+
+        made: what `reconstruct` gave for this batch.
+        """
+
+    def to_calibrate(self) -> "Mapping[str, Detector]":
+        """Settings that healthy validation slices decide, and the detector whose map decides them.
+
+        The setting becomes the value that a given share of healthy pixels exceeds. Mostly {}.
+        """
+
+
+class PlainDetector:
+    """What most detectors share: they begin with no other one, and calibrate nothing."""
+
+    variant = "paper"
+    only_of_map: Collection[str] = ()
+
+    @property
+    def begins_with(self) -> Detector | None:
+        return None
+
+    def to_calibrate(self) -> Mapping[str, Detector]:
+        return {}
+
+
+def parts(detector: Detector) -> dict[str, dict[str, object]]:
+    """The parts that a detector was made with, such as its sampler, each as `describe` has it.
+
+    The model is none of them: it has a record of its own.
+    """
+    return {
+        name: describe(value)
+        for name, value in arguments(detector).items()
+        if name != "model" and value is not None and not isinstance(value, PLAIN)
+    }
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A reconstruction and its map together.
+
+    anomaly_map: (B, 1, *space) float32 >= 0, higher is more anomalous.
+    reconstruction: (B, C, *space) float32.
+    calls: (B,) int64, network calls per slice.
+    stages: what happened on the way, by name.
     """
 
     anomaly_map: Tensor
     reconstruction: Tensor
     calls: Tensor
-    stages: dict[str, Tensor] = field(default_factory=dict)
+    stages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Detector(Protocol):
-    """A callable over a batch of slices; nothing in a batch depends on another slice.
-
-    It keeps every argument of its constructor as an attribute of the same name: they are the record
-    of its results. One that has an attribute `uses_perceptual` which is False is recorded without
-    its perceptual distance.
-    """
-
-    seed: int
-    sampler: Sampler
-    perceptual: Perceptual
-    anomaly_map: AnomalyMap
-
-    @property
-    def label(self) -> str:
-        """The name of the row in a table."""
-
-    def __call__(self, batch: Slices) -> Detection: ...
+def detect(detector: Detector, batch: Slices) -> Detection:
+    """Reconstruct and map a batch: both steps of a detector at once, nothing kept."""
+    made = detector.reconstruct(batch)
+    return Detection(detector.anomaly_map(batch, made), made.image, made.calls, made.stages)

@@ -98,14 +98,22 @@ def trained_stlpips(path: Path, net: str) -> lpips.LPIPS:
 def lpips_map(
     network: lpips.LPIPS, reconstruction: Tensor, image: Tensor, scale: float = 1.0
 ) -> Tensor:
-    """LPIPS of two batches of grey images, pixel by pixel, a few slices at a time, in float32.
+    """LPIPS of two batches of images, pixel by pixel, a few slices at a time, in float32.
 
-    reconstruction, image:  (B, 1, H, W) in [0, 1]; repeated to three channels and mapped once to
-        [-1, 1].
-    scale:                  of the images that the network sees; the map is enlarged to H x W again.
+    reconstruction, image: (B, C, H, W) in [0, 1]. Each channel by itself is grey, repeated to three
+        channels and mapped once to [-1, 1]; the distance is the mean over channels.
+    scale: of the images that the network sees; the map is enlarged to H x W again.
 
-    Returns (B, 1, H, W) >= 0. Raises ValueError if the network would see less than 32 x 32 pixels.
+    Returns (B, 1, H, W) >= 0.
+
+    Raises ValueError if the images are volumes, or if the network would see less than 32 x 32
+    pixels.
     """
+    if image.ndim != 4:
+        raise ValueError(
+            f"LPIPS compares slices, not images of {image.ndim - 2} dimensions: choose "
+            "perceptual=denoiser or none"
+        )
     size = tuple(image.shape[-2:])
     height, width = (round(scale * side) for side in size)
     if min(height, width) < 32:
@@ -119,10 +127,12 @@ def lpips_map(
         return smaller.expand(-1, 3, -1, -1).contiguous(memory_format=layout)
 
     slices = max(1, AT_ONCE // (height * width))
+    one, other = (x.flatten(0, 1)[:, None] for x in (reconstruction, image))
     with float32(image):
-        pairs = zip(reconstruction.split(slices), image.split(slices), strict=True)
+        pairs = zip(one.split(slices), other.split(slices), strict=True)
         distance = torch.cat([network(seen(a), seen(b), normalize=True) for a, b in pairs])
-        return distance if scale == 1 else interpolate(distance, size, mode="bilinear")
+        distance = distance if scale == 1 else interpolate(distance, size, mode="bilinear")
+        return distance.view(image.shape).mean(1, keepdim=True)
 
 
 def float32(image: Tensor) -> AbstractContextManager[None]:

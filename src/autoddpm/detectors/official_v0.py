@@ -1,5 +1,4 @@
-"""AutoDDPM as the authors' first code made the published numbers, where that differs from the
-text."""
+"""AutoDDPM as the authors' first code made the published numbers, if that differs from the text."""
 
 from itertools import pairwise
 
@@ -7,57 +6,33 @@ import torch
 from torch import Tensor
 
 from autoddpm.detectors.anoddpm import AnoDDPM, check_time
-from autoddpm.detectors.anomaly_map import AnomalyMap
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.sampler import Sampler, step_noise
+from autoddpm.diffusion.sampler import step_noise
 from autoddpm.random import Draw
 
 CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
 
 
 class OfficialV0(AutoDDPM):
-    """Three differences in re-sampling: it starts one time later (their times count from 0) and
-    ends at time 1, whose patch is taken as it is; re-noising takes the beta of one step before; the
-    final image is not clamped, so that SSIM sees values outside of [0, 1]. In both stages estimated
-    clean images are clipped to [-1, 1], though the model's range is [0, 1]. What else differs are
-    settings: conf/detector/official_v0.yaml.
+    """Re-sampling as the authors' first code has it; settings as `AutoDDPM`.
+
+    It starts one time later (their times count from 0) and ends at time 1, whose patch is taken as
+    it is. Re-noising takes the beta of one step before. The final image is not clamped, so that
+    SSIM sees values outside of [0, 1]. In both stages estimated clean images are clipped to
+    [-1, 1], though the model's range is [0, 1]. What else differs are the settings of
+    conf/detector/official_v0.yaml, and that the mask is looked for in the whole image.
     """
 
     variant = "official_v0"
 
-    def __init__(
-        self,
-        ddpm: DDPM,
-        sampler: Sampler,
-        perceptual: Perceptual,
-        anomaly_map: AnomalyMap,
-        seed: int = 0,
-        t: int = 201,
-        t_resample: int = 50,
-        resample_steps: int = 5,
-        dilation: int = 3,
-        mask_threshold: float | str = 0.13,
-        mask_percentile: float = 95.0,
-        use_uncertainty: bool = True,
-    ) -> None:
-        check_time("detector.t_resample + 1", t_resample + 1, ddpm)
-        super().__init__(
-            ddpm.clipped(*CLIP),
-            sampler,
-            perceptual,
-            anomaly_map,
-            seed,
-            t,
-            t_resample,
-            resample_steps,
-            dilation,
-            mask_threshold,
-            mask_percentile,
-            use_uncertainty,
-        )
+    def used(self, model: DDPM) -> DDPM:
+        return model.clipped(*CLIP)
+
+    def check(self) -> None:
+        super().check()
+        check_time("detector.t_resample + 1", self.t_resample + 1, self.model)
 
     @property
     def label(self) -> str:
@@ -70,44 +45,34 @@ class OfficialV0(AutoDDPM):
 
     def finished(self, x: Tensor) -> Tensor:
         """The re-sampled patch as an image, not clamped."""
-        return (x - self.ddpm.low) / (self.ddpm.high - self.ddpm.low)
+        return (x - self.model.low) / (self.model.high - self.model.low)
 
     def resample(self, x0: Tensor, x_hat: Tensor, mask: Tensor, noise: NoiseOf) -> Tensor:
         """As `AutoDDPM.resample`, over `resample_times`; returns x at time 1."""
-        ddpm, times = self.ddpm, self.resample_times()
+        ddpm, times = self.model, self.resample_times()
         x_t = ddpm.q_sample(x_hat, times[0], noise(Draw.FORWARD, times[0]))
         for t, s in pairwise(times):
             for repeat in range(self.resample_steps):
-                if repeat:
-                    x_t = ddpm.q_step(
-                        x_t, s - 1, t - 1, noise(Draw.RENOISE, t, repeat)
-                    )  # (13), betas[t-1] from 0
+                if repeat:  # (13), with their betas[t - 1], counted from 0
+                    x_t = ddpm.q_step(x_t, s - 1, t - 1, noise(Draw.RENOISE, t, repeat))
                 context = ddpm.q_sample(x0, s, noise(Draw.CONTEXT, t, repeat))  # (10)
-                healthy = self.sampler.step(
-                    ddpm, x_t, t, s, step_noise(self.sampler, x_t, noise, t, s, repeat)
-                )  # (11)
+                eps = step_noise(self.sampler, x_t, noise, t, s, repeat)
+                healthy = self.sampler.step(ddpm, x_t, t, s, eps)  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t
 
 
 class OfficialV0AnoDDPM(AnoDDPM):
-    """AnoDDPM as the authors' first code has it: `t` is their time, counted from 0, plus 1, and
-    estimated clean images are clipped to [-1, 1]. Goes with anomaly_map=clahe_residual, which is
-    theirs.
+    """AnoDDPM as the authors' first code has it; settings as `AnoDDPM`.
+
+    `t` is their time, counted from 0, plus 1, and estimated clean images are clipped to [-1, 1].
+    Goes with anomaly_map=clahe_residual, which is theirs.
     """
 
     variant = "official_v0"
 
-    def __init__(
-        self,
-        ddpm: DDPM,
-        sampler: Sampler,
-        perceptual: Perceptual,
-        anomaly_map: AnomalyMap,
-        seed: int = 0,
-        t: int = 201,
-    ) -> None:
-        super().__init__(ddpm.clipped(*CLIP), sampler, perceptual, anomaly_map, seed, t)
+    def used(self, model: DDPM) -> DDPM:
+        return model.clipped(*CLIP)
 
     @property
     def label(self) -> str:

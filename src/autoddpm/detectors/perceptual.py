@@ -1,7 +1,7 @@
 """Perceptual distance of two images: the second factor of Eq. (9).
 
-A perceptual distance is a callable (ddpm, reconstruction, image) -> (B, 1, H, W) >= 0, both images
-(B, 1, H, W) in [0, 1]. Its `name` says in every result which one made it.
+A perceptual distance is a callable (model, reconstruction, image) -> (B, 1, *space) >= 0, both
+images (B, C, *space) in [0, 1]. Its `name` says in every result which one made it.
 """
 
 import logging
@@ -25,6 +25,7 @@ from autoddpm.detectors.lpips_network import (
     trained_stlpips,
 )
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.models.model import Model
 
 log = logging.getLogger(__name__)
 INSTALL = "pip install 'autoddpm[perceptual]'"
@@ -36,7 +37,7 @@ UNTRAINED = (
 class Perceptual(Protocol):
     @property
     def name(self) -> str: ...
-    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor: ...
+    def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor: ...
 
 
 class NoPerceptual:
@@ -44,20 +45,18 @@ class NoPerceptual:
 
     name = "none"
 
-    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
-        return torch.ones_like(image)
+    def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return torch.ones_like(image[:, :1])
 
 
 class DenoiserFeatures:
-    """Difference between the DDPM's own unit-normalised encoder features of the two images; needs
-    no download.
+    """Difference between the DDPM's own encoder features of the two images; needs no download.
 
     As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at
     time `t`, normalised to length 1 over channels, squared differences summed over channels and
-    enlarged to the image. Only the deepest
-    level is used: the finer ones see texture and hide lesions (measured on phantoms,
-    experiments/perceptual). Needs a MONAI `DiffusionModelUNet` (its `time_embed`, `conv_in` and
-    `down_blocks`).
+    enlarged to the image. Only the deepest level is used: the finer ones see texture and hide
+    lesions (measured on phantoms, experiments/perceptual). Needs a DDPM with MONAI's
+    `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
     """
 
     name = "denoiser"
@@ -67,27 +66,32 @@ class DenoiserFeatures:
             raise ValueError(f"perceptual.t={t}: must be a noise level, at least 1")
         self.t = t
 
-    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
-        if self.t > ddpm.schedule.T:
-            raise ValueError(
-                f"perceptual.t={self.t}: the model was trained on noise levels up to "
-                f"{ddpm.schedule.T}"
-            )
+    def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor:
+        ddpm = self._checked(model)
         with float32(image):
             a, b = (normalize(self.features(ddpm, x), dim=1) for x in (reconstruction, image))
-            return interpolate(
-                (a - b).square().sum(1, keepdim=True), image.shape[-2:], mode="bilinear"
-            )
+            distance = (a - b).square().sum(1, keepdim=True)
+            mode = "bilinear" if image.ndim == 4 else "trilinear"
+            return interpolate(distance, image.shape[2:], mode=mode)
 
-    def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
-        """Output of the deepest encoder level, (B, C, h, w)."""
-        unet, x = ddpm.denoiser, ddpm.encode(image)
-        if not isinstance(unet, DiffusionModelUNet):
+    def _checked(self, model: Model) -> DDPM:
+        network = getattr(model, "denoiser", model)
+        if not isinstance(model, DDPM) or not isinstance(network, DiffusionModelUNet):
             raise ValueError(
                 "perceptual=denoiser needs MONAI's DiffusionModelUNet, this model's network is "
-                f"{type(unet).__name__}: "
-                "choose perceptual=lpips, lpips_random or none"
+                f"{type(network).__name__}: choose perceptual=lpips, lpips_random or none"
             )
+        if self.t > model.schedule.T:
+            raise ValueError(
+                f"perceptual.t={self.t}: the model was trained on noise levels up to "
+                f"{model.schedule.T}"
+            )
+        return model
+
+    def features(self, ddpm: DDPM, image: Tensor) -> Tensor:
+        """Output of the deepest encoder level, (B, C, *space)."""
+        unet, x = ddpm.denoiser, ddpm.encode(image)
+        assert isinstance(unet, DiffusionModelUNet)
         times = torch.full((len(image),), self.t - 1, device=image.device)
         embedding = unet.time_embed(get_timestep_embedding(times, unet.block_out_channels[0]))
         h = unet.conv_in(x)
@@ -117,7 +121,7 @@ class LPIPS:
         self.name, self.weights = "lpips", str(path)
         self.network = trained_squeezenet(path)
 
-    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+    def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor:
         return lpips_map(self.network, reconstruction, image)
 
 
@@ -156,7 +160,7 @@ class TrainedLPIPS:
         )
         self.network = trained_stlpips(path, net)
 
-    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+    def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor:
         return lpips_map(self.network, reconstruction, image, self.scale)
 
 
@@ -168,7 +172,7 @@ class RandomLPIPS:
         self.name, self.seed = f"lpips_random (seed {seed})", seed
         self.network = random_squeezenet(seed)
 
-    def __call__(self, ddpm: DDPM, reconstruction: Tensor, image: Tensor) -> Tensor:
+    def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor:
         return lpips_map(self.network, reconstruction, image)
 
 

@@ -3,30 +3,36 @@ section 2)."""
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from autoddpm.diffusion.noise import Noise
+from autoddpm.diffusion.noise import Noise, NoiseOf
+from autoddpm.diffusion.objective import Objective, bins
 from autoddpm.diffusion.schedule import LinearSchedule
+from autoddpm.random import Draw, Stage, uniform
+from autoddpm.settings import describe
+
+EXAMPLE_T = 200  # of the pictures of a training
 
 
 class DDPM(nn.Module):
     """A denoiser with its schedule, its kind of noise and its range: all that a trained model is.
 
     Times are the paper's: t in 1..T is noisy, 0 is the clean image; a time is an int, or (B,) for
-    one a slice. `x`, `x_t`, `x0` are (B, 1, H, W) in the model's range. Images outside of this
-    package are in [0, 1]: `encode` and `decode` are the only places where the range changes.
+    one per slice. `x`, `x_t`, `x0` are (B, C, *space) in the model's range. Images outside of this
+    package are in [0, 1]: `encode` and `decode` are the only places in which the range changes.
 
-    denoiser: network (x_t, timesteps (B,)) -> estimated noise, (B, 1, H, W); it numbers times
-        0..T-1.
+    denoiser: network (x_t, timesteps (B,)) -> estimated noise, as x_t; it numbers times 0..T-1.
     data_range: range of the images the denoiser is trained on. [0, 1] is the authors'. On [-1, 1]
-        the noise of the same
-              t is half as strong, relative to the image: their t=200 is then 331.
-    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the machine's
-        own memory whatever
-              the device, for samplers that choose their times by it: they need not wait for the
-              device.
+        the noise of the same t is half as strong, relative to the image: their t=200 is then 331.
+    channels: C.
+    dimensions: of space, 2 or 3.
+    objective: what it is trained on; None: the paper's.
+    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the
+        machine's own memory whatever the device, for samplers that choose their times by it: they
+        need not wait for the device.
     """
 
     def __init__(
@@ -35,9 +41,14 @@ class DDPM(nn.Module):
         schedule: LinearSchedule,
         noise: Noise,
         data_range: Sequence[float] = (0.0, 1.0),
+        channels: int = 1,
+        dimensions: int = 2,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
         self.denoiser, self.schedule, self.noise = denoiser, schedule, noise
+        self.channels, self.dimensions = channels, dimensions
+        self.objective = objective or Objective()
         self.low, self.high = (float(value) for value in data_range)
         if not self.low < self.high:
             raise ValueError(
@@ -46,6 +57,11 @@ class DDPM(nn.Module):
         self.clip = (self.low, self.high)
         alpha_bar = schedule.alpha_bar.double().cpu()
         self.half_log_snr = (0.5 * (alpha_bar.log() - (1 - alpha_bar).log())).numpy()
+
+    @property
+    def network(self) -> nn.Module:
+        """The denoiser: what a call costs."""
+        return self.denoiser
 
     def encode(self, image: Tensor) -> Tensor:
         """[0, 1] to the model's range."""
@@ -58,13 +74,13 @@ class DDPM(nn.Module):
 
     def q_sample(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
         """Noise a clean image to time t in one step; t=0 returns x0."""
-        alpha_bar = self._at(self.schedule.alpha_bar, t)
+        alpha_bar = self._alpha_bar(t, x0)
         return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps  # (4)
 
     def q_step(self, x_s: Tensor, s: Tensor | int, t: Tensor | int, eps: Tensor) -> Tensor:
         """Noise x_s on to a later time t >= s. For t = s+1 the ratio is 1 - beta_t, the paper's
         single step."""
-        ratio = self._at(self.schedule.alpha_bar, t) / self._at(self.schedule.alpha_bar, s)
+        ratio = self._alpha_bar(t, x_s) / self._alpha_bar(s, x_s)
         return ratio.sqrt() * x_s + (1 - ratio).sqrt() * eps  # (1), (13)
 
     def predict_eps(self, x_t: Tensor, t: Tensor | int) -> Tensor:
@@ -76,7 +92,7 @@ class DDPM(nn.Module):
     def predict_x0(self, x_t: Tensor, t: Tensor | int, eps_hat: Tensor) -> Tensor:
         """The clean image that x_t and the estimated noise imply, clipped to `clip`: the range (Ho
         et al., 2020)."""
-        alpha_bar = self._at(self.schedule.alpha_bar, t)
+        alpha_bar = self._alpha_bar(t, x_t)
         x0 = (x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()
         return x0.clamp(*self.clip)
 
@@ -95,8 +111,8 @@ class DDPM(nn.Module):
         alpha_bar. With s = 0 the variance is 0 and the result is the estimated clean image.
         """
         alpha_bar_t, alpha_bar_s = (
-            self._at(self.schedule.alpha_bar, t),
-            self._at(self.schedule.alpha_bar, s),
+            self._alpha_bar(t, x_t),
+            self._alpha_bar(s, x_t),
         )
         ratio = alpha_bar_t / alpha_bar_s
         beta = 1 - ratio
@@ -107,12 +123,55 @@ class DDPM(nn.Module):
         variance = (1 - alpha_bar_s) / (1 - alpha_bar_t) * beta
         return mean + variance.sqrt() * eps  # (2), (11)
 
-    def loss(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
-        """Mean squared error of the estimated noise, (B,): one value a slice."""
+    def noise_error(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
+        """Mean squared error of the estimated noise, (B,): one value per slice."""
         residual = eps - self.predict_eps(self.q_sample(x0, t, eps), t)
         return residual.square().flatten(1).mean(1)  # (8)
 
-    @staticmethod
-    def _at(values: Tensor, t: Tensor | int) -> Tensor:
-        """values[t] as (B, 1, 1, 1), or (1, 1, 1, 1) for an int."""
-        return values[t].view(-1, 1, 1, 1)
+    def loss(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
+        """Training's loss, (B,): Algorithm 1 of Ho et al. (2020). Arguments as `Model`."""
+        u = uniform(keys, 1, Stage.TRAINING, Draw.TIME, epoch)[:, 0]
+        t = self.objective.times(u, self.schedule.T)
+        eps = self.noise(keys, image.shape[1:], Stage.TRAINING, Draw.FORWARD, epoch)
+        weights = self.objective.weights(self.schedule.alpha_bar[t])
+        return weights * self.noise_error(self.encode(image), t, eps)
+
+    @property
+    def validation_names(self) -> list[str]:
+        """Of `validation_losses`: "loss" over all times, and one for each range of t."""
+        ranges = bins(self.schedule.T)
+        return ["loss", *(f"loss_t{low + 1:04d}-{high:04d}" for low, high in ranges)]
+
+    def validation_losses(self, image: Tensor, keys: Tensor) -> dict[str, Tensor]:
+        """Losses by name, (B,) each, with noise that is the same at each validation."""
+        x0, steps = self.encode(image), self.schedule.T
+        mean = torch.zeros(len(x0), device=x0.device)
+        losses = {"loss": mean}
+        for index, (low, high) in enumerate(bins(steps)):
+            u = uniform(keys, 1, Stage.VALIDATION, Draw.TIME, index)[:, 0]
+            t = 1 + low + (u * (high - low)).long()
+            eps = self.noise(keys, x0.shape[1:], Stage.VALIDATION, Draw.FORWARD, index)
+            loss = self.noise_error(x0, t, eps)
+            mean += loss * (high - low) / steps
+            losses[f"loss_t{low + 1:04d}-{high:04d}"] = loss
+        return losses
+
+    def trial(self, image: Tensor) -> Tensor:
+        """One call of the denoiser."""
+        return self.predict_eps(self.encode(image), 1)
+
+    def example(self, image: Tensor, ids: Sequence[str]) -> Tensor:
+        """Reconstructions from t=200, by every tenth time."""
+        from autoddpm.diffusion.sampler import Ancestral, reconstruct  # late: it imports this file
+
+        noise = NoiseOf.batch(self.noise, 0, ids, image, Stage.VALIDATION)
+        t = min(EXAMPLE_T, self.schedule.T)
+        return self.decode(reconstruct(self, Ancestral(stride=10), self.encode(image), t, noise))
+
+    def record(self) -> dict[str, Any]:
+        """Kind of noise and range."""
+        return {"noise": describe(self.noise), "data_range": [self.low, self.high]}
+
+    def _alpha_bar(self, t: Tensor | int, like: Tensor) -> Tensor:
+        """alpha_bar[t] in the shape (B, 1, ..., 1) of a batch, or (1, 1, ..., 1) for an int."""
+        return self.schedule.alpha_bar[t].view(-1, *[1] * (like.ndim - 1))

@@ -1,148 +1,227 @@
-"""Running a detector over a split with a Lightning trainer."""
+"""A detector over a split: reconstructions, made once and kept, and anomaly maps over them."""
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.memory import garbage_collection_cuda
+from torch import nn
 
 from autoddpm.data.datamodule import Role, SliceDataModule
 from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detection
-from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.detectors.detector import Detector, Reconstruction
+from autoddpm.evaluation.reconstructions import Reconstructions, Stored, depends_on
 from autoddpm.machine.batch_size import is_out_of_memory
-from autoddpm.models.trained import TrainedDDPM
-from autoddpm.runs.parts import MapFolder
+from autoddpm.models.model import Trained
+from autoddpm.runs.parts import PartFolder
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
-def run(
-    detector: Any,
-    trained: TrainedDDPM,
-    datamodule: SliceDataModule,
-    trainer: Trainer,
-    maps: MapFolder,
-    role: Role,
-    title: str,
-) -> None:
-    """Run a detector over the slices of a role that `maps` does not have yet; under DDP each rank
-    does its share.
+@dataclass(frozen=True)
+class Bench:
+    """What detectors are run with.
 
-    Raises ValueError where the role has no slices, or where the trainer did not go through all of
-    them.
+    reconstructions: the folder that keeps what they reconstruct, see `Reconstructions`.
     """
-    every = set(datamodule.index(role)["id"])
-    if not every:
-        raise ValueError(f"no slices to {role} on: name a source in data.{role}")
-    done = maps.done()
+
+    trained: Trained
+    datamodule: SliceDataModule
+    trainer: Trainer
+    reconstructions: Path
+
+    def ids(self, role: Role) -> set[str]:
+        """All slices of a role; ValueError if it has none."""
+        if not (ids := set(self.datamodule.index(role)["id"])):
+            raise ValueError(f"no slices to {role} on: name a source in data.{role}")
+        return ids
+
+    def kept(self, detector: Detector, role: Role) -> Reconstructions:
+        """The place of a detector's reconstructions of a role's slices."""
+        given = {
+            "weights_hash": self.trained.weights_hash,
+            "data_hash": self.datamodule.hash(role),
+            "size": self.datamodule.size,
+            "precision": str(self.trainer.precision),
+        }
+        return Reconstructions(self.reconstructions, depends_on(detector, given))
+
+
+@dataclass(frozen=True)
+class Made:
+    """Reconstructions of a split.
+
+    seconds: what all stages took, per slice, in the order of `stored`.
+    reused: what made them if all were there already, see `Reconstructions.made_by`; else None.
+    """
+
+    stored: Stored
+    seconds: np.ndarray
+    reused: dict[str, Any] | None
+
+
+def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Made:
+    """Reconstruct the slices of a role; those that are kept already are read.
+
+    title: shown by the progress bar. Under DDP each rank does its share.
+    """
+    ids, kept = bench.ids(role), bench.kept(detector, role)
+    first = detector.begins_with
+    begun = reconstruct(bench, first, role, f"{title}: first stage") if first else None
+    with kept.claimed(bench.trainer):
+        missing = ids - kept.done()
+
+        def work(batch: Batch) -> Reconstruction:
+            return detector.reconstruct(batch, begun.stored.of(batch) if begun else None)
+
+        in_parts = InParts(work, joined_reconstructions)
+
+        def step(batch: Batch) -> None:
+            made, seconds = timed(lambda: in_parts(batch), bench.trainer)
+            kept.write(batch, made, seconds)
+
+        go_over(bench, step, role, kept.parts, title)
+        stored = kept.read()
+    seconds = stored.arrays["seconds"]
+    if begun:
+        seconds = seconds + begun.stored.seconds(stored.arrays["id"].tolist())
+    return Made(stored, seconds, None if missing else kept.made_by())
+
+
+def map_anomalies(
+    bench: Bench, detector: Detector, role: Role, made: Stored, parts: PartFolder, title: str
+) -> dict[str, np.ndarray]:
+    """Anomaly maps, images and lesions of a role's slices, (N, C, *space) each, in their order."""
+    in_parts = InParts(lambda batch: detector.anomaly_map(batch, made.of(batch)), torch.cat)
+
+    def step(batch: Batch) -> None:
+        anomaly_map, seconds = timed(lambda: in_parts(batch), bench.trainer)
+        images = {"anomaly_map": anomaly_map, "image": batch.image, "lesion": batch.lesion}
+        parts.write(batch.id, images, torch.zeros(len(batch.id), dtype=torch.int64), seconds)
+
+    go_over(bench, step, role, parts, title)
+    return parts.merged()
+
+
+def go_over(
+    bench: Bench, step: Callable[[Batch], None], role: Role, parts: PartFolder, title: str
+) -> None:
+    """Call `step` with every batch of slices that `parts` does not have; each rank does its share.
+
+    Raises ValueError if the trainer did not go through all of them.
+    """
+    trainer, ids, done = bench.trainer, bench.ids(role), parts.done()
     trainer.strategy.barrier()
-    if every - done:  # asked of all slices: a rank without any takes part all the same
-        loader = datamodule.loader(role, skip=done)
-        trainer.test(DetectionModule(detector, trained.ddpm, maps, title), loader, verbose=False)
+    if ids - done:  # asked of all slices: a rank without any takes part all the same
+        loader = bench.datamodule.loader(role, skip=done)
+        module = StepModule(step, cast(nn.Module, bench.trained.model), title)
+        trainer.test(module, loader, verbose=False)
     trainer.strategy.barrier()
-    if missing := every - maps.done():
+    if missing := ids - parts.done():
         raise ValueError(
-            f"{maps.folder}: {len(missing)} of {len(every)} slices were not processed: a row is of "
-            "all of them, so "
-            "leave trainer.limit_test_batches out, or run the same command again if it was stopped"
+            f"{parts.folder}: {len(missing)} of {len(ids)} slices were not processed: a row is of "
+            "all of them, so leave trainer.limit_test_batches out, or run the same command again "
+            "if it was stopped"
         )
 
 
-class DetectionModule(LightningModule):
-    """Tests with any detector: writes what it says of each batch to `maps`.
+class StepModule(LightningModule):
+    """Calls a function with each batch of a test.
 
-    A batch that does not fit into memory is detected in parts, see `InParts`.
-
-    ddpm: the detector's model, named here so that Lightning moves it to the device. title: shown by
-        the progress bar.
+    model: named here so that Lightning moves it to the device.
+    title: shown by the progress bar.
     """
 
     def __init__(
-        self,
-        detector: Callable[[Batch], Detection],
-        ddpm: DDPM,
-        maps: MapFolder,
-        title: str = "test",
+        self, step: Callable[[Batch], None], model: nn.Module, title: str = "test"
     ) -> None:
         super().__init__()
-        self.detector, self.ddpm, self.maps, self.title = detector, ddpm, maps, title
-        self.in_parts = InParts(detector)
-        self.allow_zero_length_dataloader_with_multiple_devices = (
-            True  # fewer slices than processes
-        )
+        self.step, self.model, self.title = step, model, title
+        # There may be fewer slices than processes.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        start = time.perf_counter()
-        detection = self.in_parts(batch)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.maps.write(batch, detection, time.perf_counter() - start)
+        self.step(batch)
+
+
+def timed(work: Callable[[], Result], trainer: Trainer) -> tuple[Result, float]:
+    """A result and the seconds that it took, the device's included."""
+    device, start = trainer.strategy.root_device, time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, time.perf_counter() - start
 
 
 class InParts:
-    """A detector on as many slices at once as memory allows; the result of a batch is the same in
-    parts.
+    """Work on as many slices at once as memory allows; the result of a batch is the same in parts.
 
-    Where a batch does not fit, it is halved, with a warning, and so is every later one of the same
-    pass. Raises ValueError where a single slice does not fit.
+    If a batch does not fit, it is halved, with a warning, and so is every later one of the same
+    pass. Raises ValueError if a single slice does not fit.
+
+    join: from the results of the parts to that of the batch.
     """
 
-    def __init__(self, detector: Callable[[Batch], Detection]) -> None:
-        self.detector = detector
+    def __init__(self, work: Callable[[Batch], Any], join: Callable[[list[Any]], Any]) -> None:
+        self.work, self.join = work, join
         self.most: int | None = None
 
-    def __call__(self, batch: Batch) -> Detection:
-        parts, done = self._parts(batch), []
+    def __call__(self, batch: Batch) -> Any:
+        parts, done = list(self._parts(batch)), []
         while parts:
-            detection = self._tried(parts[0])
-            if detection is not None:
-                done.append(detection)
+            result = self._tried(parts[0])
+            if result is not None:
+                done.append(result)
                 del parts[0]
                 continue
             garbage_collection_cuda()
-            self.most = len(parts[0].id) // 2
+            count = len(parts[0].id)
+            self.most = count // 2
             log.warning(
                 "out of memory with %d slices at once: in this pass from here on %d",
-                len(parts[0].id),
+                count,
                 self.most,
             )
             parts = [smaller for part in parts for smaller in self._parts(part)]
-        return done[0] if len(done) == 1 else _joined(done)
+        return done[0] if len(done) == 1 else self.join(done)
 
-    def _tried(self, batch: Batch) -> Detection | None:
-        """The detection, or None where it ran out of memory. None is returned so that no traceback
-        holds tensors."""
+    def _tried(self, batch: Batch) -> Any | None:
+        """The result, or None if it ran out of memory.
+
+        None is returned so that no traceback holds tensors.
+        """
         try:
-            return self.detector(batch)
+            return self.work(batch)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             if len(batch.id) == 1:
+                shape = " x ".join(map(str, batch.image.shape[2:]))
                 raise ValueError(
-                    f"{batch.id[0]}: a single slice of {batch.image.shape[-2]} x "
-                    f"{batch.image.shape[-1]} does not fit "
-                    f"into the memory of {batch.image.device} ({str(error).splitlines()[0]}): free "
-                    "some of it, or use "
+                    f"{batch.id[0]}: a single slice of {shape} does not fit into the memory of "
+                    f"{batch.image.device} ({str(error).splitlines()[0]}): free some of it, or use "
                     "trainer.precision=bf16-mixed, a smaller network or another device"
                 ) from error
         return None
 
-    def _parts(self, batch: Batch) -> list[Batch]:
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
         size = self.most or len(batch.id)
-        parts = [slice(start, start + size) for start in range(0, len(batch.id), size)]
-        return [
-            Batch(batch.image[part], batch.lesion[part], batch.id[part], batch.epoch[part])
-            for part in parts
-        ]
+        for start in range(0, len(batch.id), size):
+            part = slice(start, start + size)
+            yield Batch(batch.image[part], batch.lesion[part], batch.id[part], batch.epoch[part])
 
 
-def _joined(parts: list[Detection]) -> Detection:
-    def cat(name: str) -> Any:
-        return torch.cat([getattr(part, name) for part in parts])
-
-    stages = {name: torch.cat([part.stages[name] for part in parts]) for name in parts[0].stages}
-    return Detection(cat("anomaly_map"), cat("reconstruction"), cat("calls"), stages)
+def joined_reconstructions(parts: list[Reconstruction]) -> Reconstruction:
+    """The reconstruction of a batch from those of its parts."""
+    stages: Mapping[str, torch.Tensor] = {
+        name: torch.cat([part.stages[name] for part in parts]) for name in parts[0].stages
+    }
+    image = torch.cat([part.image for part in parts])
+    return Reconstruction(image, torch.cat([part.calls for part in parts]), stages)

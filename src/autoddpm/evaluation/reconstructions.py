@@ -1,107 +1,126 @@
-"""Rows that differ in the map only share their reconstructions: sampled once, read by the
-others."""
+"""Reuse of reconstructions: detectors that differ only in their anomaly map are sampled once.
 
+They lie in `runs/NAME/reconstructions/HASH`, one file per batch, beside `conditions.json`: all that
+they depend on, and what made them. A lock lets one process at a time make those of one hash; the
+others wait, and read. The folder may be deleted at any time: what is missing is made again.
+"""
+
+import hashlib
+import json
 import logging
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
+from lightning import Trainer
+from torch import Tensor
 
-from autoddpm.atomic import read_json
-from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detection
+from autoddpm.atomic import read_json, write_json
+from autoddpm.detectors.detector import Detector, Reconstruction, Slices, parts
+from autoddpm.runs.parts import PartFolder
+from autoddpm.runs.provenance import environment
+from autoddpm.settings import describe
 
 log = logging.getLogger(__name__)
+NOT_STAGES = ("id", "image", "calls", "seconds")
 
-CALIBRATION, MAPS = "calibration.npz", "maps.npz"
+
+def depends_on(detector: Detector, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a detector's reconstructions depend on.
+
+    given: what else they depend on: weights, data, precision.
+    """
+    settings = {
+        name: value
+        for name, value in (describe(detector) | parts(detector)).items()
+        if name not in detector.only_of_map
+    }
+    return {**given, **settings}
 
 
-class Remapped:
-    """A detector that reads its reconstructions from the maps of a row and only makes the anomaly
-    map anew.
+class Reconstructions:
+    """The reconstructions of one detector on one split, in a folder of their own.
 
-    detector: one with `remap`.  path: an .npz with id, reconstruction, calls, seconds and the
-        detector's stages.
+    root: the folder of all of them.
+    conditions: all that they depend on, see `depends_on`; the folder's name is their hash.
     """
 
-    def __init__(self, detector: Any, path: Path) -> None:
-        self.detector = detector
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        self.position = {slice_id: i for i, slice_id in enumerate(arrays.pop("id").tolist())}
-        self.calls, self.seconds = arrays.pop("calls"), arrays.pop("seconds")
-        self.reconstruction = arrays.pop("reconstruction")
-        self.stages = {
-            k: v for k, v in arrays.items() if k not in ("image", "lesion", "anomaly_map")
+    def __init__(self, root: Path, conditions: Mapping[str, Any]) -> None:
+        text = json.dumps(conditions, sort_keys=True)
+        self.conditions = json.loads(text)
+        self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.parts = PartFolder(root / self.hash)
+
+    @property
+    def path(self) -> Path:
+        return self.parts.folder
+
+    @contextmanager
+    def claimed(self, trainer: Trainer) -> Iterator[None]:
+        """Hold the lock of this hash, waiting while another run makes the same reconstructions."""
+        lock = FileLock(self.path.with_suffix(".lock"))
+        if trainer.is_global_zero:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                log.info("another run makes these reconstructions, %s: waiting for it", self.path)
+                lock.acquire()
+            if not (self.path / "conditions.json").is_file():
+                made = {"conditions": self.conditions, "environment": environment(trainer)}
+                write_json(self.path / "conditions.json", made)
+        trainer.strategy.barrier()
+        try:
+            yield
+        finally:
+            trainer.strategy.barrier()
+            lock.release()
+
+    def made_by(self) -> dict[str, Any]:
+        """Commit, device and versions of what made them."""
+        environment = read_json(self.path / "conditions.json")["environment"]
+        return {"hash": self.hash} | {
+            key: environment.get(key) for key in ("commit", "device", "versions")
         }
 
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> Detection:
-        rows = [self.position[slice_id] for slice_id in batch.id]
+    def done(self) -> set[str]:
+        """Ids of the slices that are there."""
+        return self.parts.done()
 
-        def chosen(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(values[rows])[:, None].to(batch.image.device)
+    def write(self, batch: Slices, made: Reconstruction, seconds: float) -> None:
+        """Keep the reconstruction of a batch; seconds: wall time of the whole batch."""
+        arrays = {"image": made.image, **made.stages}
+        self.parts.write(batch.id, arrays, made.calls, seconds)
 
-        reconstruction = chosen(self.reconstruction)
-        stages = {name: chosen(values) for name, values in self.stages.items()}
-        anomaly_map = self.detector.remap(batch.image, reconstruction, stages)
-        return Detection(anomaly_map, reconstruction, torch.from_numpy(self.calls[rows]), stages)
-
-    def seconds_of(self, ids: np.ndarray) -> np.ndarray:
-        """What sampling took, for each slice."""
-        return self.seconds[[self.position[slice_id] for slice_id in ids.tolist()]]
+    def read(self) -> "Stored":
+        """All of them, in memory."""
+        return Stored(self.parts.merged())
 
 
-def find_twin(folder: Path, record: Mapping[str, Any], detector: Any) -> Path | None:
-    """A finished row beside `folder` whose reconstructions are those that `detector` would make, if
-    there is one.
+class Stored:
+    """Reconstructions by the slices' ids."""
 
-    record: what tells this row apart (its provenance and the detector's settings). Two rows that
-    agree in it but for the settings in `detector.only_of_map` have the same reconstructions.
-    """
-    if not hasattr(detector, "remap") or not folder.parent.is_dir():
-        return None
-    free = {*detector.only_of_map}
-    ours = {key: value for key, value in record.items() if key not in free}
-    for other in sorted(folder.parent.iterdir()):
-        if other == folder or not all((other / name).is_file() for name in ("metrics.json", MAPS)):
-            continue
-        try:
-            row = read_json(other / "metrics.json")
-            theirs = row["provenance"] | row["detector"]
-            if all(theirs.get(key) == value for key, value in ours.items()):
-                for name in (MAPS, CALIBRATION):
-                    if (other / name).is_file():
-                        Remapped(detector, other / name)  # reads it whole
-                return other
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            TypeError,
-            BadZipFile,
-            zlib.error,
-        ) as error:
-            log.warning(
-                "%s is damaged (%s): nothing is taken from it; delete it to have it made anew",
-                other,
-                error,
-            )
-    return None
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self.position = {name: place for place, name in enumerate(arrays["id"].tolist())}
 
+    def of(self, batch: Slices) -> Reconstruction:
+        """The reconstruction of a batch, on its images' device."""
+        rows = self._rows(batch.id)
+        device = batch.image.device
 
-def made_by(twin: Path | None) -> dict[str, Any] | None:
-    """What a record says of the row that its reconstructions are of: its name, and the commit,
-    device and versions that sampled them; None where the row sampled its own."""
-    if twin is None:
-        return None
-    provenance = read_json(twin / "metrics.json")["provenance"]
-    first = provenance.get("reconstructions_of")  # who sampled them, not who read them last
-    return first or {"row": twin.name} | {
-        key: provenance.get(key) for key in ("commit", "device", "versions")
-    }
+        def chosen(name: str) -> Tensor:
+            return torch.from_numpy(self.arrays[name][rows]).to(device)
+
+        stages = {name: chosen(name) for name in self.arrays if name not in NOT_STAGES}
+        return Reconstruction(chosen("image"), torch.from_numpy(self.arrays["calls"][rows]), stages)
+
+    def seconds(self, ids: Sequence[str]) -> np.ndarray:
+        """What making them took, per slice."""
+        return self.arrays["seconds"][self._rows(ids)]
+
+    def _rows(self, ids: Sequence[str]) -> list[int]:
+        return [self.position[name] for name in ids]

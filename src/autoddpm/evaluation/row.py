@@ -1,180 +1,188 @@
 """One row of a table: calibrate, detect, score, and write down what was done."""
 
 import csv
+import hashlib
 import io
+import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
-from autoddpm.evaluation.detect import run
-from autoddpm.evaluation.reconstructions import CALIBRATION, MAPS, Remapped, find_twin, made_by
+from autoddpm.detectors.detector import Detector
+from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
+from autoddpm.evaluation.record import provenance_of
 from autoddpm.evaluation.thresholds import Thresholds, with_added
 from autoddpm.metrics.localization import HEALTHY_FPRS, dice, max_dice, threshold_counts
 from autoddpm.metrics.reconstruction import mse, ssim
-from autoddpm.models.trained import TrainedDDPM
 from autoddpm.preparation.nifti import write_nifti
-from autoddpm.runs.parts import MapFolder, write_npz
-from autoddpm.runs.provenance import describe, environment, forget_peak_memory, peak_memory_mb
+from autoddpm.runs.parts import PartFolder, write_npz
+from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
+from autoddpm.settings import describe
 
 log = logging.getLogger(__name__)
+MAPS = "maps.npz"
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-def evaluate(
-    detector: Any,
-    trained: TrainedDDPM,
-    datamodule: SliceDataModule,
-    trainer: Trainer,
-    metrics: Mapping[str, Metric],
-    folder: Path,
-    mask_false_positive_rate: float = 0.05,
-    size_groups: str = "published",
-    about: Mapping[str, Any] | None = None,
-    config: str = "",
-    nifti: bool = False,
-) -> dict[str, Any]:
-    """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json, whose
-    content is returned.
+@dataclass(frozen=True)
+class RowSettings:
+    """How a row is made, beside its detector.
 
-    A folder that has metrics.json is finished and is not computed again; an interrupted one goes on
-    with the slices that are missing. Thresholds are calibrated on the data module's healthy
-    validation slices and kept beside the
-    checkpoint: the mask's for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. A
-    row whose reconstructions a finished row beside it has (only its map differs) reads them and
-    says so.
-
-    size_groups: see `size_group`. about: further entries of the provenance. config: the composed
-        configuration, YAML.
+    mask_false_positive_rate: share of healthy validation pixels that a calibrated mask may flag.
+    size_groups: see `size_group`.
+    about: further entries of the provenance.
+    config: the composed configuration, YAML.
     nifti: also write the maps as volumes, nifti/*.nii.gz.
     """
+
+    mask_false_positive_rate: float = 0.05
+    size_groups: str = "published"
+    about: Mapping[str, Any] = field(default_factory=dict)
+    config: str = ""
+    nifti: bool = False
+
+
+def evaluate(
+    detector: Detector,
+    bench: Bench,
+    metrics: Mapping[str, Metric],
+    folder: Path,
+    settings: RowSettings | None = None,
+) -> dict[str, Any]:
+    """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json.
+
+    Returns the content of metrics.json. A folder that has it is finished and is not computed
+    again; an interrupted one goes on with the slices that are missing. Thresholds are calibrated
+    on the data module's healthy validation slices and kept beside the checkpoint: the detector's
+    own for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. Reconstructions that
+    another row made are read, and the row says so.
+    """
+    settings, trainer = settings or RowSettings(), bench.trainer
     if str(trainer.precision) not in PRECISIONS:
         raise ValueError(
             f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}"
         )
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
-        False  # fp32 means fp32
-    )
-    uses_perceptual = getattr(detector, "uses_perceptual", True)
-    provenance = {
-        "data_hash": datamodule.hash("test"),
-        "weights_hash": trained.weights_hash,
-        "weights_step": trained.step,
-        "noise": describe(trained.ddpm.noise),
-        "data_range": [trained.ddpm.low, trained.ddpm.high],
-        "seed": detector.seed,
-        "size": datamodule.size,
-        "size_groups": size_groups,
-        "perceptual": detector.perceptual.name if uses_perceptual else None,
-        "sampler": describe(detector.sampler),
-        "anomaly_map": describe(detector.anomaly_map),
-        "perceptual_settings": describe(detector.perceptual) if uses_perceptual else None,
-        "calibrate_hash": datamodule.hash("calibrate"),
-        "mask_false_positive_rate": mask_false_positive_rate,
-        "precision": str(trainer.precision),
-        "variant": getattr(detector, "variant", "paper"),
-        **(about or {}),
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    own = {
+        "size_groups": settings.size_groups,
+        "mask_false_positive_rate": settings.mask_false_positive_rate,
+        **settings.about,
     }
-    finished = folder / "metrics.json"
-    if finished.is_file():
-        row = read_json(finished)
-        before, now = (
-            row["provenance"] | with_added(row["detector"]),
-            provenance | describe(detector),
-        )
-        before.setdefault(
-            "data_range", provenance["data_range"]
-        )  # not recorded in 0.1.0; the weights are compared
-        if now.get("mask_threshold") == "calibrated":  # it was replaced by its value
-            del now["mask_threshold"]
-        for key in sorted(now):
-            if before.get(key) != now[key]:
-                raise ValueError(
-                    f"{folder} holds a finished row with {key} {before.get(key)}, now it would be "
-                    f"{now[key]}: give the "
-                    "experiment another name (name=...), or move that folder away"
-                )
-        log.info("%s: finished already, nothing to do", folder)
-        return row
-
-    if nifti and (datamodule.index("test")["geometry"] == "").any():
+    provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
+    if (folder / "metrics.json").is_file():
+        return finished_row(folder, detector, provenance)
+    if settings.nifti and (bench.datamodule.index("test")["geometry"] == "").any():
         raise ValueError(
             "nifti=true: the test slices do not say which volumes they were cut from; see "
             "src.prepare"
         )
-    device = trainer.strategy.root_device
-    forget_peak_memory(device)
-    thresholds = Thresholds(trained, datamodule, trainer, folder, provenance)
-    mask_threshold = getattr(detector, "mask_threshold", None)
-    if mask_threshold == "calibrated":
-        (mask_threshold,) = thresholds.of(
-            detector.initial, [mask_false_positive_rate], "calibrate the mask"
-        )
-        detector.mask_threshold = mask_threshold
-    record = provenance | describe(detector)
-    twin = find_twin(folder, record, detector)
-    runner, kept = detector, None
-    if twin is not None:
-        log.info("the reconstructions are those of %s: only the maps are made anew", twin)
-        runner, kept = Remapped(detector, twin / MAPS), twin / CALIBRATION
-    calibrator = Remapped(detector, kept) if kept and kept.is_file() else detector
-    found = thresholds.of(
-        detector, list(HEALTHY_FPRS.values()), "calibrate the map", calibrator, folder / CALIBRATION
-    )
-    calibrated = dict(zip(HEALTHY_FPRS, found, strict=True))
-
-    maps = MapFolder(folder, "parts", record)
-    run(runner, trained, datamodule, trainer, maps, "test", detector.label)
-    arrays = maps.merged()
-    if isinstance(runner, Remapped):
-        arrays["seconds"] = arrays["seconds"] + runner.seconds_of(arrays["id"])
+    forget_peak_memory(trainer.strategy.root_device)
+    thresholds = Thresholds(bench, folder, provenance)
+    of_mask = set_calibrated(detector, thresholds, settings.mask_false_positive_rate)
+    of_map = thresholds.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map")
+    found = dict(zip(HEALTHY_FPRS, of_map, strict=True))
+    arrays, made, parts = detect(detector, bench, folder, provenance)
     pixels = torch.from_numpy(arrays["lesion"]).flatten(1).sum(1)
-    group = size_group(pixels, datamodule.size, size_groups)
-    values = score(arrays, group, calibrated, metrics)
+    group = size_group(pixels, bench.datamodule.size, settings.size_groups)
+    values = score(arrays, group, found, metrics)
     row = {
         "label": detector.label,
         "detector": describe(detector),
-        "metrics": {
-            key: None if isinstance(value, str) else value for key, value in values.items()
-        },
+        "metrics": {key: None if isinstance(v, str) else v for key, v in values.items()},
         "undefined": {key: value for key, value in values.items() if isinstance(value, str)},
-        "thresholds": {
-            "mask_threshold": None if mask_threshold == "percentile" else mask_threshold,
-            **calibrated,
-        },
+        "thresholds": {"mask_threshold": of_mask, **found},
         "provenance": provenance
         | environment(trainer)
         | {
             "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device)),
-            "reconstructions_of": made_by(twin),
+            "reconstructions_of": made.reused,
         },
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
-        write_text(folder / "config.yaml", config)
+        write_text(folder / "config.yaml", settings.config)
         write_npz(folder / MAPS, arrays)
-        write_slices(folder / "slices.csv", arrays, group, datamodule, calibrated["healthy_fpr5"])
-        if nifti:
-            shown = {
-                name: values
-                for name, values in arrays.items()
-                if name in ("id", "anomaly_map", "mask")
-            }
-            write_nifti(folder / "nifti", shown, datamodule.index("test"))
-        write_json(finished, row)
-        shutil.rmtree(maps.folder)
+        write_slices(folder / "slices.csv", arrays, group, bench.datamodule, found["healthy_fpr5"])
+        if settings.nifti:
+            wanted = ("id", "anomaly_map", "mask")
+            shown = {name: values for name, values in arrays.items() if name in wanted}
+            write_nifti(folder / "nifti", shown, bench.datamodule.index("test"))
+        write_json(folder / "metrics.json", row)
+        shutil.rmtree(parts.folder)
     trainer.strategy.barrier()
     return row
+
+
+def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The row that a folder holds. Raises ValueError if it is another one than is asked for."""
+    row = read_json(folder / "metrics.json")
+    before = row["provenance"] | with_added(row["detector"])
+    now = dict(provenance) | describe(detector)
+    # 0.1.0 did not record it; the weights are compared.
+    before.setdefault("data_range", provenance.get("data_range"))
+    for name in detector.to_calibrate():  # it was replaced by its value
+        del now[name]
+    for key in sorted(now):
+        if before.get(key) != now[key]:
+            raise ValueError(
+                f"{folder} holds a finished row with {key} {before.get(key)}, now it would be "
+                f"{now[key]}: give the experiment another name (name=...), or move that folder away"
+            )
+    log.info("%s: finished already, nothing to do", folder)
+    return row
+
+
+def set_calibrated(
+    detector: Detector, thresholds: Thresholds, false_positive_rate: float
+) -> float | None:
+    """Set what the detector leaves to healthy slices; returns its mask's threshold, if it has one.
+
+    None also if each slice has a threshold of its own.
+    """
+    for name, part in detector.to_calibrate().items():
+        (value,) = thresholds.of(part, [false_positive_rate], "calibrate the mask")
+        setattr(detector, name, value)
+    own = describe(detector).get("mask_threshold")
+    return None if isinstance(own, str) else own
+
+
+def detect(
+    detector: Detector, bench: Bench, folder: Path, provenance: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], Made, PartFolder]:
+    """The arrays of maps.npz, (N, *space) each, or (N, C, *space) of several channels.
+
+    Also gives what made the reconstructions, and the folder of the maps' parts.
+    """
+    record = dict(provenance) | describe(detector)
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
+    parts = PartFolder(folder / f"parts-{digest}")
+    made = reconstruct(bench, detector, "test", detector.label)
+    maps = map_anomalies(bench, detector, "test", made.stored, parts, detector.label)
+    kept = dict(made.stored.arrays)
+    images = {
+        "image": maps["image"],
+        "lesion": maps["lesion"],
+        "anomaly_map": maps["anomaly_map"],
+        "reconstruction": kept.pop("image"),
+        **{name: kept[name] for name in kept if name not in ("id", "calls", "seconds")},
+    }
+    arrays = {
+        name: values[:, 0] if values.shape[1] == 1 else values for name, values in images.items()
+    }
+    arrays |= {"id": kept["id"], "calls": kept["calls"]}
+    return arrays | {"seconds": made.seconds + maps["seconds"]}, made, parts
 
 
 def score(

@@ -1,5 +1,7 @@
 """Thresholds calibrated on healthy validation slices."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -7,112 +9,83 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from lightning import Trainer
 
 from autoddpm.atomic import read_json, write_json
-from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.evaluation.detect import run
+from autoddpm.detectors.detector import Detector
+from autoddpm.evaluation.detect import Bench, map_anomalies, reconstruct
+from autoddpm.evaluation.record import record_of_parts
 from autoddpm.metrics.localization import healthy_threshold
-from autoddpm.models.trained import TrainedDDPM
 from autoddpm.models.weights_file import known_thresholds
-from autoddpm.runs.parts import MapFolder, write_npz
-from autoddpm.runs.provenance import describe
+from autoddpm.runs.parts import PartFolder
+from autoddpm.settings import describe
 
-#: Settings of detectors that entries of 0.1.0 do not name, and what they were then.
-ADDED = {"AutoDDPM": {"mask_region": "image"}}
+#: Settings of detectors that entries of before do not name, and what they were then.
+ADDED = {name: {"mask_region": "image"} for name in ("AutoDDPM", "OfficialV0")}
 
 
 class Thresholds:
-    """Values that healthy validation slices exceed in at most a given share of pixels, kept beside
-    the checkpoint."""
+    """Values that healthy validation slices exceed in at most a given share of pixels.
 
-    def __init__(
-        self,
-        trained: TrainedDDPM,
-        datamodule: SliceDataModule,
-        trainer: Trainer,
-        folder: Path,
-        provenance: Mapping[str, Any],
-    ) -> None:
-        self.trained, self.datamodule, self.trainer, self.folder = (
-            trained,
-            datamodule,
-            trainer,
-            folder,
-        )
-        beside = trained.path.with_suffix(".thresholds.json")
+    They are kept beside the checkpoint, or in `folder` if that place is not to be written to.
+
+    provenance: of the row that they are for.
+    """
+
+    def __init__(self, bench: Bench, folder: Path, provenance: Mapping[str, Any]) -> None:
+        self.bench, self.folder = bench, folder
+        beside = bench.trained.path.with_suffix(".thresholds.json")
         self.path = beside if os.access(beside.parent, os.W_OK) else folder / "thresholds.json"
         kept = ("weights_hash", "seed", "sampler", "precision", "size")
-        self.conditions = {key: provenance[key] for key in kept} | {
-            "data_hash": datamodule.hash("calibrate")
-        }
-        self.conditions["clip"] = list(trained.ddpm.clip)
+        self.conditions = {key: provenance[key] for key in kept}
+        self.conditions["data_hash"] = bench.datamodule.hash("calibrate")
+        self.conditions["clip"] = bench.trained.model.record().get("data_range")
 
-    def of(
-        self,
-        detector: Any,
-        false_positive_rates: Sequence[float],
-        title: str,
-        runner: Any = None,
-        keep: Path | None = None,
-    ) -> list[float]:
-        """The thresholds for this detector's anomaly map, read from the file or computed and added
-        to it.
+    def of(self, detector: Detector, rates: Sequence[float], title: str) -> list[float]:
+        """The thresholds for a detector's anomaly map, read from the file or computed and added.
 
-        runner: what is run in the detector's place and gives the same maps (reconstructions that
-            were kept).
-        keep: where the healthy maps are left.
+        rates: the shares of healthy pixels that may be above each of them.
+        title: shown by the progress bar.
         """
+        recorded = record_of_parts(detector)
         conditions = self.conditions | {
             "detector": describe(detector),
-            "anomaly_map": describe(detector.anomaly_map),
-            "perceptual": describe(detector.perceptual)
-            if getattr(detector, "uses_perceptual", True)
-            else None,
+            "anomaly_map": recorded["anomaly_map"],
+            "perceptual": recorded["perceptual_settings"],
         }
-        wanted = [conditions | {"false_positive_rate": rate} for rate in false_positive_rates]
-        entries = known_thresholds(self.trained) + self._entries()
+        wanted = [conditions | {"false_positive_rate": rate} for rate in rates]
+        entries = known_thresholds(self.bench.trained) + self._entries()
         known = [
             next((e["threshold"] for e in entries if as_now(e["conditions"]) == one), None)
             for one in wanted
         ]
-        self.trainer.strategy.barrier()  # every process has read the same
+        strategy = self.bench.trainer.strategy
+        strategy.barrier()  # every process has read the same
         if None not in known:
             return [float(value) for value in known if value is not None]
-        maps = MapFolder(self.folder, "calibration", conditions)
-        run(
-            runner or detector,
-            self.trained,
-            self.datamodule,
-            self.trainer,
-            maps,
-            "calibrate",
-            title,
-        )
-        arrays = maps.merged()
-        found = [healthy_threshold(arrays["anomaly_map"], rate) for rate in false_positive_rates]
-        self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero:
-            new = [
-                {"threshold": value, "conditions": one}
-                for value, one in zip(found, wanted, strict=True)
-            ]
-            with FileLock(self.path.with_suffix(".lock")):  # rows are made by several processes
-                entries = self._entries()
-                write_json(self.path, entries + [entry for entry in new if entry not in entries])
-            if keep is not None:
-                write_npz(keep, arrays)
-            shutil.rmtree(maps.folder)
-        self.trainer.strategy.barrier()
+        digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:8]
+        parts = PartFolder(self.folder / f"calibration-{digest}")
+        made = reconstruct(self.bench, detector, "calibrate", title)
+        arrays = map_anomalies(self.bench, detector, "calibrate", made.stored, parts, title)
+        found = [healthy_threshold(arrays["anomaly_map"], rate) for rate in rates]
+        strategy.barrier()
+        if self.bench.trainer.is_global_zero:
+            self._add(zip(found, wanted, strict=True))
+            shutil.rmtree(parts.folder)
+        strategy.barrier()
         return found
+
+    def _add(self, found: "zip[tuple[float, dict[str, Any]]]") -> None:
+        new = [{"threshold": value, "conditions": one} for value, one in found]
+        with FileLock(self.path.with_suffix(".lock")):  # rows are made by several processes
+            entries = self._entries()
+            write_json(self.path, entries + [entry for entry in new if entry not in entries])
 
     def _entries(self) -> list[dict[str, Any]]:
         return read_json(self.path) if self.path.is_file() else []
 
 
 def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions of a stored threshold with the settings that were added since it was
-    calibrated."""
+    """The conditions of a stored threshold with the settings that were added since."""
     return {"clip": [-1.0, 1.0], **conditions, "detector": with_added(conditions["detector"])}
 
 

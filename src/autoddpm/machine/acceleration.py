@@ -77,7 +77,7 @@ class Acceleration(Callback):
         self._apply(trainer, pl_module, training=False)
 
     def _apply(self, trainer: Trainer, pl_module: Any, training: bool) -> None:
-        network = pl_module.ddpm.denoiser
+        network = pl_module.model.network
         device = trainer.strategy.root_device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         chosen = choose(self.asked, device.type, training, name)

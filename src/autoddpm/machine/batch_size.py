@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.utilities.memory import is_oom_error
+from torch import nn
 
-from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.models.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +20,7 @@ TRIAL = 4  # slices of the forward pass that is measured
 USED_SHARE = 0.6  # of the free memory: the perceptual distance and the noise need some as well
 
 
-def eval_batch_size(asked: int | str, ddpm: DDPM, size: int, trainer: Trainer) -> int:
+def eval_batch_size(asked: int | str, model: Model, size: int, trainer: Trainer) -> int:
     """Slices at once: as asked, or for "auto" as many as the device's free memory takes; on a CPU
     16.
 
@@ -37,12 +39,13 @@ def eval_batch_size(asked: int | str, ddpm: DDPM, size: int, trainer: Trainer) -
     with out_of_memory(
         "the network itself does not fit; free some memory, or use a smaller one or another device"
     ):
-        ddpm.to(device)
+        cast(nn.Module, model).to(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     try:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            ddpm.predict_eps(torch.zeros(TRIAL, 1, size, size, device=device), 1)
+            shape = (TRIAL, model.channels, *[size] * model.dimensions)
+            model.trial(torch.zeros(shape, device=device))
     except torch.OutOfMemoryError:
         log.warning(
             "data.eval_batch_size: 1 (%d slices do not fit into the memory that is free)", TRIAL

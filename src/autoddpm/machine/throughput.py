@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from autoddpm.models.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         size = pl_module.hparams["data"]["size"]
-        self._per_slice = (1 + BACKWARD) * forward_operations(pl_module.ddpm.denoiser, size)
+        self._per_slice = (1 + BACKWARD) * forward_operations(pl_module.model, size)
         self._ideal = ideal_operations(pl_module.device, _type(trainer))
         self._since, self._slices = time.monotonic(), 0
 
@@ -54,14 +55,11 @@ class Throughput(Callback):
         self._since, self._slices = time.monotonic(), 0
 
 
-def forward_operations(denoiser: nn.Module, size: int) -> float:
-    """Floating-point operations of one slice's forward pass: two per multiply and add."""
-    device = next(denoiser.parameters()).device
+def forward_operations(model: Model, size: int) -> float:
+    """Floating-point operations of one forward pass per image: two per multiply and add."""
+    device = next(model.network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        denoiser(
-            torch.zeros(1, 1, size, size, device=device),
-            torch.zeros(1, dtype=torch.int64, device=device),
-        )
+        model.trial(torch.zeros(1, model.channels, *[size] * model.dimensions, device=device))
     return float(counter.get_total_flops())
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoddpm.models.trained import TrainedDDPM, build_ddpm, trained_ddpm
+from autoddpm.models.model import Trained
+from autoddpm.models.trained import build_model, trained_model
 from autoddpm.models.weights_file import SUFFIX, open_safetensors, write_weights
 
 PAPER_NETWORK: Mapping[str, Any] = {
@@ -68,15 +69,15 @@ def import_weights(
         raise ValueError(
             f"{path}: would be overwritten; name another file to write: --output FILE{SUFFIX}"
         )
-    weights = _renamed(content["model_weights"], build_ddpm(model).denoiser, path)
-    ddpm = trained_ddpm(model, weights, path)
+    weights = _renamed(content["model_weights"], build_model(model).network, path)
+    ddpm = trained_model(model, weights, path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     record = {"imported from": path.name, "sha256": sha256, "note": NOTE}
     if isinstance(content.get("epoch"), int):
         record["epoch"] = content["epoch"]
     data: dict[str, Any] = {"hash": None, "size": SIZE, "train_subjects": []}
-    trained = TrainedDDPM(ddpm, model, data, 0, path, sha256[:16], record)
+    trained = Trained(ddpm, model, data, 0, path, sha256[:16], record)
     (written,) = write_weights(trained, output)
     return written
 

@@ -1,64 +1,47 @@
-"""From a model configuration to a DDPM, and from a checkpoint file back to it."""
+"""From a model configuration to a model, and from a file of weights back to it."""
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 
-from autoddpm.atomic import written_whole
-from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.models.model import Model, Trained
 from autoddpm.models.weights_file import read_about, read_weights, released_names, weights_files
 
-TRUSTED = ("autoddpm.diffusion.", "monai.networks.nets.")
+NETWORKS = "monai.networks.nets."
 
 
-def build_ddpm(model: Mapping[str, Any]) -> DDPM:
-    """The DDPM that a `conf/model` configuration (plain containers) describes."""
-    ddpm = instantiate(model, _convert_="all")
-    if not isinstance(ddpm, DDPM):
-        raise ValueError(
-            "model: expected a configuration of autoddpm.diffusion.ddpm.DDPM, got "
-            f"{model.get('_target_')}"
-        )
-    return ddpm
+def build_model(config: Mapping[str, Any], **more: Any) -> Model:
+    """The model that a `conf/model` configuration (plain containers) describes.
 
+    more: further arguments of its constructor, configurations or values.
 
-@dataclass(frozen=True)
-class TrainedDDPM:
-    """A DDPM with its weights, and what its checkpoint says of it.
-
-    model: its configuration.  data: `hash`, `size` and `train_subjects` of the data it was trained
-    on.  step: optimiser steps taken, 0 where unknown.  weights_hash: see the function.  record: how
-    it was trained, or where it is from.
-    thresholds: those stored in the file, as entries of `autoddpm.evaluation.thresholds`.
+    Raises ValueError if it is no model, see `Model`.
     """
-
-    ddpm: DDPM
-    model: dict[str, Any]
-    data: dict[str, Any]
-    step: int
-    path: Path
-    weights_hash: str
-    record: dict[str, Any] = field(default_factory=dict)
-    thresholds: list[dict[str, Any]] = field(default_factory=list)
+    model = instantiate({**config, **more}, _convert_="all")
+    if not (isinstance(model, nn.Module) and isinstance(model, Model)):
+        raise ValueError(
+            f"model: {config.get('_target_')} is no model; a model is a torch.nn.Module that "
+            "promises what autoddpm.models.model.Model says, such as autoddpm.diffusion.ddpm.DDPM"
+        )
+    return model
 
 
-def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
-    """Read a checkpoint of `src.train`, with its averaged weights, on the CPU in float32 and in
-    evaluation mode.
+def load_checkpoint(path: str | Path | None) -> Trained:
+    """Read a model with its averaged weights: on the CPU, float32, in evaluation mode.
 
-    path: a .ckpt, or a weights file, see `autoddpm.models.weights_file`. No code in the file is
-    run: it is read with `weights_only`, and its configuration may name only classes that are
-    defined in autoddpm.diffusion and in monai.networks.nets. Raises FileNotFoundError or
-    ValueError, naming the file.
+    path: a .ckpt of `src.train`, or a weights file, see `autoddpm.models.weights_file`.
+
+    No code in the file is run: it is read with `weights_only`, and its configuration may name only
+    classes of the packages that weights files may name. Raises FileNotFoundError or ValueError,
+    naming the file.
     """
     if path is None:
         names = "".join(f" or checkpoint={name}" for name in released_names())
@@ -68,17 +51,16 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
     path = Path(path)
     if weights_files(path):
         stored = read_weights(path)
-        path, about, digest = stored.path, stored.about, stored.about["weights_sha256"][:16]
-        ddpm = trained_ddpm(about["model"], stored.state, path)
-        return TrainedDDPM(
-            ddpm,
-            about["model"],
-            about["data"],
-            about["step"],
-            path,
-            digest,
-            about["record"],
-            about["thresholds"],
+        about = stored.about
+        return Trained(
+            model=trained_model(about["model"], stored.state, stored.path),
+            config=about["model"],
+            data=about["data"],
+            step=about["step"],
+            path=stored.path,
+            weights_hash=about["weights_sha256"][:16],
+            record=about["record"],
+            thresholds=about["thresholds"],
         )
     if not path.is_file():
         released = f"; released are {', '.join(released_names())}" if released_names() else ""
@@ -86,173 +68,116 @@ def load_checkpoint(path: str | Path | None) -> TrainedDDPM:
             f"checkpoint={path}: no such file. `python -m src.train` writes one to "
             f"checkpoints/last.ckpt{released}"
         )
+    return _read_checkpoint(path)
+
+
+#: What `torch.load` and a look into what it gave raise on a file that is something else.
+NOT_A_CHECKPOINT = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    pickle.UnpicklingError,
+)
+
+
+def _read_checkpoint(path: Path) -> Trained:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        hyper_parameters, state, step = (
-            content["hyper_parameters"],
-            content["state_dict"],
-            content["global_step"],
-        )
-        model, data = hyper_parameters["model"], hyper_parameters["data"]
-        _ = model["_target_"], data["size"], data["train_subjects"]
-        weights = {
-            name.removeprefix("ddpm."): values
-            for name, values in state.items()
-            if name.startswith("ddpm.")
-        }
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        pickle.UnpicklingError,
-    ) as error:
+        settings, step = dict(content["hyper_parameters"]), content["global_step"]
+        config, data = settings.pop("model"), settings.pop("data")
+        _ = config["_target_"], data["size"], data["train_subjects"]
+        weights = {}
+        for name, values in content["state_dict"].items():
+            part, _, own = name.partition(".")
+            if part in ("model", "ddpm"):  # 0.1.0 called it ddpm
+                weights[own] = values
+    except NOT_A_CHECKPOINT as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ValueError(
             f"{path}: not a checkpoint of autoddpm, or truncated ({reason}); weights of the "
-            "paper's authors must be "
-            f"imported: autoddpm import-weights {path}"
+            f"paper's authors must be imported: autoddpm import-weights {path}"
         ) from error
-    record = {
-        "training": {
-            name: value for name, value in hyper_parameters.items() if name not in ("model", "data")
-        }
-    }
-    return TrainedDDPM(
-        trained_ddpm(model, weights, path), model, data, step, path, file_hash(path), record
-    )
+    model = trained_model(config, weights, path)
+    return Trained(model, config, data, step, path, file_hash(path), {"training": settings})
 
 
-def trained_ddpm(model: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> DDPM:
-    """The frozen DDPM of a configuration and its weights. Raises ValueError, naming the file
-    `path`, where the one may not be built, or the other are not finite or not those of this
-    network."""
-    check_targets(model, str(path))
+def trained_model(config: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> Model:
+    """The frozen model of a configuration and its weights, laid out for inference.
+
+    Raises ValueError, naming the file `path`, if the model may not be built, or if the weights are
+    not finite or not those of this network.
+    """
+    check_targets(config, str(path))
     try:
-        ddpm = build_ddpm(model)
+        model = build_model(config)
     except InstantiationException as error:
         raise ValueError(
             f"{path}: its network cannot be built: {' '.join(str(error).split())[:300]}"
         ) from error
-    network = model["denoiser"]
-    for name, value in {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}.items():
-        if (found := network.get(name, value)) != value:
-            raise ValueError(
-                f"{path}: its network has {name} {found}; slices of one channel need {value}"
-            )
+    _check_networks(model, config, path)
+    module = cast(nn.Module, model)
     try:
-        ddpm.load_state_dict(weights)
+        module.load_state_dict(weights)
     except RuntimeError as error:
         differences = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
         raise ValueError(
-            f"{path}: its weights are not those of the network it describes: {differences[0][:200]}"
-            + (f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else "")
+            f"{path}: its weights are not those of the network it describes: "
+            f"{differences[0][:200]}{more}"
         ) from error
     if broken := [name for name, values in weights.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: weights with NaN or infinity: {', '.join(broken[:3])}")
-    return (
-        ddpm.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    )  # the faster layout for inference
+    module.eval().requires_grad_(False)
+    if model.dimensions == 2:  # volumes have another layout of that kind
+        module.to(memory_format=torch.channels_last)
+    return model
 
 
-def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
-    """Give a module that is to be trained the weights of a trained model; returns what tells such a
-    training apart.
+def _check_networks(model: Model, config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a network of other channels or dimensions than its model has."""
+    wanted = {
+        "spatial_dims": model.dimensions,
+        "in_channels": model.channels,
+        "out_channels": model.channels,
+    }
+    for network in _nested(config):
+        if not str(network["_target_"]).startswith(NETWORKS):
+            continue
+        for name, value in wanted.items():
+            if (found := network.get(name, value)) != value:
+                raise ValueError(
+                    f"{path}: its network has {name} {found}, its model needs {value} "
+                    f"(channels {model.channels}, dimensions {model.dimensions})"
+                )
 
-    module: a LightningModule with `ddpm` and its configuration in `hparams`.
-    path: as for `load_checkpoint`; None: nothing is done.
-    Raises ValueError if it is of another network, range, noise or schedule.
+
+def check_targets(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a model configuration that names what a weights file may not name.
+
+    where: the file or key it stands in.
     """
-    if path is None:
-        return {}
-    trained = load_checkpoint(path)
-    model = module.hparams["model"]
-    if differing := sorted(
-        key for key in {*model, *trained.model} if model.get(key) != trained.model.get(key)
-    ):
-        raise ValueError(
-            f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for"
-        )
-    module.ddpm.load_state_dict(trained.ddpm.state_dict())
-    data = module.hparams[
-        "data"
-    ]  # what it has seen before counts too: a checkpoint names all of its training subjects
-    data["train_subjects"] = sorted({*data["train_subjects"], *trained.data["train_subjects"]})
-    data["begun_from"] = trained.weights_hash
-    return {"begin_from": trained.weights_hash}
-
-
-def check_size(ddpm: DDPM, size: int) -> None:
-    """Refuse slices of a size that the network cannot take, by one forward pass of one empty
-    slice."""
-    try:
-        with torch.no_grad():
-            ddpm.predict_eps(torch.zeros(1, 1, size, size), 1)
-    except RuntimeError as error:
-        raise ValueError(
-            f"data.size={size}: the network cannot take it ({error}); use a multiple of 8"
-        ) from error
-
-
-def check_targets(model: Mapping[str, Any], where: str) -> None:
-    """Refuse a model configuration that names what a checkpoint may not name; where: the file or
-    key it stands in."""
-    if "${" in repr(model):  # OmegaConf would resolve it, and with `oc.create` it can hide a target
+    # OmegaConf would resolve an interpolation, and with `oc.create` it can hide a target.
+    if "${" in repr(config):
         raise ValueError(
             f"{where}: its configuration holds an interpolation, ${{...}}; a checkpoint has plain "
             "values"
         )
-    for target in _targets(model):
-        if not _is_trusted(target):
+    for part in _nested(config):
+        if not _is_trusted(target := str(part["_target_"])):
             raise ValueError(
-                f"{where}: its configuration names {target}, which is no class of "
-                f"{' or '.join(TRUSTED)}*"
-            )
-
-
-def check_compatible(
-    trained: TrainedDDPM, size: int, test_subjects: Iterable[str], given: Mapping[str, Any]
-) -> None:
-    """Refuse data or settings that do not go with a trained model: ValueError that names what
-    differs.
-
-    size: of the data's slices.  test_subjects: none of them may have been trained on.  given:
-    `model` and `noise` as asked for in the configuration, each None where the checkpoint's own is
-    to be used.
-    """
-    path, data = trained.path, trained.data
-    if data["size"] != size:
-        raise ValueError(
-            f"{path} was trained at {data['size']} px, these slices have {size}: set "
-            f"data.size={data['size']}"
-        )
-    if leaked := sorted(set(data["train_subjects"]) & set(test_subjects)):
-        raise ValueError(
-            f"{path} was trained on {len(leaked)} of the test subjects ({', '.join(leaked[:3])}): "
-            "test on others, or "
-            "train without them"
-        )
-    if given.get("noise") and given["noise"] != trained.model["noise"]:
-        raise ValueError(
-            f"{path} was trained with noise {trained.model['noise']}, asked for was "
-            f"{given['noise']}: leave `noise` out"
-        )
-    for key, value in (given.get("model") or {}).items():
-        if value is not None and value != trained.model.get(key):
-            raise ValueError(
-                f"{path} has another {key} than `model` asks for: {trained.model.get(key)} against "
-                f"{value}. "
-                "Leave `model` out: it comes with the checkpoint"
+                f"{where}: its configuration names {target}, which is no class of {NETWORKS}* or "
+                "of autoddpm's models"
             )
 
 
 def weights_hash(path: str | Path) -> str:
-    """16 hex digits that tell weights apart: of a .ckpt file's sha256, or of the tensors' that a
-    weights file states.
+    """16 hex digits that tell weights apart.
 
-    Raises FileNotFoundError or ValueError where there is no such file.
+    Of a .ckpt file's sha256, or of that of the tensors, which a weights file states. Raises
+    FileNotFoundError or ValueError if there is no such file.
     """
     return read_about(path)["weights_sha256"][:16] if weights_files(path) else file_hash(path)
 
@@ -263,34 +188,30 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its destination and renames it, so that a file that is there is
-    whole."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
-
-
 def _is_trusted(target: str) -> bool:
-    """Whether a class is defined in a trusted package; `autoddpm.diffusion.x.os.remove` is only
-    reached through one."""
+    """Whether a class is defined in a package that weights files may name.
+
+    Asked of where it is defined: `autoddpm.diffusion.x.os.remove` is only reached through one.
+    """
+    if not target.startswith(("autoddpm.", NETWORKS)):
+        return False
     try:
-        return target.startswith(TRUSTED) and get_class(target).__module__.startswith(TRUSTED)
+        defined = get_class(target).__module__
+        if defined.startswith("autoddpm."):
+            room = import_module(".".join(defined.split(".")[:2]))
+            return bool(getattr(room, "IN_WEIGHTS_FILES", False))
+        return defined.startswith(NETWORKS)
     except (ImportError, ValueError):
         return False
 
 
-def _targets(config: Any) -> Iterator[str]:
-    """Every `_target_` in nested containers."""
+def _nested(config: Any) -> Iterator[Mapping[str, Any]]:
+    """Every mapping with a `_target_` in nested containers."""
     if isinstance(config, Mapping):
         if "_target_" in config:
-            yield str(config["_target_"])
+            yield config
         for value in config.values():
-            yield from _targets(value)
+            yield from _nested(value)
     elif isinstance(config, (list, tuple)):
         for value in config:
-            yield from _targets(value)
+            yield from _nested(value)

@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -32,9 +32,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from autoddpm.atomic import read_json, write_bytes
-
-if TYPE_CHECKING:
-    from autoddpm.models.trained import TrainedDDPM
+from autoddpm.models.model import Trained
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +175,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 
 def write_weights(
-    trained: "TrainedDDPM", path: str | Path, half: bool = False, shard_bytes: int | None = None
+    trained: Trained, path: str | Path, half: bool = False, shard_bytes: int | None = None
 ) -> list[Path]:
     """Write a trained model with its record and its thresholds; an older file or older shards of
     the name are replaced.
@@ -192,12 +190,12 @@ def write_weights(
         raise ValueError(f"{path}: name the file to write x{SUFFIX}, without a shard's number")
     exact = {
         name: values.detach().cpu().contiguous()
-        for name, values in trained.ddpm.state_dict().items()
+        for name, values in trained.model.state_dict().items()
     }
     state = {name: values.half() if half else values.float() for name, values in exact.items()}
     if lost := [name for name, values in state.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: {lost[0]} is too large for half precision; write it in full")
-    sha256 = _sha256(trained.model, state)
+    sha256 = _sha256(trained.config, state)
     unchanged = all(
         torch.equal(values.float(), exact[name].float()) for name, values in state.items()
     )
@@ -205,7 +203,7 @@ def write_weights(
         {
             "format": FORMAT,
             "weights_sha256": sha256,
-            "model": trained.model,
+            "model": trained.config,
             "data": trained.data,
             "step": trained.step,
             "record": trained.record,
@@ -225,16 +223,14 @@ def write_weights(
     return names
 
 
-def known_thresholds(trained: "TrainedDDPM") -> list[dict[str, Any]]:
+def known_thresholds(trained: Trained) -> list[dict[str, Any]]:
     """The thresholds stored in a model's file and those kept beside it, each once."""
     beside = trained.path.with_suffix(".thresholds.json")
     entries = [*trained.thresholds, *(read_json(beside) if beside.is_file() else [])]
     return [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
 
 
-def _still_true(
-    trained: "TrainedDDPM", unchanged: bool, weights_hash: str
-) -> Iterator[dict[str, Any]]:
+def _still_true(trained: Trained, unchanged: bool, weights_hash: str) -> Iterator[dict[str, Any]]:
     """The thresholds that hold for the weights as they are written, with the hash that these will
     have."""
     for entry in trained.thresholds:

@@ -1,61 +1,55 @@
-"""The maps of an evaluation, written batch by batch so that a stop loses little."""
+"""What is computed batch by batch, one file per batch, so that a stop loses little."""
 
-import hashlib
-import json
 import os
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from autoddpm.atomic import written_whole
-from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detection
 
 
-class MapFolder:
-    """The parts of one evaluation, one file a batch, each written under a temporary name and
-    renamed.
+class PartFolder:
+    """A folder of parts, each written under a temporary name and renamed.
 
-    They lie in `folder/name-HASH`, the hash of `conditions`, all that the maps depend on: parts
-    that were made under other conditions are never mixed in.
+    Its name must hold the hash of all that the parts depend on, so that parts that were made under
+    other conditions are never mixed in.
     """
 
-    def __init__(self, folder: Path, name: str, conditions: Mapping[str, Any]) -> None:
-        digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:8]
-        self.folder = folder / f"{name}-{digest}"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, batch: Batch, detection: Detection, seconds: float) -> None:
-        """Keep what the detector said of a batch; seconds: wall time of the whole batch."""
-        images = {
-            "image": batch.image,
-            "lesion": batch.lesion,
-            "anomaly_map": detection.anomaly_map,
-            "reconstruction": detection.reconstruction,
-            **detection.stages,
-        }
-        arrays = {name: values[:, 0].cpu().numpy() for name, values in images.items()}
-        arrays["id"] = np.array(batch.id)
-        arrays["calls"] = detection.calls.cpu().numpy()
-        arrays["seconds"] = np.full(len(batch.id), seconds / len(batch.id))
+    def write(
+        self, ids: Sequence[str], images: Mapping[str, Tensor], calls: Tensor, seconds: float
+    ) -> None:
+        """Keep what was made of a batch.
+
+        images: by name, each (B, C, *space); all channels are kept.
+        calls: (B,), network calls per slice.
+        seconds: wall time of the whole batch.
+        """
+        arrays = {name: values.cpu().numpy() for name, values in images.items()}
+        arrays["id"] = np.array(ids)
+        arrays["calls"] = calls.cpu().numpy()
+        arrays["seconds"] = np.full(len(ids), seconds / len(ids))
         write_npz(self.folder / f"{time.time_ns()}-{os.getpid()}.npz", arrays)
 
     def done(self) -> set[str]:
-        """The ids of the slices that are there."""
-        return {str(slice_id) for path in self._parts() for slice_id in _read(path)["id"]}
+        """Ids of the slices that are there."""
+        return {str(slice_id) for path in self._parts() for slice_id in _read(path, "id")["id"]}
 
     def merged(self) -> dict[str, np.ndarray]:
         """All parts in one, in the order of the slices' ids, each slice once."""
         parts = self._parts()
-        _, order = np.unique(
-            np.concatenate([_read(path, "id")["id"] for path in parts]), return_index=True
-        )
-        return {  # one kind of array after the other: none is in memory twice but the one at work
+        ids = np.concatenate([_read(path, "id")["id"] for path in parts])
+        _, order = np.unique(ids, return_index=True)
+        # One kind of array after the other: none is in memory twice but the one at work.
+        return {
             name: np.concatenate([_read(path, name)[name] for path in parts])[order]
             for name in _read(parts[0])
         }

@@ -1,7 +1,6 @@
 """What a result's record says of how it was made."""
 
 import datetime
-import inspect
 import resource
 import subprocess
 import sys
@@ -14,31 +13,6 @@ import torch
 from lightning import Trainer
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
-
-
-def describe(thing: Any) -> dict[str, Any]:
-    """Name and plain settings of a detector, sampler, distance or map function: what tells two
-    results apart.
-
-    Raises ValueError where an object does not keep an argument of its constructor as an attribute
-    of the same name.
-    """
-    if inspect.isfunction(thing) or hasattr(thing, "func"):
-        return {"name": getattr(thing, "func", thing).__name__, **getattr(thing, "keywords", {})}
-    names = inspect.signature(type(thing)).parameters
-    if lost := [name for name in names if not hasattr(thing, name)]:
-        raise ValueError(
-            f"{type(thing).__name__} must keep its setting {lost[0]} as an attribute: two results "
-            "that differ in it "
-            "would pass for the same"
-        )
-    settings = {name: getattr(thing, name) for name in names}
-    plain = {
-        name: value
-        for name, value in settings.items()
-        if isinstance(value, (bool, int, float, str))
-    }
-    return {"name": type(thing).__name__, **plain}
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:

@@ -13,12 +13,8 @@ from PIL import Image
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from autoddpm.atomic import written_whole
-from autoddpm.diffusion.ddpm import DDPM
-from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.sampler import Ancestral, reconstruct
-from autoddpm.models.trained import TrainedDDPM
+from autoddpm.models.model import Model, Trained
 from autoddpm.models.weights_file import write_weights
-from autoddpm.random import Stage
 
 
 class EMA(WeightAveraging):
@@ -95,22 +91,14 @@ class LastCheckpoint(Checkpoint):
 
 
 class ReconstructionPicture(Callback):
-    """Writes a PNG of validation slices (top) and their reconstructions from noise level t
-    (bottom), now and then.
+    """Writes a PNG of validation slices (top) and what the model makes of them (bottom).
 
     Stands before `EMA` in the list of callbacks, so that it sees the averaged weights.
     """
 
-    def __init__(
-        self, dirpath: str | Path, every_n_validations: int = 5, slices: int = 6, t: int = 200
-    ) -> None:
-        self.dirpath, self.every_n_validations, self.slices, self.t = (
-            Path(dirpath),
-            every_n_validations,
-            slices,
-            t,
-        )
-        self._validations = 0
+    def __init__(self, dirpath: str | Path, every_n_validations: int = 5, slices: int = 6) -> None:
+        self.dirpath, self.every_n_validations = Path(dirpath), every_n_validations
+        self.slices, self._validations = slices, 0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
@@ -119,17 +107,20 @@ class ReconstructionPicture(Callback):
         if self._validations % self.every_n_validations and trainer.global_step < trainer.max_steps:
             return
         batch = next(iter(_loaders(trainer.val_dataloaders)))
-        ddpm, image = cast(DDPM, pl_module.ddpm), batch.image[: self.slices].to(pl_module.device)
-        noise = NoiseOf.batch(ddpm.noise, 0, batch.id[: self.slices], image, Stage.VALIDATION)
-        x_hat = reconstruct(
-            ddpm, Ancestral(stride=10), ddpm.encode(image), min(self.t, ddpm.schedule.T), noise
-        )
-        rows = [torch.cat(list(images[:, 0]), dim=1) for images in (image, ddpm.decode(x_hat))]
+        image = batch.image[: self.slices].to(pl_module.device)
+        made = cast(Model, pl_module.model).example(image, batch.id[: self.slices])
+        rows = [torch.cat(list(_planes(images)), dim=1) for images in (image, made)]
         pixels = (torch.cat(rows).cpu().numpy() * 255).round().astype(np.uint8)
         self.dirpath.mkdir(parents=True, exist_ok=True)
         destination = self.dirpath / f"reconstruction_step{trainer.global_step:07d}.png"
         with written_whole(destination) as temporary:
             Image.fromarray(pixels).save(temporary)
+
+
+def _planes(images: torch.Tensor) -> torch.Tensor:
+    """(B, H, W): all channels below each other; of a volume its middle plane."""
+    planes = images if images.ndim == 4 else images[..., images.shape[-1] // 2]
+    return planes.flatten(1, 2)
 
 
 def _loaders(loaders: Any) -> Iterable[Any]:
@@ -174,7 +165,7 @@ class WeightsExport(Checkpoint):
         hparams = dict(pl_module.hparams)
         model, data = hparams.pop("model"), hparams.pop("data")
         record = {"training": hparams, "minutes": round((now - self._began) / 60, 2)}
-        trained = TrainedDDPM(
-            cast(DDPM, averaged.ddpm), model, data, trainer.global_step, self.path, "", record
+        trained = Trained(
+            cast(Model, averaged.model), model, data, trainer.global_step, self.path, "", record
         )
         write_weights(trained, self.path, half=True, shard_bytes=self.shard_bytes)

@@ -1,87 +1,73 @@
-"""Training of the DDPM: Algorithm 1 of Ho et al. (2020) with the paper's loss, Eq. (8)."""
+"""One LightningModule for all families of models: from healthy slices to weights."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Timer
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from autoddpm.data.augmentation import augment
 from autoddpm.data.sample import Batch
 from autoddpm.data.shift import AGE_NUMBERS, SCAN_NUMBERS, age, scan
-from autoddpm.models.trained import build_ddpm
+from autoddpm.models.trained import build_model
 from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
-BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each of these ranges of t
 
+class TrainingModule(LightningModule):
+    """Fits a model to healthy slices.
 
-class DDPMModule(LightningModule):
-    """Fits a DDPM to healthy slices.
-
-    model: configuration of the DDPM (plain containers), kept in the checkpoint so that it can be
-        built again.
+    model: its configuration (plain containers), kept in the checkpoint so that it can be built
+        again.
     data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
-    lr, weight_decay, warmup_steps: AdamW, a linear warm-up and then a cosine to 0 at the trainer's
-        last step, or at the end of trainer.max_time if that comes first.
+    objective: configuration of what the model is trained on, if its family has such a choice.
+    lr: of AdamW: a linear warm-up, then a cosine to 0 at the trainer's last step, or at the end of
+        trainer.max_time if that comes first.
+    weight_decay: of AdamW.
+    warmup_steps: until `lr` is reached.
     augmentation: random affine and flip of each training slice.
     shift: share of the training slices that are changed as by another scanner or by age
         (`autoddpm.data.shift`).
-    t_focus, t_focus_share: that share of the samples has t in 1..t_focus, the others in 1..T. The
-        paper's detectors never visit t above 300 (the paper's share: 0, all of 1..T).
-    min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) /
-        SNR, SNR being alpha_bar / (1 - alpha_bar) at its t. None: all count 1 (the paper's).
-    seed: all of training's randomness is a function of (seed, slice id, epoch); validation's of
-        (seed, slice id, bin).
+    seed: all of training's randomness is a function of (seed, slice id, epoch), validation's of
+        (seed, slice id).
     """
 
     def __init__(
         self,
         model: Mapping[str, Any],
         data: Mapping[str, Any],
+        objective: Mapping[str, Any] | None = None,
         lr: float = 1e-4,
         weight_decay: float = 0.0,
         warmup_steps: int = 100,
         augmentation: bool = True,
         shift: float = 0.0,
-        t_focus: int = 330,
-        t_focus_share: float = 0.0,
-        min_snr: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if not 0 <= t_focus_share < 1 or not 0 <= shift <= 1:
-            raise ValueError(
-                f"module: t_focus_share={t_focus_share}: in [0, 1); shift={shift}: in [0, 1]"
-            )
-        if min_snr is not None and not min_snr > 0:
-            raise ValueError(f"module.min_snr={min_snr}: must be above 0, or null")
+        if not 0 <= shift <= 1:
+            raise ValueError(f"module.shift={shift}: must be in [0, 1]")
         self.seed, self.augmentation, self.shift = seed, augmentation, shift
-        self.t_focus, self.t_focus_share, self.min_snr = t_focus, t_focus_share, min_snr
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.ddpm = build_ddpm(model)
-        ranges = [f"_t{low + 1:04d}-{high:04d}" for low, high in bins(self.ddpm.schedule.T)]
+            self.model = build_model(model, **({"objective": objective} if objective else {}))
+        # A look for NaN would wait for the device, and is not needed: a NaN stays one.
         means: dict[str, Metric | MetricCollection] = {
-            f"val/loss{name}": MeanMetric("disable") for name in ["", *ranges]
-        }  # a look for NaN would wait for the device, and is not needed: a NaN stays one
+            f"val/{name}": MeanMetric("disable") for name in self.model.validation_names
+        }
         self.validation = MetricCollection(means, compute_groups=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         keys = slice_keys(self.seed, batch.id, batch.image.device)
         image = self.augmented(batch.image, keys, batch.epoch)
-        t = self.training_time(uniform(keys, 1, Stage.TRAINING, Draw.TIME, batch.epoch)[:, 0])
-        eps = self.ddpm.noise(keys, image.shape[-2:], Stage.TRAINING, Draw.FORWARD, batch.epoch)
-        loss = (self.weight(t) * self.ddpm.loss(self.ddpm.encode(image), t, eps)).mean()
-        self.log(
-            "train/loss", loss, batch_size=len(image)
-        )  # prog_bar would wait for it at each step
+        loss = self.model.loss(image, keys, batch.epoch).mean()
+        # With prog_bar it would wait for the device at each step.
+        self.log("train/loss", loss, batch_size=len(image))
         return loss
 
     def augmented(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
@@ -99,55 +85,21 @@ class DDPMModule(LightningModule):
             image, _ = scan(image, others[:, AGE_NUMBERS:], normals.view(-1, 2, *image.shape[-2:]))
         return image
 
-    def training_time(self, u: Tensor) -> Tensor:
-        """(B,) uniforms in [0, 1) to times 1..T."""
-        share, T = self.t_focus_share, self.ddpm.schedule.T  # noqa: N806
-        anywhere = (u - share) / (1 - share) * T
-        return (
-            1
-            + (
-                torch.where(u < share, u / share * min(self.t_focus, T), anywhere)
-                if share
-                else u * T
-            ).long()
-        )
-
-    def weight(self, t: Tensor) -> Tensor:
-        """(B,) times to what each sample's loss counts in training."""
-        alpha_bar = self.ddpm.schedule.alpha_bar[t]
-        snr = alpha_bar / (1 - alpha_bar)
-        return torch.ones_like(snr) if self.min_snr is None else snr.clamp(max=self.min_snr) / snr
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         keys = slice_keys(self.seed, batch.id, batch.image.device)
-        x0, T = self.ddpm.encode(batch.image), self.ddpm.schedule.T  # noqa: N806
-        mean = torch.zeros(len(x0), device=x0.device)
-        for index, (low, high) in enumerate(bins(T)):
-            u = uniform(keys, 1, Stage.VALIDATION, Draw.TIME, index)[:, 0]
-            t = 1 + low + (u * (high - low)).long()
-            eps = self.ddpm.noise(keys, x0.shape[-2:], Stage.VALIDATION, Draw.FORWARD, index)
-            loss = self.ddpm.loss(x0, t, eps)
-            mean += loss * (high - low) / T
-            self.validation[f"val/loss_t{low + 1:04d}-{high:04d}"].update(loss)
-        self.validation["val/loss"].update(mean)
-        self.log_dict(
-            self.validation, on_step=False, on_epoch=True
-        )  # a plain mean is wrong where ranks differ in size
+        for name, values in self.model.validation_losses(batch.image, keys).items():
+            self.validation[f"val/{name}"].update(values)
+        # A plain mean is wrong if ranks differ in size.
+        self.log_dict(self.validation, on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.ddpm.parameters(), lr=self.lr, weight_decay=self.weight_decay
-        )
-        total = (
-            self.trainer.estimated_stepping_batches
-        )  # infinite if only the time ends the training
+        weights = cast(nn.Module, self.model).parameters()
+        optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=self.weight_decay)
+        total = self.trainer.estimated_stepping_batches  # infinite if only a time ends the training
         callbacks = getattr(self.trainer, "callbacks", ())
-        timer = next(
-            (one for one in callbacks if isinstance(one, Timer)), None
-        )  # of trainer.max_time
-        if (
-            timer is not None and getattr(self.trainer, "world_size", 1) > 1
-        ):  # each would have a learning rate by its own clock
+        timer = next((one for one in callbacks if isinstance(one, Timer)), None)
+        # Several processes would each have a learning rate by its own clock.
+        if timer is not None and getattr(self.trainer, "world_size", 1) > 1:
             raise ValueError("trainer.max_time: only on one process; say trainer.max_steps instead")
 
         def factor(step: int) -> float:
@@ -164,9 +116,3 @@ class DDPMModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-
-def bins(T: int) -> Sequence[tuple[int, int]]:  # noqa: N803
-    """The ranges (low, high] of t for which validation loss is logged, up to T."""
-    edges = [edge for edge in BINS if edge < T] + [T]
-    return list(pairwise(edges))

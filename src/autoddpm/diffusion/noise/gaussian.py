@@ -1,5 +1,6 @@
 """White Gaussian noise, the noise of the DDPM (paper, section 2)."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,12 +14,11 @@ class Gaussian:
     def __call__(
         self,
         keys: Tensor,
-        size: Sequence[int],
+        shape: Sequence[int],
         stage: Stage,
         draw: Draw,
         t: Tensor | int = 0,
         repeat: int = 0,
     ) -> Tensor:
-        """keys: (B, 2), see `autoddpm.random`. Returns (B, 1, H, W) float32."""
-        height, width = size
-        return normal(keys, height * width, stage, draw, t, repeat).view(-1, 1, height, width)
+        """(B, *shape) float32; arguments as `Noise`."""
+        return normal(keys, math.prod(shape), stage, draw, t, repeat).view(-1, *shape)

@@ -25,22 +25,28 @@ class Simplex:
     def __call__(
         self,
         keys: Tensor,
-        size: Sequence[int],
+        shape: Sequence[int],
         stage: Stage,
         draw: Draw,
         t: Tensor | int = 0,
         repeat: int = 0,
     ) -> Tensor:
-        """keys: (B, 2), see `autoddpm.random`. Returns (B, 1, H, W) float32 on the keys' device."""
-        words = random_words(keys, 2, stage, draw, t, repeat).cpu()
-        seeds = (
-            words[:, 0] << 31 ^ words[:, 1]
-        ).tolist()  # 63 bits: opensimplex takes a signed 64-bit seed
+        """(B, *shape) float32 on the keys' device; arguments as `Noise`.
+
+        Raises ValueError if the shape is not (C, H, W).
+        """
+        if len(shape) != 3:
+            raise ValueError("noise=simplex is a plane of noise: it goes with slices, not volumes")
+        channels, *size = shape
+        words = random_words(keys, 2 * channels, stage, draw, t, repeat).cpu()
+        # 63 bits: opensimplex takes a signed 64-bit seed.
+        seeds = (words[:, 0::2] << 31 ^ words[:, 1::2]).tolist()
         heights = torch.as_tensor(t).expand(len(keys)).tolist()
         fields = [
-            self._field(seed, height, size) for seed, height in zip(seeds, heights, strict=True)
+            [self._field(seed, height, size) for seed in of_channels]
+            for of_channels, height in zip(seeds, heights, strict=True)
         ]
-        return torch.from_numpy(np.stack(fields)).float().unsqueeze(1).to(keys.device)
+        return torch.from_numpy(np.array(fields)).float().to(keys.device)
 
     def _field(self, seed: int, height: float, size: Sequence[int]) -> np.ndarray:
         generator = OpenSimplex(seed)

@@ -1,0 +1,55 @@
+"""The record of a row: all that tells it apart from another one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import Trainer
+
+from autoddpm.data.datamodule import SliceDataModule
+from autoddpm.detectors.anomaly_map import needs_distance
+from autoddpm.detectors.detector import Detector
+from autoddpm.models.model import Trained
+from autoddpm.settings import arguments, describe
+
+
+def record_of_parts(detector: Detector) -> dict[str, Any]:
+    """Seed, sampler, distance and map of a detector; None for what it has not or does not use."""
+    made_with = arguments(detector)
+    sampler, own_map = made_with.get("sampler"), made_with.get("map")
+    distance = made_with.get("perceptual")
+    if "perceptual" in detector.only_of_map and not (own_map and needs_distance(own_map)):
+        distance = None
+    return {
+        "seed": made_with.get("seed"),
+        "sampler": describe(sampler) if sampler is not None else None,
+        "anomaly_map": describe(own_map) if own_map is not None else None,
+        "perceptual": distance.name if distance is not None else None,
+        "perceptual_settings": describe(distance) if distance is not None else None,
+    }
+
+
+def provenance_of(
+    detector: Detector,
+    trained: Trained,
+    datamodule: SliceDataModule,
+    trainer: Trainer,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a row's numbers depend on, beside the detector's own settings.
+
+    settings: further entries, of the evaluation itself.
+    """
+    parts = record_of_parts(detector)
+    return {
+        "data_hash": datamodule.hash("test"),
+        "weights_hash": trained.weights_hash,
+        "weights_step": trained.step,
+        **trained.model.record(),
+        "seed": parts.pop("seed"),
+        "size": datamodule.size,
+        **parts,
+        "calibrate_hash": datamodule.hash("calibrate"),
+        "precision": str(trainer.precision),
+        "variant": detector.variant,
+        **settings,
+    }

@@ -1,0 +1,74 @@
+"""What every family of models promises, and a model with its weights and its history."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model of healthy images: a `torch.nn.Module` with these attributes and methods.
+
+    Images are (B, C, *space) in [0, 1]. It is made by `_target_` in `conf/model` from plain values
+    alone, so that a weights file can make it again.
+
+    channels: C.
+    dimensions: of space, 2 or 3.
+    network: the part that costs: it is compiled, laid out, and measured.
+    """
+
+    channels: int
+    dimensions: int
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    @property
+    def validation_names(self) -> Sequence[str]:
+        """Of `validation_losses`; the one called "loss" chooses the best weights."""
+
+    def loss(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
+        """Training's loss, (B,).
+
+        keys: (B, 2), see `autoddpm.random`: all randomness is a function of them and of the epoch.
+        epoch: (B,) int64, how often the training stream had gone through the set.
+        """
+
+    def validation_losses(self, image: Tensor, keys: Tensor) -> dict[str, Tensor]:
+        """Losses by name, (B,) each, with the same noise at each validation."""
+
+    def trial(self, image: Tensor) -> Tensor:
+        """One forward pass of the network, as a detector does it: what fits, and what it costs."""
+
+    def example(self, image: Tensor, ids: Sequence[str]) -> Tensor:
+        """What the model makes of healthy images, in [0, 1]: for the pictures of a training."""
+
+    def record(self) -> dict[str, Any]:
+        """What tells results of two models apart, beside their weights, for a row's provenance."""
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its weights, and what its file tells about it.
+
+    config: of the model, plain values with `_target_`.
+    data: `hash`, `size` and `train_subjects` of the data it was trained on.
+    step: optimiser steps taken, 0 if unknown.
+    weights_hash: see `autoddpm.models.trained.weights_hash`.
+    record: how it was trained, or where it is from.
+    thresholds: those stored in the file, as entries of `autoddpm.evaluation.thresholds`.
+    """
+
+    model: Model
+    config: dict[str, Any]
+    data: dict[str, Any]
+    step: int
+    path: Path
+    weights_hash: str
+    record: dict[str, Any] = field(default_factory=dict)
+    thresholds: list[dict[str, Any]] = field(default_factory=list)

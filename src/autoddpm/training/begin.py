@@ -1,0 +1,48 @@
+"""What a training begins with: a size that its network takes, and weights of another training."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from autoddpm.models.model import Model
+from autoddpm.models.trained import load_checkpoint
+
+
+def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
+    """Give a module the weights of a trained model; returns what tells such a training apart.
+
+    module: a LightningModule with `model` and its configuration in `hparams`.
+    path: as for `load_checkpoint`; None: nothing is done.
+
+    Raises ValueError if it is of another network, range, noise or schedule.
+    """
+    if path is None:
+        return {}
+    trained = load_checkpoint(path)
+    config = module.hparams["model"]
+    keys = {*config, *trained.config}
+    if differing := sorted(key for key in keys if config.get(key) != trained.config.get(key)):
+        raise ValueError(
+            f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for"
+        )
+    module.model.load_state_dict(trained.model.state_dict())
+    # What it has seen before counts too: a checkpoint names all of its training subjects.
+    data = module.hparams["data"]
+    data["train_subjects"] = sorted({*data["train_subjects"], *trained.data["train_subjects"]})
+    data["begun_from"] = trained.weights_hash
+    return {"begin_from": trained.weights_hash}
+
+
+def check_size(model: Model, size: int) -> None:
+    """Refuse images of a size that the network cannot take, by one forward pass of an empty one."""
+    device = next(cast(nn.Module, model).parameters()).device
+    empty = torch.zeros(1, model.channels, *[size] * model.dimensions, device=device)
+    try:
+        with torch.no_grad():
+            model.trial(empty)
+    except RuntimeError as error:
+        raise ValueError(
+            f"data.size={size}: the network cannot take it ({error}); use a multiple of 8"
+        ) from error
