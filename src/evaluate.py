@@ -45,13 +45,13 @@ def main(cfg: DictConfig) -> float | None:
         datamodule.eval_batch_size = eval_batch_size(
             cfg.data.eval_batch_size, trained.ddpm, datamodule.size, trainer
         )
-        metrics, config = instantiate(cfg.metrics), OmegaConf.to_yaml(cfg, resolve=True)
+        lpips, config = instantiate(cfg.lpips), OmegaConf.to_yaml(cfg, resolve=True)
         row = evaluate(
             detector,
             trained,
             datamodule,
             trainer,
-            metrics,
+            lpips,
             folder,
             cfg.mask_false_positive_rate,
             cfg.size_groups,

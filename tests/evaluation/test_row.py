@@ -30,8 +30,6 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.perceptual import DenoiserFeatures
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.row import evaluate
-from autoddpm.metrics.localization import LesionLocalization
-from autoddpm.metrics.reconstruction import HealthyReconstruction
 from autoddpm.models.trained import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,6 +40,9 @@ KEYS = {
     "calls_per_slice",
     "seconds_per_slice",
     *(f"healthy/fpr@healthy_fpr{rate}" for rate in (1, 2, 5)),
+    *(f"all/{key}" for key in ("auprc", "max_dice", "dice@healthy_fpr5", "slice_auroc")),
+    *(f"lesion/{key}" for key in ("slice_dice", "slice_dice@healthy_fpr5")),
+    *(f"lesion/sensitivity@{number}fp" for number in (1, 2)),
     *(
         f"lesion/{key}{group}"
         for key in (
@@ -112,10 +113,9 @@ class Laboratory:
             use_distributed_sampler=False,
             precision=precision,
         )
-        metrics = {"healthy": HealthyReconstruction(), "lesion": LesionLocalization()}
         with single_thread():
             return evaluate(
-                built, trained, data, trainer, metrics, self.folder / name, config="a: 1\n"
+                built, trained, data, trainer, None, self.folder / name, config="a: 1\n"
             )
 
     def maps(self, name: str) -> dict[str, np.ndarray]:
@@ -607,8 +607,8 @@ def test_the_batch_size_changes_nothing(
 @pytest.mark.parametrize(
     ("groups", "undefined"),
     [
-        (["small", "small"], {"healthy/", "/medium", "/large"}),
-        (["healthy", "healthy"], {"lesion/"}),
+        (["small", "small"], {"healthy/", "/medium", "/large", "all/slice_auroc"}),
+        (["healthy", "healthy"], {"lesion/", "all/"}),
     ],
 )
 def test_what_is_undefined_is_null_with_a_reason_and_never_nan(

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Trainer
-from torch import Tensor
-from torchmetrics import Metric, MetricCollection
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
@@ -20,8 +18,11 @@ from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.evaluation.detect import run
 from autoddpm.evaluation.reconstructions import CALIBRATION, MAPS, Remapped, find_twin, made_by
 from autoddpm.evaluation.thresholds import Thresholds, with_added
-from autoddpm.metrics.localization import HEALTHY_FPRS, dice, max_dice, threshold_counts
-from autoddpm.metrics.reconstruction import mse, ssim
+from autoddpm.metrics.counts import every_score, refuse_non_finite
+from autoddpm.metrics.localization import HEALTHY_FPRS, dice, localization
+from autoddpm.metrics.measure import measure
+from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
+from autoddpm.metrics.scored import Scored
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.preparation.nifti import write_nifti
 from autoddpm.runs.parts import MapFolder, write_npz
@@ -36,7 +37,7 @@ def evaluate(
     trained: TrainedDDPM,
     datamodule: SliceDataModule,
     trainer: Trainer,
-    metrics: Mapping[str, Metric],
+    lpips: Lpips | None,
     folder: Path,
     mask_false_positive_rate: float = 0.05,
     size_groups: str = "published",
@@ -54,6 +55,7 @@ def evaluate(
     row whose reconstructions a finished row beside it has (only its map differs) reads them and
     says so.
 
+    lpips: the distance of `healthy/lpips`, which is left out without it.
     size_groups: see `size_group`. about: further entries of the provenance. config: the composed
         configuration, YAML.
     nifti: also write the maps as volumes, nifti/*.nii.gz.
@@ -140,7 +142,7 @@ def evaluate(
         arrays["seconds"] = arrays["seconds"] + runner.seconds_of(arrays["id"])
     pixels = torch.from_numpy(arrays["lesion"]).flatten(1).sum(1)
     group = size_group(pixels, datamodule.size, size_groups)
-    values = score(arrays, group, calibrated, metrics)
+    values = score(arrays, group, calibrated, lpips)
     row = {
         "label": detector.label,
         "detector": describe(detector),
@@ -179,21 +181,19 @@ def evaluate(
 
 def score(
     arrays: Mapping[str, np.ndarray],
-    group: Tensor,
+    group: np.ndarray,
     thresholds: Mapping[str, float],
-    metrics: Mapping[str, Metric],
+    lpips: Lpips | None = None,
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
-    collection = MetricCollection(dict(metrics), compute_groups=False)
-    collection.update(
-        image=torch.from_numpy(arrays["image"]),
-        reconstruction=torch.from_numpy(arrays["reconstruction"]),
-        anomaly_map=torch.from_numpy(arrays["anomaly_map"]),
-        lesion=torch.from_numpy(arrays["lesion"]),
-        group=group,
-        thresholds=thresholds,
-    )
-    values = {key: v if isinstance(v, str) else float(v) for key, v in collection.compute().items()}
+    for name in ("anomaly_map", "reconstruction"):
+        refuse_non_finite(arrays[name], f"of the merged maps {name}")
+    maps, dimensions = arrays["anomaly_map"], arrays["anomaly_map"].ndim - 1
+    pair = arrays["image"], arrays["reconstruction"]
+    kept = fidelity(*pair, group == HEALTHY, dimensions, lpips)
+    scored = Scored(maps, arrays["lesion"], group, thresholds, kept)
+    found = measure(scored, np.ones((1, len(maps))))
+    values = {key: one if isinstance(one, str) else float(one[0]) for key, one in found.items()}
     return values | {
         "calls_per_slice": float(arrays["calls"].mean()),
         "seconds_per_slice": float(arrays["seconds"].mean()),
@@ -203,7 +203,7 @@ def score(
 def write_slices(
     path: Path,
     arrays: Mapping[str, np.ndarray],
-    group: Tensor,
+    group: np.ndarray,
     datamodule: SliceDataModule,
     threshold: float,
 ) -> None:
@@ -238,6 +238,6 @@ def write_slices(
             line |= {"ssim": ssim(image, reconstruction), "mse": mse(image, reconstruction)}
         else:
             line["dice@healthy_fpr5"] = dice(scores > threshold, lesion)
-            line["max_dice"] = max_dice(threshold_counts(scores, lesion))[0]
+            line["max_dice"] = float(localization(every_score(scores, lesion)).max_dice[0])
         writer.writerow(line)
     write_text(path, text.getvalue())
