@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> float | None:
     with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
         check_objective(cfg.objective, cfg.data.test)
         trained = load_checkpoint(cfg.checkpoint)
-        make_detector, metrics = instantiate(cfg.detector), instantiate(cfg.metrics)
+        make_detector, lpips = instantiate(cfg.detector), instantiate(cfg.lpips)
         datamodule = instantiate(cfg.data, _convert_="all")
         datamodule.prepare_data()
         datamodule.setup("test")
@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> float | None:
             config=OmegaConf.to_yaml(cfg, resolve=True),
             nifti=cfg.nifti,
         )
-        row = evaluate(detector, bench, metrics, folder, settings)
+        row = evaluate(detector, bench, lpips, folder, settings)
         log.info("%s: %s  (%s)", row["label"], in_short(row), folder)
         return value_of(row, cfg.objective) if cfg.objective else None
 

@@ -8,22 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy.ndimage import gaussian_filter
 
 from autoddpm.data.lesion_size import GROUPS
-from autoddpm.metrics.detection import LesionDetection
-from autoddpm.metrics.localization import (
-    HEALTHY_FPRS,
-    LesionLocalization,
-    healthy_threshold,
-    max_dice,
-    threshold_counts,
-)
-from autoddpm.metrics.reconstruction import HealthyReconstruction, mse, ssim
+from autoddpm.evaluation.row import score
+from autoddpm.metrics.counts import every_score
+from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold, localization
+from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.report.rows.row import Row, read_row
 from autoddpm.report.write import Report, write_report
 
@@ -141,19 +135,11 @@ def write_row(
 
 def found(maps: dict, groups: list[str], thresholds: dict) -> dict:
     """What the metrics of an evaluation say of maps: values, and texts where undefined."""
-    arrays = {
-        name: torch.from_numpy(maps[name])
-        for name in ("image", "reconstruction", "anomaly_map", "lesion")
-    }
-    group = torch.tensor([GROUPS.index(name) for name in groups])
+    group = np.array([GROUPS.index(name) for name in groups])
     calibrated = {name: thresholds[name] for name in HEALTHY_FPRS}
-    kept = HealthyReconstruction()
-    kept.update(arrays["image"], arrays["reconstruction"], group)
-    values = dict(kept.compute())
-    for metric in (LesionLocalization(), LesionDetection()):
-        metric.update(arrays["anomaly_map"], arrays["lesion"], group, calibrated)
-        values |= metric.compute()
-    return {key: value if isinstance(value, str) else float(value) for key, value in values.items()}
+    cost = {"calls": np.full(len(group), 45), "seconds": np.ones(len(group))}
+    found = score({**maps, **cost}, group, calibrated)
+    return {key: value for key, value in found.items() if "per_slice" not in key}
 
 
 def write_slices(path: Path, maps: dict, groups: list[str]) -> None:
@@ -169,7 +155,7 @@ def write_slices(path: Path, maps: dict, groups: list[str]) -> None:
             )
             own = [ssim(image, other), mse(image, other), ""]
             if group != "healthy":
-                own = ["", "", max_dice(threshold_counts(heat, lesion))[0]]
+                own = ["", "", localization(every_score(heat, lesion)).max_dice[0]]
             lines.writerow([slice_id, f"{n:03d}", lesion.sum(), group, *own, 45])
 
 

@@ -20,7 +20,6 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torchmetrics import Metric
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.detectors.detector import Detector, detect
@@ -190,7 +189,7 @@ def test_a_logger_builds_and_writes_into_the_run_folder(
     assert str(logger.save_dir).startswith(str(tmp_path))
 
 
-def test_the_metrics_and_callbacks_of_the_verbs_build(
+def test_the_callbacks_and_lpips_of_the_verbs_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -202,11 +201,7 @@ def test_the_metrics_and_callbacks_of_the_verbs_build(
         assert all(
             isinstance(callback, Callback) for callback in instantiate(cfg.callbacks).values()
         )
-    metrics = instantiate(cfg.metrics)
-    assert all(isinstance(metric, Metric) for metric in metrics.values())
-    assert not any(
-        metric.sync_on_compute for metric in metrics.values()
-    )  # each process has the maps of all
+    assert instantiate(cfg.lpips) is None  # its weights are not in TORCH_HOME
 
 
 def test_the_module_s_settings_are_the_arguments_of_its_constructor() -> None:

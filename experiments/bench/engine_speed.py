@@ -45,8 +45,8 @@ from autoddpm.detectors.perceptual import default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.machine.acceleration import LAYOUTS, keep_freed_memory
-from autoddpm.metrics.histogram import histograms, resampled_localization
-from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
+from autoddpm.metrics.counts import histograms
+from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold, localization
 from autoddpm.metrics.statistics import interval, subject_weights
 from autoddpm.models.trained import load_checkpoint
 
@@ -304,8 +304,8 @@ def detections(ddpm: DDPM, calls: dict[str, nn.Module], data: Data) -> None:
         scores = {}
         for key in off:
             counts = histograms(found[key][has_lesion], lesion[has_lesion])
-            own = resampled_localization(counts, np.ones((1, has_lesion.sum())))
-            spans = map(interval, resampled_localization(counts, weights))
+            own = localization(counts)[:2]
+            spans = map(interval, localization(counts, weights)[:2])
             scores[key] = " | ".join(
                 f"{100 * value[0]:.2f} [{100 * span.low:.2f}, {100 * span.high:.2f}]"
                 for value, span in zip(own, spans, strict=True)

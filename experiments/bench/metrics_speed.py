@@ -1,13 +1,13 @@
 """Metrics of a whole test set: 655 slices of 128 x 128, 440 of them with lesions of all sizes."""
 
 import numpy as np
-import torch
 from turns import Variants
 
-from autoddpm.data.lesion_size import HEALTHY, size_group
-from autoddpm.metrics.detection import LesionDetection
-from autoddpm.metrics.histogram import histograms, resampled_localization
-from autoddpm.metrics.localization import HEALTHY_FPRS, LesionLocalization
+from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
+from autoddpm.metrics.counts import histograms
+from autoddpm.metrics.localization import HEALTHY_FPRS, localization
+from autoddpm.metrics.measure import measure
+from autoddpm.metrics.scored import Scored
 from autoddpm.metrics.statistics import interval, subject_weights
 
 HEALTHY_SHARE = 1 / 3
@@ -15,22 +15,22 @@ HEALTHY_SHARE = 1 / 3
 
 def metrics(slices: int, size: int, resamples: int) -> Variants:
     maps, lesions = test_set(slices, size)
-    group = size_group(torch.from_numpy(lesions).flatten(1).sum(1), size)
-    ill = (group != HEALTHY).numpy()
+    group = size_group(lesions.sum((1, 2)), size)
+    ill = group != HEALTHY
 
-    def score(metric: LesionLocalization | LesionDetection) -> None:
+    def measured(*keys: str) -> None:
         thresholds = dict.fromkeys(HEALTHY_FPRS, 0.9)
-        metric.update(torch.from_numpy(maps), torch.from_numpy(lesions), group, thresholds)
-        metric.compute()
+        measure(Scored(maps, lesions, group, thresholds), np.ones((1, slices)), {*keys})
 
     def intervals() -> None:
         weights = subject_weights([str(i) for i in range(slices)], ill, resamples)
-        for values in resampled_localization(histograms(maps[ill], lesions[ill]), weights[:, ill]):
-            interval(values)
+        found = localization(histograms(maps[ill], lesions[ill]), weights[:, ill])
+        for samples in (found.auprc, found.max_dice):
+            interval(samples)
 
     return {
-        "localization": lambda: score(LesionLocalization()),
-        "detection": lambda: score(LesionDetection()),
+        "localization": lambda: measured("lesion/auprc", *(f"lesion/auprc/{g}" for g in GROUPS)),
+        "detection": lambda: measured("all/auprc", "all/slice_auroc", "lesion/sensitivity@1fp"),
         "intervals": intervals,
     }
 

@@ -19,7 +19,8 @@ from autoddpm.detectors.anomaly_map import norm95, residual
 from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import NoPerceptual, RandomLPIPS
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.metrics.localization import auprc, max_dice, threshold_counts
+from autoddpm.metrics.counts import every_score
+from autoddpm.metrics.localization import localization
 from autoddpm.models.trained import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,10 +53,9 @@ def main(checkpoint: str) -> None:
 
     def show(name: str, distance: torch.Tensor) -> None:
         scores = norm95((x_hat - x).abs()) * distance  # Eq. (9)
-        counts = threshold_counts(scores[has_lesion].numpy(), truth[has_lesion].numpy())
-        print(
-            f"| {name} | {100 * auprc(counts):.1f} | {100 * max_dice(counts)[0]:.1f} |", flush=True
-        )
+        counts = every_score(scores[has_lesion].numpy(), truth[has_lesion].numpy())
+        (auprc,), (max_dice,), _ = localization(counts)
+        print(f"| {name} | {100 * auprc:.1f} | {100 * max_dice:.1f} |", flush=True)
 
     print("| distance in Eq. (9) | AUPRC | max Dice |\n|---|---|---|")
     show("none", torch.ones_like(x))

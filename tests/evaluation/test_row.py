@@ -31,8 +31,6 @@ from autoddpm.detectors.perceptual import DenoiserFeatures
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate
-from autoddpm.metrics.localization import LesionLocalization
-from autoddpm.metrics.reconstruction import HealthyReconstruction
 from autoddpm.models.trained import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,6 +41,9 @@ KEYS = {
     "calls_per_slice",
     "seconds_per_slice",
     *(f"healthy/fpr@healthy_fpr{rate}" for rate in (1, 2, 5)),
+    *(f"all/{key}" for key in ("auprc", "max_dice", "dice@healthy_fpr5", "slice_auroc")),
+    *(f"lesion/{key}" for key in ("slice_dice", "slice_dice@healthy_fpr5")),
+    *(f"lesion/sensitivity@{number}fp" for number in (1, 2)),
     *(
         f"lesion/{key}{group}"
         for key in (
@@ -113,10 +114,9 @@ class Laboratory:
             use_distributed_sampler=False,
             precision=precision,
         )
-        metrics = {"healthy": HealthyReconstruction(), "lesion": LesionLocalization()}
         bench = Bench(trained, data, trainer, self.folder / "reconstructions")
         with single_thread():
-            return evaluate(built, bench, metrics, self.folder / name, RowSettings(config="a: 1\n"))
+            return evaluate(built, bench, None, self.folder / name, RowSettings(config="a: 1\n"))
 
     def maps(self, name: str) -> dict[str, np.ndarray]:
         with np.load(self.folder / name / "maps.npz") as archive:
@@ -593,8 +593,8 @@ def test_the_batch_size_changes_nothing(
 @pytest.mark.parametrize(
     ("groups", "undefined"),
     [
-        (["small", "small"], {"healthy/", "/medium", "/large"}),
-        (["healthy", "healthy"], {"lesion/"}),
+        (["small", "small"], {"healthy/", "/medium", "/large", "all/slice_auroc"}),
+        (["healthy", "healthy"], {"lesion/", "all/"}),
     ],
 )
 def test_what_is_undefined_is_null_with_a_reason_and_never_nan(

@@ -1,4 +1,4 @@
-"""SSIM and MSE of the healthy slices."""
+"""SSIM, MSE and LPIPS of the healthy slices."""
 
 import math
 
@@ -7,17 +7,16 @@ import pytest
 import torch
 from skimage.metrics import mean_squared_error, structural_similarity
 from tiny import images
-from tiny import one_thread as one_thread
 
-from autoddpm.metrics.reconstruction import HealthyReconstruction, mse, ssim
+from autoddpm.metrics.reconstruction import fidelity, mse, ssim
 
-IMAGE, OTHER = images(5)[:, 0], (0.7 * images(5) + 0.3 * images(5, seed=1))[:, 0]
-GROUP = torch.tensor([0, 2, 0, 3, 0])
-CHOSEN = [0, 2, 4]
+IMAGE = images(5)[:, 0].numpy()
+OTHER = (0.7 * images(5) + 0.3 * images(5, seed=1))[:, 0].numpy()
+HEALTHY = np.array([True, False, True, False, True])
 
 
 def test_ssim_and_mse_are_scikit_images():
-    one, other = IMAGE[0].numpy(), OTHER[0].numpy()
+    one, other = IMAGE[0], OTHER[0]
     assert ssim(one, other) == pytest.approx(
         structural_similarity(one, other, data_range=1, win_size=7), abs=1e-7
     )
@@ -25,7 +24,7 @@ def test_ssim_and_mse_are_scikit_images():
 
 
 def test_ssim_is_the_mean_of_7_by_7_windows_by_hand():
-    one, other = IMAGE[0].double().numpy(), OTHER[0].double().numpy()
+    one, other = IMAGE[0].astype(float), OTHER[0].astype(float)
     values = []
     for y in range(10):
         for x in range(10):
@@ -38,62 +37,59 @@ def test_ssim_is_the_mean_of_7_by_7_windows_by_hand():
 
 
 def test_a_perfect_reconstruction_has_ssim_one_and_mse_zero():
-    metric = HealthyReconstruction()
-    metric.update(IMAGE, IMAGE.clone(), GROUP)
-    assert metric.compute() == {"healthy/ssim": pytest.approx(1), "healthy/mse": 0}
+    found = fidelity(IMAGE, IMAGE.copy(), HEALTHY)
+    assert found["ssim"][HEALTHY] == pytest.approx([1, 1, 1])
+    assert found["mse"][HEALTHY].tolist() == [0, 0, 0]
 
 
-def test_the_means_are_over_the_healthy_slices_alone():
-    metric = HealthyReconstruction()
-    metric.update(IMAGE, OTHER, GROUP)
-    pairs = [(IMAGE[i].numpy(), OTHER[i].numpy()) for i in CHOSEN]
-    expected = {
-        "healthy/ssim": np.mean([structural_similarity(a, b, data_range=1) for a, b in pairs]),
-        "healthy/mse": np.mean([mean_squared_error(a, b) for a, b in pairs]),
-    }
-    assert metric.compute() == pytest.approx(expected, rel=1e-6)
+def test_each_chosen_slice_has_its_own_and_the_others_have_none():
+    found = fidelity(IMAGE, OTHER, HEALTHY)
+    assert list(found) == ["ssim", "mse"]
+    for name, measured in (("ssim", ssim), ("mse", mse)):
+        pairs = zip(IMAGE, OTHER, HEALTHY, strict=True)
+        expected = [measured(a, b) if chosen else math.nan for a, b, chosen in pairs]
+        assert found[name].tolist() == pytest.approx(expected, abs=0, nan_ok=True)
 
 
-def test_updates_in_parts_equal_one_update():
-    whole, parts = HealthyReconstruction(), HealthyReconstruction()
-    whole.update(IMAGE, OTHER, GROUP)
-    for part in (slice(0, 1), slice(1, 2), slice(2, 5)):
-        parts.update(IMAGE[part], OTHER[part], GROUP[part])
-    assert parts.compute() == pytest.approx(whole.compute(), rel=1e-12)
-    assert int(parts.count) == 3
+def test_a_perceptual_distance_is_averaged_over_pixels():
+    found = fidelity(IMAGE, OTHER, HEALTHY, lpips=lambda other, image: other - 2 * image)
+    assert list(found) == ["ssim", "mse", "lpips"]
+    expected = (OTHER - 2 * IMAGE).mean((1, 2))[HEALTHY]
+    assert found["lpips"][HEALTHY] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(found["lpips"][~HEALTHY]).all()
 
 
-def test_a_perceptual_distance_is_averaged_over_pixels_and_slices():
-    metric = HealthyReconstruction(lpips=lambda reconstruction, image: reconstruction - 2 * image)
-    metric.update(IMAGE, OTHER, GROUP)
-    expected = np.mean([float((OTHER[i] - 2 * IMAGE[i]).mean()) for i in CHOSEN])
-    values = metric.compute()
-    assert list(values) == ["healthy/ssim", "healthy/mse", "healthy/lpips"]
-    assert values["healthy/lpips"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_perceptual_distance_sees_one_slice_with_a_channel():
+@pytest.mark.parametrize(
+    ("space", "dimensions", "shape"),
+    [
+        ((16, 16), 2, (1, 1, 16, 16)),
+        ((3, 16, 16), 2, (1, 3, 16, 16)),
+        ((8, 8, 8), 3, (1, 1, 8, 8, 8)),
+        ((2, 8, 8, 8), 3, (1, 2, 8, 8, 8)),
+    ],
+)
+def test_a_perceptual_distance_sees_one_slice_with_channels(space, dimensions, shape):
     shapes = []
 
     def distance(reconstruction: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         shapes.append((tuple(reconstruction.shape), tuple(image.shape)))
         return image
 
-    HealthyReconstruction(lpips=distance).update(IMAGE, OTHER, GROUP)
-    assert shapes == [((1, 1, 16, 16), (1, 1, 16, 16))] * 3
+    pair = np.random.default_rng(0).random((2, 1, *space), dtype=np.float32)
+    fidelity(*pair, np.ones(1, bool), dimensions, distance)
+    assert shapes == [(shape, shape)]
 
 
-@pytest.mark.parametrize("lpips", [None, lambda a, b: a])
-def test_without_a_healthy_slice_every_key_has_a_text(lpips):
-    metric = HealthyReconstruction(lpips=lpips)
-    metric.update(IMAGE, OTHER, torch.ones(5, dtype=torch.int64))
-    values = metric.compute()
-    assert set(values.values()) == {"no healthy slice in the test set"}
-    assert len(values) == (3 if lpips else 2)
+@pytest.mark.parametrize(("space", "dimensions"), [((16, 16), 2), ((8, 8, 8), 3)])
+def test_the_ssim_of_channels_is_the_mean_of_theirs(space, dimensions):
+    image, other = np.random.default_rng(1).random((2, 2, *space))
+    each = [ssim(a, b, dimensions) for a, b in zip(image, other, strict=True)]
+    assert ssim(image, other, dimensions) == pytest.approx(np.mean(each), abs=1e-12)
+    assert each[0] == pytest.approx(structural_similarity(image[0], other[0], data_range=1))
 
 
 def test_the_mse_is_computed_in_double_precision():
-    one, other = IMAGE.numpy(), OTHER.numpy()
+    one, other = IMAGE, OTHER
     expected = math.fsum(
         (a - b) ** 2 for a, b in zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)
     )

@@ -25,8 +25,8 @@ from report_runs import no_pictures as no_pictures
 from rich.console import Console
 from scipy import stats
 
-from autoddpm.metrics.histogram import histograms
-from autoddpm.metrics.localization import auprc, max_dice, threshold_counts
+from autoddpm.metrics.counts import every_score, histograms
+from autoddpm.metrics.localization import localization, precision_recall
 from autoddpm.metrics.statistics import Difference, Interval, holm
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
 from autoddpm.report.rows.row import Row, read_rows
@@ -35,7 +35,6 @@ from autoddpm.report.rows.seeds import pool_seeds, seed_of
 from autoddpm.report.tables import intervals
 from autoddpm.report.tables.differences import make_differences
 from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
-from autoddpm.report.tables.resampling import precision_recall
 from autoddpm.report.tables.table import Column, make_table
 
 R = 100
@@ -172,22 +171,22 @@ def test_a_healthy_slice_of_one_lesion_pixel_has_no_lesion(runs):
         arrays = dict(archive)
     arrays["lesion"][0, 5, 5] = True
     np.savez(folder / "maps.npz", **arrays)
-    scored = read_scored(row_of(folder))
+    scored, _ = read_scored(row_of(folder))
     assert scored.lesion[:2].sum() == 0
     assert scored.lesion.sum() == arrays["lesion"].sum() - 1
     assert scored.is_lesion.tolist() == [group != "healthy" for group, _ in SLICES]
 
 
 def test_the_precision_recall_curve_encloses_auprc_and_touches_the_highest_dice(measured):
-    scored = read_scored(row_of(measured / "anoddpm-t300"))
+    scored, _ = read_scored(row_of(measured / "anoddpm-t300"))
     ill = scored.is_lesion
-    counts = threshold_counts(scored.maps[ill], scored.lesion[ill])
+    exact = localization(every_score(scored.maps[ill], scored.lesion[ill]))
     recall, precision = precision_recall(histograms(scored.maps[ill], scored.lesion[ill]))
     assert np.all(np.diff(recall) >= 0)
     assert recall[-1] == 1
-    assert np.sum(np.diff(recall, prepend=0) * precision) == pytest.approx(auprc(counts), abs=0.01)
+    assert np.sum(np.diff(recall, prepend=0) * precision) == pytest.approx(exact.auprc[0], abs=0.01)
     assert np.max(2 * precision * recall / (precision + recall)) == pytest.approx(
-        max_dice(counts)[0], abs=1e-6
+        exact.max_dice[0], abs=1e-6
     )
 
 
@@ -206,10 +205,8 @@ def test_the_curve_falls_at_once_where_equal_scores_let_no_threshold_between():
 
 def test_a_second_report_resamples_nothing_and_a_changed_row_only_itself(copied, monkeypatch):
     asked = []
-    inner = intervals.resampled_metrics
-    monkeypatch.setattr(
-        intervals, "resampled_metrics", lambda *args: asked.append(1) or inner(*args)
-    )
+    inner = intervals.measure
+    monkeypatch.setattr(intervals, "measure", lambda *args: asked.append(1) or inner(*args))
     _, first = resampled(copied)
     assert len(asked) == 3
     _, second = resampled(copied)

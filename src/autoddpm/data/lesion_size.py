@@ -1,31 +1,27 @@
 """Lesion sizes: the groups that every table goes by."""
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike
 
 GROUPS = ("healthy", "small", "medium", "large")
 HEALTHY = 0  # index of a slice's group in GROUPS
-LARGEST_OF_GROUP = (
-    1,
-    71,
-    570,
-)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
+#: Lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570).
+LARGEST_OF_GROUP = (1, 71, 570)
 
 
-def size_group(lesion_pixels: Tensor, size: int, cuts: str = "published") -> Tensor:
+def size_group(lesion_pixels: ArrayLike, size: int, cuts: str = "published") -> np.ndarray:
     """(N,) indices into GROUPS, by the lesion's size as if at 128x128.
 
-    lesion_pixels: (N,) at size x size.  cuts: "published" (71 and 570 pixels), or "percentiles":
-    small up to the 25th and large above the 75th percentile of these lesions' unique sizes, which
-    is how the published cuts were made.
+    lesion_pixels: (N,) at size x size.
+    cuts: "published" (71 and 570 pixels), or "percentiles": small up to the 25th and large above
+        the 75th percentile of these lesions' unique sizes, which is how the published cuts were
+        made.
     """
-    at_128 = lesion_pixels.double() * (128 / size) ** 2
-    largest = torch.tensor(LARGEST_OF_GROUP, dtype=torch.float64, device=at_128.device)
+    at_128 = np.asarray(lesion_pixels, dtype=np.float64) * (128 / size) ** 2
+    largest = np.array(LARGEST_OF_GROUP, dtype=np.float64)
     lesions = at_128[at_128 > largest[HEALTHY]]
     if cuts == "percentiles" and len(lesions):
-        largest[1:] = lesions.unique().quantile(
-            torch.tensor([0.25, 0.75], dtype=torch.float64, device=at_128.device)
-        )
+        largest[1:] = np.quantile(np.unique(lesions), [0.25, 0.75])
     elif cuts not in ("published", "percentiles"):
         raise ValueError(f"size_groups={cuts}: must be published or percentiles")
-    return torch.bucketize(at_128, largest)
+    return np.searchsorted(largest, at_128)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -168,9 +167,7 @@ def _build(
         index = pd.DataFrame(rows, columns=BUILT)
         for column in ORIGIN:
             index[column] = [record.origin.get(column, "") for record in records]
-        index["size_group"] = [
-            GROUPS[i] for i in size_group(torch.tensor(index["lesion_pixels"].to_numpy()), size)
-        ]
+        index["size_group"] = [GROUPS[i] for i in size_group(index["lesion_pixels"], size)]
         index.to_csv(temporary / "index.csv", index=False)
         if lost := list(index.loc[index["lesion_lost"], "id"]):
             log.warning(

@@ -11,7 +11,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -193,7 +192,7 @@ def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
         lesion_file = f"lesions/{planned.id}.nii"
         _save(work / lesion_file, drawn.lesion.astype(np.uint8), 1.0)
         pixels = int(np.count_nonzero(resize_lesion(pad_to_square(drawn.lesion, False), 128)))
-    group = GROUPS[int(size_group(torch.tensor([pixels]), 128))]
+    group = GROUPS[size_group([pixels], 128)[0]]
     if group != planned.group:
         raise ValueError(
             f"{planned.of.image}: a {planned.group} stroke became {group}, with {pixels} pixels at "

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchmetrics import Metric, MetricCollection
 
 from autoddpm.atomic import read_json, write_json, write_text
 from autoddpm.data.datamodule import SliceDataModule
@@ -23,8 +21,11 @@ from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.record import provenance_of
 from autoddpm.evaluation.thresholds import Thresholds, with_added
-from autoddpm.metrics.localization import HEALTHY_FPRS, dice, max_dice, threshold_counts
-from autoddpm.metrics.reconstruction import mse, ssim
+from autoddpm.metrics.counts import every_score, refuse_non_finite
+from autoddpm.metrics.localization import HEALTHY_FPRS, dice, localization
+from autoddpm.metrics.measure import measure
+from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
+from autoddpm.metrics.scored import Scored
 from autoddpm.preparation.nifti import write_nifti
 from autoddpm.runs.parts import PartFolder, write_npz
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
@@ -56,7 +57,7 @@ class RowSettings:
 def evaluate(
     detector: Detector,
     bench: Bench,
-    metrics: Mapping[str, Metric],
+    lpips: Lpips | None,
     folder: Path,
     settings: RowSettings | None = None,
 ) -> dict[str, Any]:
@@ -67,6 +68,8 @@ def evaluate(
     on the data module's healthy validation slices and kept beside the checkpoint: the detector's
     own for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. Reconstructions that
     another row made are read, and the row says so.
+
+    lpips: the distance of `healthy/lpips`, which is left out without it.
     """
     settings, trainer = settings or RowSettings(), bench.trainer
     if str(trainer.precision) not in PRECISIONS:
@@ -94,9 +97,9 @@ def evaluate(
     of_map = thresholds.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map")
     found = dict(zip(HEALTHY_FPRS, of_map, strict=True))
     arrays, made, parts = detect(detector, bench, folder, provenance)
-    pixels = torch.from_numpy(arrays["lesion"]).flatten(1).sum(1)
+    pixels = arrays["lesion"].reshape(len(arrays["lesion"]), -1).sum(1)
     group = size_group(pixels, bench.datamodule.size, settings.size_groups)
-    values = score(arrays, group, found, metrics)
+    values = score(arrays, group, found, lpips)
     row = {
         "label": detector.label,
         "detector": describe(detector),
@@ -187,21 +190,19 @@ def detect(
 
 def score(
     arrays: Mapping[str, np.ndarray],
-    group: Tensor,
+    group: np.ndarray,
     thresholds: Mapping[str, float],
-    metrics: Mapping[str, Metric],
+    lpips: Lpips | None = None,
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
-    collection = MetricCollection(dict(metrics), compute_groups=False)
-    collection.update(
-        image=torch.from_numpy(arrays["image"]),
-        reconstruction=torch.from_numpy(arrays["reconstruction"]),
-        anomaly_map=torch.from_numpy(arrays["anomaly_map"]),
-        lesion=torch.from_numpy(arrays["lesion"]),
-        group=group,
-        thresholds=thresholds,
-    )
-    values = {key: v if isinstance(v, str) else float(v) for key, v in collection.compute().items()}
+    for name in ("anomaly_map", "reconstruction"):
+        refuse_non_finite(arrays[name], f"of the merged maps {name}")
+    maps, dimensions = arrays["anomaly_map"], arrays["anomaly_map"].ndim - 1
+    pair = arrays["image"], arrays["reconstruction"]
+    kept = fidelity(*pair, group == HEALTHY, dimensions, lpips)
+    scored = Scored(maps, arrays["lesion"], group, thresholds, kept)
+    found = measure(scored, np.ones((1, len(maps))))
+    values = {key: one if isinstance(one, str) else float(one[0]) for key, one in found.items()}
     return values | {
         "calls_per_slice": float(arrays["calls"].mean()),
         "seconds_per_slice": float(arrays["seconds"].mean()),
@@ -211,7 +212,7 @@ def score(
 def write_slices(
     path: Path,
     arrays: Mapping[str, np.ndarray],
-    group: Tensor,
+    group: np.ndarray,
     datamodule: SliceDataModule,
     threshold: float,
 ) -> None:
@@ -246,6 +247,6 @@ def write_slices(
             line |= {"ssim": ssim(image, reconstruction), "mse": mse(image, reconstruction)}
         else:
             line["dice@healthy_fpr5"] = dice(scores > threshold, lesion)
-            line["max_dice"] = max_dice(threshold_counts(scores, lesion))[0]
+            line["max_dice"] = float(localization(every_score(scores, lesion)).max_dice[0])
         writer.writerow(line)
     write_text(path, text.getvalue())

@@ -1,1 +1,1 @@
-"""Metrics: pure functions over arrays, and thin torchmetrics classes around them."""
+"""Numbers from scored scans: a value and its resamples are one function."""

@@ -1,78 +1,92 @@
-"""How well lesions are found: AUPRC and Dice over pooled pixels, whole and by lesion size (paper,
-section 4)."""
+"""How well lesions are found: AUPRC and Dice over pooled pixels (paper, section 4)."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
-from autoddpm.data.lesion_size import GROUPS, HEALTHY
-from autoddpm.metrics.histogram import flagged_pixels, refuse_non_finite
+from autoddpm.metrics.counts import Counts, every_score, histograms
 
 #: Share of healthy validation pixels that each calibrated threshold may flag.
 HEALTHY_FPRS = {"healthy_fpr1": 0.01, "healthy_fpr2": 0.02, "healthy_fpr5": 0.05}
 GRID = np.arange(101) / 100  # thresholds of the authors' code
+RESAMPLES_AT_ONCE = 100  # what a product holds in memory: resamples x thresholds x 8 bytes
+CURVE_POINTS = 300
 
 
-class Counts(NamedTuple):
-    """For each distinct score of lesion pixels, from high to low, what flagging all pixels of at
-    least it would give.
+class Localization(NamedTuple):
+    """AUPRC, highest Dice and the threshold that gives it, each (R,), of R resamples.
 
-    Between two of them only healthy pixels are added: neither AUPRC nor the highest Dice needs to
-    look there.
-
-    threshold: the score.  hits: flagged lesion pixels.  flagged: flagged pixels.  positives: all
-        lesion pixels.
+    The threshold flags the scores that are at least as high.
     """
 
-    threshold: np.ndarray
-    hits: np.ndarray
-    flagged: np.ndarray
-    positives: int
+    auprc: np.ndarray
+    max_dice: np.ndarray
+    best_threshold: np.ndarray
 
 
-def threshold_counts(scores: np.ndarray, lesion: np.ndarray) -> Counts:
-    """Exact counts. scores, lesion: of one shape, any. Raises ValueError on non-finite scores and
-    without a lesion."""
-    refuse_non_finite(scores, "an anomaly map")
-    thresholds, pixels = np.unique(scores[lesion.astype(bool)], return_counts=True)
-    if not len(thresholds):
-        raise ValueError("no lesion pixel in these slices: AUPRC and Dice are undefined")
-    hits = np.cumsum(pixels[::-1])
-    return Counts(thresholds[::-1], hits, flagged_pixels(scores, thresholds)[::-1], int(hits[-1]))
+def pooled_counts(
+    maps: np.ndarray, lesion: np.ndarray, weights: np.ndarray
+) -> tuple[Counts, np.ndarray]:
+    """Counts at the scores of lesion pixels, and the weights of what they count.
+
+    Resamples that draw each slice equally often, such as a row of ones, are counted exactly, see
+    `every_score`. All others are counted in bins, whose small error `histograms` bounds.
+
+    maps: (N, *space) scores.
+    lesion: (N, *space) bool.
+    weights: (R, N), how often each slice is drawn.
+    """
+    if (weights == weights[:, :1]).all():
+        return every_score(maps, lesion), weights[:, :1]
+    return histograms(maps, lesion), weights
 
 
-def auprc(counts: Counts) -> float:
-    """Area under the precision-recall curve as average precision: sum of precision times gain in
-    recall."""
-    gain = np.diff(counts.hits, prepend=0) / counts.positives
-    return float(np.sum(gain * counts.hits / counts.flagged))
+def localization(counts: Counts, weights: np.ndarray | None = None) -> Localization:
+    """AUPRC and highest Dice of the pooled pixels, with a threshold of its own in each resample.
+
+    AUPRC is the average precision: the sum of precision times gain in recall. The Dice coefficient
+    is twice the hits over flagged and lesion pixels.
+
+    counts: at the scores of lesion pixels, from high to low; see `pooled_counts`.
+    weights: (R, N), how often each slice is drawn; each once by default.
+
+    NaN in resamples without a lesion pixel.
+    """
+    weights = np.ones((1, len(counts.hits))) if weights is None else weights
+    floats = counts._replace(
+        hits=counts.hits.astype(np.float64), flagged=counts.flagged.astype(np.float64)
+    )
+    starts = range(RESAMPLES_AT_ONCE, len(weights), RESAMPLES_AT_ONCE)
+    parts = [_localization(floats, part) for part in np.split(weights, starts)]
+    return Localization(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def max_dice(counts: Counts) -> tuple[float, float]:
-    """The highest Dice coefficient over all thresholds, and the threshold (flag scores of at least
-    it)."""
-    dice = 2 * counts.hits / (counts.flagged + counts.positives)
-    best = int(np.argmax(dice))
-    return float(dice[best]), float(counts.threshold[best])
+def _localization(counts: Counts, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    hits, flagged, positives = counts.drawn(weights)
+    gain = np.diff(hits, axis=1, prepend=0) / positives
+    auprc = np.sum(gain * hits / np.maximum(flagged, 1), axis=1)
+    dice = 2 * hits / (flagged + positives)
+    best = np.argmax(dice, axis=1)
+    return auprc, np.take_along_axis(dice, best[:, None], axis=1)[:, 0], counts.threshold[best]
 
 
-def dice_above(scores: np.ndarray, lesion: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Dice of the pixels whose score is above each threshold. scores, lesion: of one shape; NaN
-    without a lesion."""
-    lesion = lesion.astype(bool)
-    hits = flagged_pixels(scores[lesion], thresholds, "right")
-    return 2 * hits / (flagged_pixels(scores, thresholds, "right") + np.count_nonzero(lesion))
+def pooled_dice(counts: Counts, weights: np.ndarray) -> np.ndarray:
+    """(R, T) Dice of the pooled pixels at each threshold; NaN in resamples without a lesion pixel.
+
+    weights: (R, N), how often each slice is drawn.
+    """
+    hits, flagged, positives = counts.drawn(weights)
+    return 2 * hits / (flagged + positives)
 
 
-def grid_dice(scores: np.ndarray, lesion: np.ndarray) -> float:
-    """The highest Dice over the thresholds 0, 0.01, ..., 1 (flag scores above), as in the authors'
-    code."""
-    return float(dice_above(scores, lesion, GRID).max())
+def slice_dice(counts: Counts) -> np.ndarray:
+    """(N, T) Dice of each slice by itself; raises ValueError if one has no lesion pixel."""
+    if not counts.positives.all():
+        raise ValueError(
+            "a slice has no lesion pixel: choose the lesion slices for a Dice of each image"
+        )
+    hits, flagged = counts.hits.astype(np.float64), counts.flagged.astype(np.float64)
+    return 2 * hits / (flagged + counts.positives[:, None])
 
 
 def dice(flagged: np.ndarray, lesion: np.ndarray) -> float:
@@ -85,8 +99,10 @@ def dice(flagged: np.ndarray, lesion: np.ndarray) -> float:
 
 
 def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
-    """The smallest value above which at most this share of the pixels of healthy slices lies (flag
-    scores above it)."""
+    """The smallest value above which at most this share of the pixels of healthy slices lies.
+
+    Pixels above it are flagged. Raises ValueError without pixels and on non-finite scores.
+    """
     scores = np.ravel(scores)
     if not len(scores) or not np.isfinite(scores).all():
         raise ValueError(
@@ -99,83 +115,23 @@ def healthy_threshold(scores: np.ndarray, false_positive_rate: float) -> float:
     return float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed])
 
 
-class LesionLocalization(Metric):
-    """AUPRC and Dice over the pooled pixels of the lesion slices, and of each size group.
+def precision_recall(counts: Counts) -> np.ndarray:
+    """(2, K) recall and precision of the pooled pixels, from high thresholds to low.
 
-    Keys: `lesion/auprc`, `lesion/max_dice` (over all thresholds, the paper's), `lesion/grid_dice`
-    (the authors' grid), `lesion/best_threshold` (of `max_dice`), and for each of `HEALTHY_FPRS`
-    `lesion/dice@healthy_fpr5` (at the threshold calibrated on healthy validation slices), each also
-    with `/small`, `/medium`, `/large`; and `healthy/fpr@...`, the share of the test set's healthy
-    pixels that a calibrated threshold flags.
+    Of at most CURVE_POINTS thresholds, evenly in recall, and that of the highest Dice. Two that
+    follow each other may have recalls far apart, if many scores are equal. Between them precision
+    is that of the lower threshold, as in the area that is AUPRC.
     """
-
-    anomaly_map: list[Tensor]
-    lesion: list[Tensor]
-    group: list[Tensor]
-    thresholds: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("anomaly_map", "lesion", "group"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-        unset = torch.full((len(HEALTHY_FPRS),), float("nan"), dtype=torch.float64)
-        self.add_state("thresholds", unset, dist_reduce_fx="max")
-
-    def update(
-        self, anomaly_map: Tensor, lesion: Tensor, group: Tensor, thresholds: Mapping[str, float]
-    ) -> None:
-        """anomaly_map, lesion: (N, H, W); group: (N,) from `size_group`; thresholds: by the names
-        in HEALTHY_FPRS."""
-        self.anomaly_map.append(anomaly_map)
-        self.lesion.append(lesion)
-        self.group.append(group)
-        self.thresholds = self.thresholds.new_tensor([thresholds[name] for name in HEALTHY_FPRS])
-
-    def compute(self) -> dict[str, float | str]:
-        """Every key with its value, or with a text that says why it is undefined."""
-        maps, lesions, group = (
-            dim_zero_cat(state).cpu().numpy()
-            for state in (self.anomaly_map, self.lesion, self.group)
-        )
-        refuse_non_finite(maps, "an anomaly map")
-        thresholds = dict(zip(HEALTHY_FPRS, self.thresholds.tolist(), strict=True))
-        values = _scores(maps, lesions, group != HEALTHY, thresholds, "", "the test set")
-        for index, name in enumerate(GROUPS[1:], start=1):
-            values |= _scores(
-                maps, lesions, group == index, thresholds, f"/{name}", f"the group {name}"
-            )
-        healthy = maps[group == HEALTHY]
-        for name, threshold in thresholds.items():
-            rate = (
-                float((healthy > threshold).mean())
-                if healthy.size
-                else "no healthy slice in the test set"
-            )
-            values[f"healthy/fpr@{name}"] = rate
-        return values
-
-
-def _scores(
-    maps: np.ndarray,
-    lesions: np.ndarray,
-    chosen: np.ndarray,
-    thresholds: Mapping[str, float],
-    suffix: str,
-    where: str,
-) -> dict[str, float | str]:
-    names = [
-        "auprc",
-        "max_dice",
-        "grid_dice",
-        "best_threshold",
-        *(f"dice@{name}" for name in thresholds),
-    ]
-    keys = [f"lesion/{name}{suffix}" for name in names]
-    if not chosen.any():
-        return dict.fromkeys(keys, f"no lesion slice in {where}")
-    scores, lesion = maps[chosen], lesions[chosen].astype(bool)
-    counts = threshold_counts(scores, lesion)
-    highest, best_threshold = max_dice(counts)
-    calibrated = dice_above(scores, lesion, np.array([*thresholds.values()])).tolist()
-    values = (auprc(counts), highest, grid_dice(scores, lesion), best_threshold, *calibrated)
-    return dict(zip(keys, values, strict=True))
+    hits, flagged = counts.hits.sum(axis=0, dtype=float), counts.flagged.sum(axis=0, dtype=float)
+    recall, precision = hits / hits[-1], hits / flagged
+    even = np.searchsorted(recall, np.linspace(recall[0], 1, CURVE_POINTS - 1))
+    best = np.argmax(2 * hits / (flagged + hits[-1]))
+    kept = np.union1d(even.clip(max=len(recall) - 1), [best])
+    recall, precision = recall[kept], precision[kept]
+    gaps = np.flatnonzero(np.diff(recall) > 4 / CURVE_POINTS)
+    return np.stack(
+        [
+            np.insert(recall, gaps + 1, recall[gaps]),
+            np.insert(precision, gaps + 1, precision[gaps + 1]),
+        ]
+    )

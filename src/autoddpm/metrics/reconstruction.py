@@ -1,65 +1,61 @@
-"""How well healthy slices are kept: SSIM and MSE of input and reconstruction (paper, section 4)."""
+"""How well healthy slices are kept: SSIM, MSE and LPIPS of input and reconstruction.
+
+See the paper, section 4.
+"""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
-from torchmetrics import Metric
 
-from autoddpm.data.lesion_size import HEALTHY
+#: (reconstruction, image), both (1, C, *space) in [0, 1], to a map of distances.
+Lpips = Callable[[Tensor, Tensor], Tensor]
 
 
-def ssim(image: np.ndarray, reconstruction: np.ndarray) -> float:
-    """Structural similarity of two (H, W) images in [0, 1]: scikit-image's defaults, as the
-    published numbers."""
-    return float(structural_similarity(image, reconstruction, data_range=1.0))
+def ssim(image: np.ndarray, reconstruction: np.ndarray, dimensions: int = 2) -> float:
+    """Structural similarity, with scikit-image's defaults, as the published numbers.
+
+    image, reconstruction: (*space) or (C, *space) in [0, 1]; over channels the mean is taken.
+    dimensions: of space.
+    """
+    axis = 0 if image.ndim > dimensions else None
+    return float(structural_similarity(image, reconstruction, data_range=1.0, channel_axis=axis))
 
 
 def mse(image: np.ndarray, reconstruction: np.ndarray) -> float:
-    """Mean squared error of two (H, W) images in [0, 1]."""
+    """Mean squared error of two images of one shape in [0, 1]."""
     return float(np.mean((image.astype(np.float64) - reconstruction) ** 2))
 
 
-class HealthyReconstruction(Metric):
-    """Means over the healthy slices: `healthy/ssim`, `healthy/mse` and, where `lpips` is given,
-    `healthy/lpips`.
+def fidelity(
+    image: np.ndarray,
+    reconstruction: np.ndarray,
+    chosen: np.ndarray,
+    dimensions: int = 2,
+    lpips: Lpips | None = None,
+) -> dict[str, np.ndarray]:
+    """Each chosen slice's "ssim", "mse" and, if it is given, "lpips", (N,); NaN in the others.
 
-    lpips: a callable (reconstruction, image), both (1, 1, H, W) in [0, 1] -> (1, 1, H, W).
+    image, reconstruction: (N, *space) or (N, C, *space) in [0, 1].
+    chosen: (N,) bool.
+    dimensions: of space.
+    lpips: a distance, of which the mean over the map is taken.
     """
 
-    total: Tensor
-    count: Tensor
+    def distance(one: np.ndarray, other: np.ndarray) -> float:
+        shape = (1, *((1,) if one.ndim == dimensions else ()), *one.shape)
+        pair = (torch.from_numpy(array).reshape(shape) for array in (other, one))
+        return float(lpips(*pair).mean()) if lpips else np.nan
 
-    def __init__(
-        self, lpips: Callable[[Tensor, Tensor], Tensor] | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.lpips = lpips
-        self.keys = ("healthy/ssim", "healthy/mse", *(["healthy/lpips"] if lpips else []))
-        self.add_state(
-            "total", torch.zeros(len(self.keys), dtype=torch.float64), dist_reduce_fx="sum"
-        )
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, image: Tensor, reconstruction: Tensor, group: Tensor) -> None:
-        """image, reconstruction: (N, H, W) in [0, 1]; group: (N,) from `size_group`."""
-        healthy = group == HEALTHY
-        for one, other in zip(image[healthy], reconstruction[healthy], strict=True):
-            values = [
-                ssim(one.cpu().numpy(), other.cpu().numpy()),
-                mse(one.cpu().numpy(), other.cpu().numpy()),
-            ]
-            values += (
-                [float(self.lpips(other[None, None], one[None, None]).mean())] if self.lpips else []
-            )
-            self.total += torch.tensor(values, dtype=torch.float64, device=self.total.device)
-            self.count += 1
-
-    def compute(self) -> dict[str, float | str]:
-        """Every key with its mean, or with a text that says why it is undefined."""
-        if not self.count:
-            return dict.fromkeys(self.keys, "no healthy slice in the test set")
-        return dict(zip(self.keys, (self.total / self.count).tolist(), strict=True))
+    measures: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "ssim": lambda one, other: ssim(one, other, dimensions),
+        "mse": mse,
+        **({"lpips": distance} if lpips else {}),
+    }
+    found = {name: np.full(len(image), np.nan) for name in measures}
+    for n in np.flatnonzero(chosen):
+        for name, measure in measures.items():
+            found[name][n] = measure(image[n], reconstruction[n])
+    return found

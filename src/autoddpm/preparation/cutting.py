@@ -7,7 +7,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
 
 from autoddpm.atomic import written_whole
 from autoddpm.data.lesion_size import GROUPS, size_group
@@ -168,7 +167,7 @@ def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any
             row
             | {
                 "lesion_pixels_128": str(pixels),
-                "size_group": GROUPS[int(size_group(torch.tensor([pixels]), 128))],
+                "size_group": GROUPS[size_group([pixels], 128)[0]],
                 "excluded": "",
                 "source_sha256": volume.sha256,
                 "steps": " ".join(done),

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -87,9 +86,7 @@ def write_preparation(
 def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts]:
     """Slices by split and lesion size; volumes found, used and left out, by reason; slices by
     site."""
-    groups = np.array(GROUPS)[
-        size_group(torch.tensor(store.index["lesion_pixels"].to_numpy()), store.size).numpy()
-    ]
+    groups = np.array(GROUPS)[size_group(store.index["lesion_pixels"], store.size)]
     rows: list[list[str | int]] = []
     for split in [s for s in ("train", "val", "test") if (store.index["split"] == s).any()]:
         chosen = groups[(store.index["split"] == split).to_numpy()]

@@ -1,5 +1,7 @@
-"""Intervals and paired differences of the rows of a report, by bootstrap over subjects; each row is
-resampled once."""
+"""Intervals and paired differences of the rows of a report, by bootstrap over subjects.
+
+Each row is resampled once.
+"""
 
 import hashlib
 import json
@@ -14,32 +16,27 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from autoddpm import metrics
 from autoddpm.atomic import written_whole
-from autoddpm.metrics import histogram, statistics
-from autoddpm.metrics.histogram import histograms
+from autoddpm.metrics.counts import histograms
+from autoddpm.metrics.localization import precision_recall
+from autoddpm.metrics.measure import measure
 from autoddpm.metrics.statistics import Difference, Interval, difference, interval, subject_weights
 from autoddpm.report.rows import scored
 from autoddpm.report.rows.row import Row, UnreadableRunError
-from autoddpm.report.rows.scored import Scored, read_scored
-from autoddpm.report.tables import resampling
-from autoddpm.report.tables.resampling import precision_recall, resampled_metrics
+from autoddpm.report.rows.scored import read_scored
 
 # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
 MOST_APART = 2e-3
-CODE = (
-    histogram,
-    statistics,
-    resampling,
-    scored,
-)  # what was resampled by other code is resampled again
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One run folder's metrics: values {key: (1 + R,)}, first of the data themselves, then of each
-    resample.
+    """The metrics of one run folder in R resamples.
 
-    reasons: {key: why it has no values}.  problem: why there are no resamples at all; else empty.
+    values: {key: (1 + R,)}, first of the data themselves, then of each resample.
+    reasons: {key: why it has no values}.
+    problem: why there are no resamples at all; else empty.
     curve: (2, K) recall and precision of the lesion slices' pixels, empty without a lesion.
     """
 
@@ -50,14 +47,13 @@ class Resampled:
 
 
 class Resamples:
-    """What the resamples say of rows; of a row of several seeds, the mean of the seeds in each
-    resample."""
+    """Intervals and differences of rows; a row of several seeds is their mean in each resample."""
 
     def __init__(self, by_folder: Mapping[Path, Resampled]) -> None:
         self.by_folder = by_folder
 
     def problem(self, row: Row) -> str:
-        """Why a row has no interval at all; empty where it has."""
+        """Why a row has no interval at all; empty if it has."""
         return next((one.problem for one in self._of(row) if one.problem), "")
 
     def curve(self, row: Row) -> NDArray[Any]:
@@ -65,8 +61,7 @@ class Resamples:
         return self._of(row)[0].curve if self._of(row) else np.empty((2, 0))
 
     def interval(self, row: Row, key: str) -> Interval | str | None:
-        """95 % interval of a metric, why it has none, or None where none is made for this metric or
-        row."""
+        """95 % interval of a metric, or why it has none; None if the metric is not resampled."""
         samples = self._samples(row, key)
         if not isinstance(samples, np.ndarray):
             return samples
@@ -76,8 +71,10 @@ class Resamples:
             return str(error)
 
     def difference(self, row: Row, reference: Row, key: str) -> Difference | str | None:
-        """Paired 95 % interval and p-value of `row` minus `reference`, or why not, or None as for
-        `interval`."""
+        """Paired 95 % interval and p-value of `row` minus `reference`.
+
+        Or why there is none; None if the metric is not resampled.
+        """
         first, second = self._samples(row, key), self._samples(reference, key)
         for samples in (first, second):
             if not isinstance(samples, np.ndarray):
@@ -111,13 +108,15 @@ class Resamples:
 def resample_rows(
     rows: Sequence[Row], cache: Path, resamples: int, seed: int, console: Console | None = None
 ) -> Resamples:
-    """Resample the subjects of every run folder; rows of the same subjects get the same resamples,
-    so they are paired.
+    """Resample the subjects of every run folder.
+
+    Rows of the same subjects get the same resamples, so that they are paired.
 
     cache: folder of what was resampled before, by the content of the run folder; what belongs to no
         row is removed.
-    resamples: 0 gives the values of the data and the curves only.  console: where to show the
-        progress.
+    resamples: how many; 0 gives the curves only.
+    seed: of the resamples.
+    console: where to show the progress.
     """
     runs = [run for row in rows for run in row.runs]
     found, used = {}, set()
@@ -130,9 +129,7 @@ def resample_rows(
             try:
                 path = cache / f"{_identity(run, resamples, seed)}.npz"
                 used.add(path)
-                found[run.folder] = _read(path) or _write(
-                    path, _resample(run, read_scored(run), resamples, seed)
-                )
+                found[run.folder] = _read(path) or _write(path, _resample(run, resamples, seed))
             except UnreadableRunError as error:
                 found[run.folder] = Resampled(problem=str(error))
             progress.advance(task)
@@ -141,28 +138,39 @@ def resample_rows(
     return Resamples(found)
 
 
-def _resample(row: Row, slices: Scored, resamples: int, seed: int) -> Resampled:
-    problem, weights = "", np.ones((1, len(slices.group)))
-    try:
-        if resamples:
-            drawn = subject_weights(slices.subjects, slices.is_lesion, resamples, seed)
-            weights = np.concatenate([weights, drawn])
-    except ValueError as error:
-        problem = str(error)
-    values, reasons = resampled_metrics(slices, row.metrics, row.thresholds, weights)
+def _resample(row: Row, resamples: int, seed: int) -> Resampled:
+    scored, subjects = read_scored(row)
     curve = np.empty((2, 0))
-    if slices.lesion.any():
-        curve = precision_recall(
-            histograms(slices.maps[slices.is_lesion], slices.lesion[slices.is_lesion])
-        )
-    return Resampled(values, reasons, problem, curve)
+    if scored.lesion.any():
+        ill = scored.is_lesion
+        curve = precision_recall(histograms(scored.maps[ill], scored.lesion[ill]))
+    if not resamples:
+        return Resampled(curve=curve)
+    try:
+        drawn = subject_weights(subjects, scored.is_lesion, resamples, seed)
+    except ValueError as error:
+        return Resampled(problem=str(error), curve=curve)
+    weights = np.concatenate([np.ones((1, len(subjects))), drawn])
+    found = measure(scored, weights, resampled_keys(row))
+    values = {key: one for key, one in found.items() if not isinstance(one, str)}
+    reasons = {key: one for key, one in found.items() if isinstance(one, str)}
+    return Resampled(values, reasons, "", curve)
+
+
+def resampled_keys(row: Row) -> set[str]:
+    """The metrics of a row that have a value and are no thresholds."""
+    return {
+        key
+        for key, value in row.metrics.items()
+        if value is not None and not key.startswith("lesion/best_threshold")
+    }
 
 
 def _identity(row: Row, resamples: int, seed: int) -> str:
-    """What the resamples depend on, as hexadecimal digits."""
+    """Hash of all that the resamples depend on: the run folder, and the code."""
     digest = hashlib.sha256(f"{resamples} {seed}".encode())
-    for module in CODE:
-        digest.update(Path(module.__file__ or "").read_bytes())
+    for path in (*sorted(Path(metrics.__path__[0]).glob("*.py")), Path(scored.__file__)):
+        digest.update(path.read_bytes())
     try:
         for name in ("metrics.json", "slices.csv"):
             digest.update((row.folder / name).read_bytes())

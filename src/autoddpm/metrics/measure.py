@@ -1,0 +1,153 @@
+"""Every metric of a row: its value and its resamples come from one function.
+
+A metric takes the scored slices and `weights` (R, N), how often each slice is drawn in each of R
+resamples, and gives (R,). A row of ones gives the value that stands in metrics.json.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from autoddpm.data.lesion_size import GROUPS
+from autoddpm.metrics.counts import Counts, refuse_non_finite
+from autoddpm.metrics.detection import auroc, detections, sensitivity, slice_scores
+from autoddpm.metrics.localization import (
+    GRID,
+    localization,
+    pooled_counts,
+    pooled_dice,
+    slice_dice,
+)
+from autoddpm.metrics.scored import Scored
+from autoddpm.metrics.statistics import ratio, weighted_mean
+
+CALIBRATED = "healthy_fpr5"  # the threshold of what is not measured at every calibrated one
+FALSE_POSITIVES = (1, 2)  # per slice
+OVERLAP = ("auprc", "max_dice", "grid_dice", "best_threshold")
+#: Keys of metrics.json, and what gives (R,) for each of them, or raises ValueError.
+Metric = tuple[Sequence[str], Callable[[np.ndarray], Sequence[np.ndarray]]]
+
+
+def measure(
+    scored: Scored, weights: np.ndarray, wanted: set[str] | None = None
+) -> dict[str, np.ndarray | str]:
+    """{key of metrics.json: (R,) its value in each resample, or why it has none}.
+
+    `all/` pools lesion and healthy slices, `lesion/` the lesion slices, and a size group stands
+    behind: `lesion/auprc/small`. Of a population's pooled pixels:
+
+    - `auprc`, and `max_dice` over all thresholds (the paper's) with its `best_threshold`;
+    - `grid_dice` over the authors' thresholds;
+    - `dice@healthy_fpr5` at a threshold calibrated on healthy validation slices.
+
+    Of whole slices and single lesions:
+
+    - `all/slice_auroc`: whether a slice's score is higher if it has a lesion;
+    - `lesion/slice_dice`: mean of each lesion slice's Dice at the threshold of `lesion/max_dice`;
+    - `lesion/sensitivity@1fp`: share of lesions hit at so many false positives per slice.
+
+    Of healthy slices: `healthy/ssim` and its like, means; `healthy/fpr@healthy_fpr5`, the share of
+    their pixels that a calibrated threshold flags.
+
+    Thresholds are those of the data themselves, but for AUPRC, the highest Dice and the
+    sensitivity, which choose theirs anew in each resample.
+
+    weights: (R, N), how often each slice is drawn. A row of ones is measured exactly, together with
+        other rows AUPRC and highest Dice are within the bounds of `counts.histograms`.
+    wanted: the keys to give; all by default.
+    """
+    found: dict[str, np.ndarray | str] = {}
+    for keys, metric in _metrics(scored):
+        if wanted is not None and wanted.isdisjoint(keys):
+            continue
+        try:
+            found |= dict(zip(keys, metric(weights), strict=True))
+        except ValueError as error:
+            found |= dict.fromkeys(keys, str(error))
+    return {key: one for key, one in found.items() if wanted is None or key in wanted}
+
+
+def _metrics(scored: Scored) -> Iterator[Metric]:
+    """In the order of metrics.json."""
+    yield ["all/auprc", "all/max_dice"], partial(overlap, scored, "all", OVERLAP[:2])
+    yield [f"all/dice@{CALIBRATED}"], partial(dice_above, scored, "all", CALIBRATED)
+    yield ["all/slice_auroc"], partial(slice_auroc, scored)
+    yield ["lesion/slice_dice"], partial(slice_dice_at_best, scored)
+    yield [f"lesion/slice_dice@{CALIBRATED}"], partial(slice_dice_above, scored, CALIBRATED)
+    keys = [f"lesion/sensitivity@{number}fp" for number in FALSE_POSITIVES]
+    yield keys, partial(lesion_sensitivity, scored)
+    for name in scored.fidelity:
+        yield [f"healthy/{name}"], partial(healthy_mean, scored, name)
+    for population in ("lesion", *GROUPS[1:]):
+        suffix = "" if population == "lesion" else f"/{population}"
+        keys = [f"lesion/{name}{suffix}" for name in OVERLAP]
+        yield keys, partial(overlap, scored, population, OVERLAP)
+        for name in scored.thresholds:
+            yield [f"lesion/dice@{name}{suffix}"], partial(dice_above, scored, population, name)
+    for name in scored.thresholds:
+        yield [f"healthy/fpr@{name}"], partial(healthy_fpr, scored, name)
+
+
+def overlap(
+    scored: Scored, population: str, names: Sequence[str], weights: np.ndarray
+) -> list[np.ndarray]:
+    """Of the pooled pixels of a population those of OVERLAP that `names` names."""
+    chosen = scored.slices(population)
+    weights = weights[:, chosen]
+    best = localization(*pooled_counts(scored.maps[chosen], scored.lesion[chosen], weights))
+    grid = pooled_dice(scored.at_thresholds.of(chosen), weights)[:, : len(GRID)].max(axis=1)
+    return [{**best._asdict(), "grid_dice": grid}[name] for name in names]
+
+
+def dice_above(
+    scored: Scored, population: str, threshold: str, weights: np.ndarray
+) -> list[np.ndarray]:
+    """Dice of the pooled pixels of a population above a calibrated threshold."""
+    chosen = scored.slices(population)
+    return [pooled_dice(scored.above(threshold).of(chosen), weights[:, chosen])[:, 0]]
+
+
+def slice_auroc(scored: Scored, weights: np.ndarray) -> list[np.ndarray]:
+    """Area under the ROC curve of slices with a lesion against healthy ones."""
+    ill, _ = scored.slices("lesion"), scored.slices("healthy")
+    return [auroc(slice_scores(scored.maps), ill, weights)]
+
+
+def slice_dice_at_best(scored: Scored, weights: np.ndarray) -> list[np.ndarray]:
+    """Mean of each lesion slice's Dice at the threshold of the highest pooled Dice."""
+    return _mean_dice(scored.at_best, weights[:, scored.slices("lesion")])
+
+
+def slice_dice_above(scored: Scored, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
+    """Mean of each lesion slice's Dice above a calibrated threshold."""
+    chosen = scored.slices("lesion")
+    return _mean_dice(scored.above(threshold).of(chosen), weights[:, chosen])
+
+
+def _mean_dice(counts: Counts, weights: np.ndarray) -> list[np.ndarray]:
+    return [weighted_mean(slice_dice(counts)[:, 0], weights)]
+
+
+def lesion_sensitivity(scored: Scored, weights: np.ndarray) -> list[np.ndarray]:
+    """Share of lesions found, at each of FALSE_POSITIVES."""
+    scored.slices("lesion")
+    found = detections(scored.maps, scored.lesion)
+    return [sensitivity(found, weights, number) for number in FALSE_POSITIVES]
+
+
+def healthy_mean(scored: Scored, name: str, weights: np.ndarray) -> list[np.ndarray]:
+    """Mean of how well healthy slices were kept, such as their SSIM."""
+    chosen = scored.slices("healthy")
+    values, weights = scored.fidelity[name][chosen], weights[:, chosen]
+    refuse_non_finite(values, f"the {name} of each slice")
+    total = np.cumsum(weights * values, axis=1)[:, -1]  # in turn: the last digit of 0.1.0
+    return [ratio(total, weights.sum(axis=1))]
+
+
+def healthy_fpr(scored: Scored, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
+    """Share of the pixels of healthy slices above a calibrated threshold."""
+    chosen = scored.slices("healthy")
+    flagged = scored.above(threshold).flagged[chosen, 0].astype(np.float64)
+    weights = weights[:, chosen]
+    return [ratio(weights @ flagged, weights.sum(axis=1) * scored.maps[0].size)]
