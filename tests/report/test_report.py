@@ -32,7 +32,14 @@ from rich.console import Console
 from autoddpm.atomic import write_bytes
 from autoddpm.report.figures.curve import noise_curve
 from autoddpm.report.figures.examples import pick_examples, read_shown
-from autoddpm.report.figures.figure import noise_paradox, outline, panel_size, png, top_of_scale
+from autoddpm.report.figures.figure import (
+    noise_paradox,
+    outline,
+    panel_size,
+    png,
+    resampling,
+    top_of_scale,
+)
 from autoddpm.report.page.html import provenance
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
 from autoddpm.report.rows.row import UnreadableRunError, read_maps, read_row, read_rows
@@ -650,6 +657,15 @@ def test_panels_show_every_pixel_as_it_is_on_a_scale_from_0_to_1(runs):
             if x + side <= drawn.shape[1]
         ]
         assert min(errors) < 2  # of 255: the colour map's own rounding
+
+
+def test_figure_5_names_the_noise_level_of_the_initial_reconstruction(runs):
+    row = row_of(autoddpm(runs))
+    examples = pick_examples(row, ["large"], "max_dice")
+    stages = ("initial_reconstruction", "stitched", "reconstruction", "mask")
+    [shown], _ = read_shown([row], examples, stages)
+    words = [text.get_text() for text in resampling(examples, shown).texts]
+    assert any("AnoDDPM (t=200)" in " ".join(text.split()) for text in words)
 
 
 def test_the_scale_of_the_maps_ends_at_a_high_percentile_of_what_is_positive():

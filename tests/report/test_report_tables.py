@@ -382,7 +382,7 @@ def test_latex_has_the_best_in_bold_and_what_is_special_escaped(runs):
     assert (
         r"A\_B \& 50\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \$ \textbackslash{}y" in text
     )
-    assert r"50 \% \& more" in text
+    assert r"\caption{\textbf{50 \% \& more} Caption\_1.}" in text
     assert (
         latex("Dice ↑ ± – ¹² ≤")
         == r"Dice $\uparrow$ $\pm$ -- \textsuperscript{1}\textsuperscript{2} $\leq$"

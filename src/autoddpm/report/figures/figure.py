@@ -204,7 +204,7 @@ def resampling(examples: Sequence[Example], method: Shown, theme: Theme = LIGHT)
     side = panel_size(examples[0].image, 384)
     steps = {
         "initial_reconstruction": "Initial reconstruction = AnoDDPM "
-        "(t={method.row.detector.get('t', '?')})",
+        f"(t={method.row.detector.get('t', '?')})",
         "stitched": "Stitched",
         "reconstruction": "Re-sampled",
     }

@@ -153,7 +153,7 @@ def to_latex(table: Table) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{\textbf{{{latex(table.title)}}} "
-        r"{latex(table.caption)}}}",
+        rf"{latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
         *[r"\resizebox{\textwidth}{!}{%"] * wide,
         rf"\begin{{tabular}}{{l{'r' * sum(widths)}}}",
