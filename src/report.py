@@ -1,6 +1,6 @@
-"""`python -m src.report +experiment=demo`: tables, figures and one page from an experiment's
-finished rows."""
+"""`python -m src.report +experiment=demo`: tables, figures and a page of finished rows."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from autoddpm.launch.refusal import refusal
+from autoddpm.report.tables.definition import register_tables
 from autoddpm.report.tables.terminal import print_table
 from autoddpm.report.tracking.wandb_runs import check_tracking, log_report
 from autoddpm.report.write import write_report
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+with refusal("report"):
+    register_tables(CHECKOUT / "experiments")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
@@ -23,16 +27,17 @@ def main(config: DictConfig) -> None:
     rows, folder, progress = Path(settings["rows"]), Path(settings["folder"]), Console(stderr=True)
     with refusal("report"):
         check_tracking(settings["wandb"])
-        report = write_report(rows, folder, config.name, settings, CHECKOUT, progress)
+        made = write_report(rows, folder, config.name, settings, progress)
+        curves = list(chain.from_iterable(made.curves.values()))
         tracked = log_report(
-            config.name, report.tables, report.rows, report.examples, settings, folder
+            config.name, made.tables, made.rows, curves, made.examples, settings, folder
         )
     console = Console(width=None if Console().is_terminal else 140)
-    for table in report.tables[:1]:
+    for table in made.tables[:1]:
         print_table(table, console)
-    for remark in report.remarks:
+    for remark in made.remarks:
         console.print(Text(remark, style="bold red"))
-    for line in (*tracked, f"Report: {report.page}"):
+    for line in (*tracked, f"Report: {made.page}"):
         console.print(Text(line), soft_wrap=True)
 
 

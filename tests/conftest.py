@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from autoddpm.launch.names import register_resolvers
+from autoddpm.report.tables.definition import register_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -73,6 +74,7 @@ def compose_config(verb: str, *overrides: str, hydra: bool = False) -> DictConfi
     """The configuration that `python -m src.<verb> OVERRIDES` would have; with `hydra`, also
     Hydra's own part."""
     register_resolvers()
+    register_tables(ROOT / "experiments")
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose(verb, list(overrides), return_hydra_config=hydra)
 

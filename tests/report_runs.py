@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,12 @@ from autoddpm.evaluation.row import score
 from autoddpm.metrics.counts import every_score
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold, localization
 from autoddpm.metrics.reconstruction import mse, ssim
+from autoddpm.report.rows.methods import Method
 from autoddpm.report.rows.row import Row, read_row
+from autoddpm.report.select import select_rows
+from autoddpm.report.tables.definition import register_tables
+from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.table import Column, Table, TableRows, make_table
 from autoddpm.report.write import Report, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +41,7 @@ METRICS = [
     "lesion/max_dice/medium",
     "lesion/max_dice/large",
 ]
+ALWAYS: tuple[str, ...] = ()  # overrides of each report
 AUTODDPM = {
     "name": "AutoDDPM",
     "t": 200,
@@ -191,10 +198,12 @@ def write_all(runs: Path, **changes) -> Path:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of tables need not wait for figures."""
-    monkeypatch.setattr("autoddpm.report.write.draw_pictures", lambda *_: [])
+    names = ("noise_paradox", "dice_by_size", "figure4", "figure5")
+    monkeypatch.setattr("report_runs.ALWAYS", tuple(f"report.figures.{n}=null" for n in names))
 
 
 def settings(*overrides: str) -> dict:
+    register_tables(ROOT / "experiments")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("report", overrides=list(overrides))
     return OmegaConf.to_container(config.report, resolve=True)
@@ -203,8 +212,22 @@ def settings(*overrides: str) -> dict:
 def report(runs: Path, *overrides: str) -> Report:
     """The report of the rows in `runs`, in the folder `report` beside it; without resamples unless
     asked for."""
-    given = settings("report.resamples=0", *overrides)
-    return write_report(runs, runs.parent / "report", "demo", given, ROOT)
+    given = settings("report.resamples=0", *ALWAYS, *overrides)
+    return write_report(runs, runs.parent / "report", "demo", given)
+
+
+def table_of(
+    methods: Sequence[Method],
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    resamples: Resamples | None = None,
+    **words,
+) -> Table:
+    """A table of the rows of `methods`."""
+    kind = select_rows(methods, rows)
+    given = {"name": "t", "title": "T", "caption": ""} | words
+    chosen = TableRows(columns=columns, rows=kind.rows, missing=kind.missing, **given)
+    return make_table(chosen, resamples or Resamples({}))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -23,6 +23,7 @@ from report_runs import (
     report,
     row_of,
     settings,
+    table_of,
     write_all,
     write_row,
 )
@@ -30,14 +31,21 @@ from report_runs import no_pictures as no_pictures
 from rich.console import Console
 
 from autoddpm.atomic import write_bytes
-from autoddpm.report.figures.curve import noise_curve
-from autoddpm.report.figures.examples import pick_examples, read_shown
-from autoddpm.report.figures.figure import noise_paradox, outline, panel_size, png, top_of_scale
+from autoddpm.report.figures.curve import curves
+from autoddpm.report.figures.curve_png import draw_curves
+from autoddpm.report.figures.examples import Choice, choose_examples
+from autoddpm.report.figures.figure import FigureRows, Kind
+from autoddpm.report.figures.panels import outline, panel_size, top_of_scale
+from autoddpm.report.figures.slice_figures import noise_paradox_figure, resampling_figure
+from autoddpm.report.figures.theme import png
 from autoddpm.report.page.html import provenance
+from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
 from autoddpm.report.rows.row import UnreadableRunError, read_maps, read_row, read_rows
+from autoddpm.report.select import Selection
 from autoddpm.report.tables.formats import to_csv, to_markdown
-from autoddpm.report.tables.table import Column, make_table
+from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.table import Column
 from autoddpm.report.tables.terminal import print_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -479,10 +487,8 @@ def test_a_method_is_known_by_its_settings(runs, match, labels):
     assert [row.label for row in Method("x", match, order="t").rows(read_rows(runs)[0])] == labels
 
 
-def table_of(runs: Path, column: Column):
-    return make_table(
-        "t", "T.", "C.", [Method("AnoDDPM", {"name": "AnoDDPM"}, "t")], [column], read_rows(runs)[0]
-    )
+def column_of(runs: Path, column: Column):
+    return table_of([Method("AnoDDPM", {"name": "AnoDDPM"}, "t")], [column], read_rows(runs)[0])
 
 
 def test_an_undefined_metric_is_a_dash_with_its_reason(runs):
@@ -493,7 +499,7 @@ def test_an_undefined_metric_is_a_dash_with_its_reason(runs):
     anoddpm(runs, 150, metrics={column.key: None}, undefined=reason)
     anoddpm(runs, 200, metrics={column.key: 0.0})
     anoddpm(runs, 250, metrics={column.key: 0.001})
-    table = table_of(runs, column)
+    table = column_of(runs, column)
     assert [cells[0].text for cells in table.cells] == ["–¹", "–²", "–¹", "0.00", "0.10"]
     assert [cells[0].best for cells in table.cells] == [False, False, False, False, True]
     assert table.footnotes == ["¹ no lesion slice in the group large", "² metrics.json holds nan"]
@@ -505,7 +511,7 @@ def test_an_undefined_metric_is_a_dash_with_its_reason(runs):
 
 def test_a_metric_that_the_file_does_not_have_is_said(runs):
     anoddpm(runs, 50)
-    [note] = table_of(runs, Column("x", "lesion/nothing")).notes
+    [note] = column_of(runs, Column("x", "lesion/nothing")).notes
     assert note.startswith("not in metrics.json")
     assert "evaluate again" in note
 
@@ -516,13 +522,13 @@ def test_a_metric_that_the_file_does_not_have_is_said(runs):
 def test_the_best_value_is_bold_and_equal_ones_as_shown_are_so_together(runs, best, bold):
     for t, value in ((50, 0.1), (100, 0.20001), (150, 0.20002)):
         anoddpm(runs, t, metrics={"lesion/auprc": value})
-    table = table_of(runs, Column("AUPRC", "lesion/auprc", 100, best=best))
+    table = column_of(runs, Column("AUPRC", "lesion/auprc", 100, best=best))
     assert [cells[0].best for cells in table.cells] == [bool(b) for b in bold]
 
 
 def test_a_single_row_is_not_called_the_best(runs):
     anoddpm(runs, 50)
-    assert not table_of(runs, Column("AUPRC", "lesion/auprc", best="max")).cells[0][0].best
+    assert not column_of(runs, Column("AUPRC", "lesion/auprc", best="max")).cells[0][0].best
 
 
 def test_the_terminal_shows_what_stands_in_brackets_and_no_escape_codes_in_a_pipe(runs):
@@ -530,14 +536,8 @@ def test_the_terminal_shows_what_stands_in_brackets_and_no_escape_codes_in_a_pip
     autoddpm(runs, "b", config={"sampler": {"stride": 1}})
     rows, _ = set_apart(read_rows(runs)[0])
     output = io.StringIO()
-    table = make_table(
-        "t",
-        "T",
-        "",
-        [Method("AutoDDPM", {"name": "AutoDDPM"})],
-        [Column("Dice", "lesion/auprc")],
-        rows,
-    )
+    method = Method("AutoDDPM", {"name": "AutoDDPM"})
+    table = table_of([method], [Column("Dice", "lesion/auprc")], rows)
     print_table(table, Console(file=output, width=100))
     assert "AutoDDPM [sampler.stride=1] " in output.getvalue()
     assert "\x1b" not in output.getvalue()
@@ -551,9 +551,7 @@ def test_a_narrow_terminal_shows_every_number_of_table_1(whole, width):
         Method("AnoDDPM", {"name": "AnoDDPM"}, "t"),
         Method("AutoDDPM", {"name": "AutoDDPM"}),
     ]
-    table = make_table(
-        "t", "T", "", methods, [Column(**column) for column in table1["columns"]], rows
-    )
+    table = table_of(methods, [Column(**column) for column in table1["columns"]], rows)
     output = io.StringIO()
     print_table(table, Console(file=output, width=width))
     assert re.search(r"AnoDDPM \(t=300\)( +15\.00){5} +45\.0", output.getvalue())
@@ -575,6 +573,12 @@ def test_a_table_of_an_unknown_method_is_refused_with_the_methods_there_are(runs
 # --- examples and figures
 
 
+def pictures_of(row, slices):
+    """What a report would read of the slices of a row."""
+    figure = FigureRows("", "", {"method": Kind([row])})
+    return read_pictures(Selection([row], [], {"figure5": figure}, slices, Choice(), [])).examples
+
+
 def test_an_example_is_the_slice_nearest_to_its_groups_median(runs):
     row = row_of(anoddpm(runs, 200))
     lines = read_csv(row.folder / "slices.csv")
@@ -585,7 +589,9 @@ def test_an_example_is_the_slice_nearest_to_its_groups_median(runs):
         )
         assert len({dice for dice, _ in group}) == 3
         wanted.append(group[1][1])
-    picked = pick_examples(row, ["large", "medium", "small"], "max_dice")
+    chosen = choose_examples([row], ["large", "medium", "small"], "max_dice")
+    assert [example.id for example in chosen.slices] == wanted
+    picked = pictures_of(row, chosen).examples
     assert [example.id for example in picked] == wanted
     assert [example.size_group for example in picked] == ["large", "medium", "small"]
     assert all(example.lesion.sum() == example.pixels for example in picked)
@@ -593,10 +599,8 @@ def test_an_example_is_the_slice_nearest_to_its_groups_median(runs):
 
 def test_examples_can_be_named_and_an_unknown_name_ends_before_anything_is_written(runs):
     row = row_of(autoddpm(runs))
-    assert [e.id for e in pick_examples(row, [], "", ["phantom/007", "phantom/000"])] == [
-        "phantom/007",
-        "phantom/000",
-    ]
+    named = ["phantom/007", "phantom/000"]
+    assert [one.id for one in choose_examples([row], [], "", named).slices] == named
     with pytest.raises(ValueError, match=r"names phantom/999, .*phantom/000"):
         report(runs, "report.slices=[phantom/999]")
     assert not (runs.parent / "report").exists()
@@ -633,12 +637,11 @@ def test_the_outline_of_a_mask_that_reaches_the_border_is_closed():
 
 def test_panels_show_every_pixel_as_it_is_on_a_scale_from_0_to_1(runs):
     row = row_of(anoddpm(runs, 100))
-    examples = pick_examples(row, ["large"], "max_dice")
-    shown, remarks = read_shown([row], examples, ["reconstruction", "anomaly_map"])
+    read = pictures_of(row, choose_examples([row], ["large"], "max_dice"))
+    shown, remarks = read.of([row], ["reconstruction", "anomaly_map"])
     assert not remarks
-    drawn = np.asarray(
-        Image.open(io.BytesIO(png(noise_paradox(examples, shown, [])))).convert("L")
-    ).astype(float)
+    examples, figure = read.examples, noise_paradox_figure(read.examples, shown, [])
+    drawn = np.asarray(Image.open(io.BytesIO(png(figure))).convert("L")).astype(float)
     side = panel_size(examples[0].image, 256)
     for wanted in (examples[0].image, shown[0].stages["reconstruction"][0]):
         panel = np.kron(wanted, np.ones((side // SIZE, side // SIZE))) * 255
@@ -650,6 +653,14 @@ def test_panels_show_every_pixel_as_it_is_on_a_scale_from_0_to_1(runs):
             if x + side <= drawn.shape[1]
         ]
         assert min(errors) < 2  # of 255: the colour map's own rounding
+
+
+def test_figure_5_names_the_noise_level_of_the_initial_reconstruction(runs):
+    row = row_of(autoddpm(runs))
+    read = pictures_of(row, choose_examples([row], ["large"], "max_dice"))
+    [shown], _ = read.of([row], ["initial_reconstruction", "stitched", "mask"])
+    words = [text.get_text() for text in resampling_figure(read.examples, shown).texts]
+    assert any("AnoDDPM (t=200)" in " ".join(text.split()) for text in words)
 
 
 def test_the_scale_of_the_maps_ends_at_a_high_percentile_of_what_is_positive():
@@ -667,7 +678,9 @@ def test_the_curve_has_a_point_a_noise_level_and_autoddpm_as_a_level_line(runs):
     rows = read_rows(runs)[0]
     levels = Method("", {"name": "AnoDDPM"}, "t").rows(rows)
     ours = Method("", {"name": "AutoDDPM"}).rows(rows)
-    axes = noise_curve(levels, ours, [Column("SSIM", "healthy/ssim", 100)], "t").axes[0]
+    kinds = {"baselines": Kind(levels, order="t"), "method": Kind(ours)}
+    chosen = FigureRows("", "", kinds, [Column("SSIM", "healthy/ssim", 100)])
+    axes = draw_curves(curves(chosen, Resamples({}))).axes[0]
     points, level = axes.get_lines()
     assert list(points.get_xdata()) == [50, 300]
     assert list(points.get_ydata()) == pytest.approx([2.5, 15.0])

@@ -19,6 +19,7 @@ from report_runs import (
     read_csv,
     report,
     row_of,
+    table_of,
     write_row,
 )
 from report_runs import no_pictures as no_pictures
@@ -32,10 +33,11 @@ from autoddpm.report.rows.methods import Method, disagreements, set_apart
 from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.rows.scored import read_scored
 from autoddpm.report.rows.seeds import pool_seeds, seed_of
+from autoddpm.report.select import references
 from autoddpm.report.tables import intervals
 from autoddpm.report.tables.differences import make_differences
 from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
-from autoddpm.report.tables.table import Column, make_table
+from autoddpm.report.tables.table import Column
 
 R = 100
 NO_INTERVAL = {
@@ -268,14 +270,14 @@ def test_a_row_that_cannot_be_resampled_keeps_its_values_and_says_why_it_has_no_
     reason = damage(copied / "autoddpm")
     rows, found = resampled(copied)
     assert reason in found.problem(rows["autoddpm"])
-    table = make_table("t", "T", "", [AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
+    table = table_of([AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
     assert [cell.low is None for cell in table.cells[0]] == [True, True]
     assert [cell.low is None for cell in table.cells[1]] == [False, False]
     assert table.cells[0][0].text == f"{100 * rows['autoddpm'].metrics['healthy/ssim']:.2f}"
     assert any(
         "No interval for AutoDDPM: " in remark and reason in remark for remark in table.remarks
     )
-    compared = make_differences(table, AUTODDPM, found, R)
+    compared = make_differences(table, references(AUTODDPM, table.rows), found, R)
     assert all(
         cell.value is not None and cell.p_value is None for line in compared.cells for cell in line
     )
@@ -304,7 +306,7 @@ def test_a_value_in_too_few_subjects_is_shown_with_a_note_in_the_place_of_the_in
     anoddpm(runs, 50, value=None, slices=[*SLICES[:2], ("small", 2), *SLICES[5:]])
     rows, found = resampled(runs)
     column = Column("small", "lesion/max_dice/small", 100)
-    table = make_table("t", "T", "", [ANODDPM], [column], list(rows.values()), found)
+    table = table_of([ANODDPM], [column], list(rows.values()), found)
     cell = table.cells[0][0]
     assert cell.value == pytest.approx(100 * rows["anoddpm-t50"].metrics[column.key], abs=0.01)
     assert cell.low is None
@@ -394,10 +396,8 @@ def test_the_table_of_differences_is_corrected_for_all_its_comparisons_and_bold_
 ):
     rows, found = resampled(copied, 1000)
     plain = Column("FPR", "healthy/fpr@healthy_fpr5", 100)
-    table = make_table(
-        "t", "T", "", [AUTODDPM, ANODDPM], [SSIM, plain, DICE], list(rows.values()), found
-    )
-    compared = make_differences(table, AUTODDPM, found, 1000)
+    table = table_of([AUTODDPM, ANODDPM], [SSIM, plain, DICE], list(rows.values()), found)
+    compared = make_differences(table, references(AUTODDPM, table.rows), found, 1000)
     assert [row.label for row in compared.rows] == ["AnoDDPM (t=50)", "AnoDDPM (t=300)"]
     assert [column.title for column in compared.columns] == ["SSIM", "Dice"]
     raw = [
@@ -422,10 +422,10 @@ def test_the_table_of_differences_is_corrected_for_all_its_comparisons_and_bold_
 
 def test_too_few_resamples_for_so_many_comparisons_are_said_with_the_number_that_is_needed(copied):
     rows, found = resampled(copied)
-    table = make_table("t", "T", "", [AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
-    [remark] = make_differences(table, AUTODDPM, found, R).remarks
+    table = table_of([AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
+    [remark] = make_differences(table, references(AUTODDPM, table.rows), found, R).remarks
     assert "report.resamples=160" in remark
-    assert make_differences(table, AUTODDPM, found, 160).remarks == []
+    assert make_differences(table, references(AUTODDPM, table.rows), found, 160).remarks == []
 
 
 def test_an_undefined_value_has_no_difference_and_the_reason_is_said(copied):
@@ -433,16 +433,16 @@ def test_an_undefined_value_has_no_difference_and_the_reason_is_said(copied):
     rows["autoddpm"] = replace(
         rows["autoddpm"], metrics={}, undefined={DICE.key: "no lesion slice in the test set"}
     )
-    table = make_table("t", "T", "", [AUTODDPM, ANODDPM], [DICE], list(rows.values()), found)
-    compared = make_differences(table, AUTODDPM, found, R)
+    table = table_of([AUTODDPM, ANODDPM], [DICE], list(rows.values()), found)
+    compared = make_differences(table, references(AUTODDPM, table.rows), found, R)
     assert [line[0].text for line in compared.cells] == ["–¹", "–¹"]
     assert compared.notes == ["no lesion slice in the test set"]
 
 
 def test_nothing_is_compared_without_the_reference(copied):
     rows, found = resampled(copied)
-    table = make_table("t", "T", "", [ANODDPM], [DICE], list(rows.values()), found)
-    assert make_differences(table, AUTODDPM, found, R) is None
+    table = table_of([ANODDPM], [DICE], list(rows.values()), found)
+    assert make_differences(table, references(AUTODDPM, table.rows), found, R) is None
 
 
 # --- seeds
@@ -479,7 +479,7 @@ def test_rows_that_differ_in_their_seed_are_one_row_of_means_with_their_standard
     ]
     assert rows[1].metrics["lesion/auprc"] == pytest.approx(0.2)
     assert rows[1].spread["lesion/auprc"] == pytest.approx(0.1)
-    table = make_table("t", "T", "", [ANODDPM], [DICE], rows)
+    table = table_of([ANODDPM], [DICE], rows)
     assert (table.cells[0][0].value, table.cells[0][0].spread) == (20.0, 10.0)
     assert table.ours == ["ours ± sd"]
     assert "AnoDDPM (t=50): seed 0, weights aaaaaaaa; seed 1" in table.remarks[0]

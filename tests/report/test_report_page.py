@@ -5,7 +5,7 @@ import re
 import shutil
 import zlib
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,13 +17,23 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from report_runs import SIZE, SLICES, anoddpm, autoddpm, report
 
 from autoddpm.metrics.localization import dice
+from autoddpm.report.figures.chart_json import chart
 from autoddpm.report.figures.charts import DARK_COLOURS, LEVELS, level_chart, precision_recall_chart
-from autoddpm.report.figures.embed import chart
-from autoddpm.report.figures.figure import DARK, LIGHT
+from autoddpm.report.figures.curve import Curve, curves
+from autoddpm.report.figures.examples import Choice
+from autoddpm.report.figures.figure import FigureRows, Kind
+from autoddpm.report.figures.theme import DARK, LIGHT
 from autoddpm.report.page.browser import BORDER, SIDE
-from autoddpm.report.page.browser_data import browser_data, spread_slices, threshold_levels
+from autoddpm.report.page.browser_data import (
+    browser_data,
+    choose_slices,
+    spread_slices,
+    threshold_levels,
+)
+from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method
 from autoddpm.report.rows.row import Row, read_rows
+from autoddpm.report.select import Selection
 from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
 from autoddpm.report.tables.table import Column
 
@@ -62,6 +72,20 @@ def unpacked(text: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(b64decode(text)), np.uint8).reshape(SIZE, SIZE)
 
 
+def browsed(rows: Sequence[Row], number: int) -> tuple[dict | None, list[str]]:
+    """What the browser shows of rows, and what it leaves out."""
+    choice, figure = choose_slices(rows, number), FigureRows("", "", {"rows": Kind(rows)})
+    read = read_pictures(Selection(rows, [], {"browser": figure}, Choice(), choice, []))
+    return browser_data(read.browsed, read.rows), [*choice.remarks, *read.remarks]
+
+
+def ssim_curve(levels: Sequence[Row], ours: Sequence[Row], found: Resamples) -> Curve:
+    """SSIM against the noise level."""
+    kinds = {"baselines": Kind(levels, order="t"), "method": Kind(ours)}
+    [curve] = curves(FigureRows("", "", kinds, [SSIM]), found)
+    return curve
+
+
 # --- charts
 
 
@@ -70,7 +94,7 @@ def test_a_level_chart_has_a_point_with_its_interval_a_noise_level_and_the_metho
 ):
     found = resample_rows(list(rows.values()), tmp_path, 50, 0)
     levels, ours = ANODDPM.rows(list(rows.values())), AUTODDPM.rows(list(rows.values()))
-    drawn = level_chart(levels, ours, SSIM, "t", found)
+    drawn = level_chart(ssim_curve(levels, ours, found))
     line, points, band, level = drawn.renderers
     assert points.data_source is line.data_source
     data = line.data_source.data
@@ -88,7 +112,8 @@ def test_a_level_chart_has_a_point_with_its_interval_a_noise_level_and_the_metho
 
 def test_a_chart_without_intervals_or_with_an_undefined_value_has_what_there_is(rows):
     lacking = Row(**{**vars(rows["AnoDDPM (t=100)"]), "metrics": {"healthy/ssim": None}})
-    drawn = level_chart([lacking, rows["AnoDDPM (t=300)"]], [lacking], SSIM, "t", Resamples({}))
+    levels = [lacking, rows["AnoDDPM (t=300)"]]
+    drawn = level_chart(ssim_curve(levels, [lacking], Resamples({})))
     [line, _] = drawn.renderers
     assert line.data_source.data["x"] == [300]
     assert np.isnan(line.data_source.data["low"]).all()
@@ -98,7 +123,8 @@ def test_a_chart_without_intervals_or_with_an_undefined_value_has_what_there_is(
 def test_a_precision_recall_chart_has_a_line_a_row_and_none_without_lesions(rows, tmp_path):
     every = list(rows.values())
     found = resample_rows(every, tmp_path, 0, 0)
-    drawn = precision_recall_chart([AUTODDPM, ANODDPM], every, found)
+    kinds = [Kind(AUTODDPM.rows(every)), Kind(ANODDPM.rows(every), order="t")]
+    drawn = precision_recall_chart(kinds, found)
     lines = [renderer for renderer in drawn.renderers if "title" in renderer.data_source.data]
     assert [line.data_source.data["title"][0] for line in lines] == [
         "AutoDDPM",
@@ -109,13 +135,14 @@ def test_a_precision_recall_chart_has_a_line_a_row_and_none_without_lesions(rows
     highest = 100 * rows["AnoDDPM (t=300)"].metrics["lesion/max_dice"]
     assert max(lines[2].data_source.data["dice"]) == pytest.approx(highest)
     empty = Resamples({row.folder: Resampled() for row in every})
-    assert precision_recall_chart([AUTODDPM, ANODDPM], every, empty) is None
+    assert precision_recall_chart(kinds, empty) is None
 
 
 def test_a_chart_is_the_same_data_each_time_and_every_reference_in_it_is_known(rows):
     levels = ANODDPM.rows(list(rows.values()))
     first, second = (
-        json.dumps(chart("a", level_chart(levels, [], SSIM, "t", Resamples({}))).data) for _ in "ab"
+        json.dumps(chart("a", level_chart(ssim_curve(levels, [], Resamples({})))).data)
+        for _ in "ab"
     )
     assert first == second
     known = set(re.findall(r'"name": "\w+", "id": "(\w+)"', first))
@@ -142,7 +169,7 @@ def test_what_is_dark_on_light_paper_is_light_on_dark_paper():
 
 def test_a_pixel_is_flagged_by_the_same_thresholds_in_the_browser_and_in_its_map(rows):
     every = list(rows.values())
-    data, remarks = browser_data(every, 60)
+    data, remarks = browsed(every, 60)
     assert not remarks
     assert [head["title"] for head in data["rows"]] == list(rows)
     for n, row in enumerate(every):
@@ -207,20 +234,19 @@ def test_slices_that_are_left_out_are_said_and_so_is_a_row_whose_maps_are_not_wh
     shutil.copytree(runs, copied)
     path = copied / "anoddpm-t100" / "maps.npz"
     path.write_bytes(path.read_bytes()[:-30])
-    data, remarks = browser_data(read_rows(copied)[0], 4)
+    data, remarks = browsed(read_rows(copied)[0], 4)
     assert [head["title"] for head in data["rows"]] == ["AnoDDPM (t=300)", "AutoDDPM"]
     assert len(data["slices"]) == 4
     assert any("4 of 11 slices" in remark for remark in remarks)
     assert any(f"AnoDDPM (t=100) is not shown: {path}" in remark for remark in remarks)
-    assert browser_data(read_rows(copied)[0], 0) == (None, [])
-    assert browser_data([], 60) == (None, [])
+    assert browsed([], 60) == (None, [])
 
 
 def test_many_rows_show_fewer_slices_so_that_the_page_stays_light(rows, monkeypatch):
     monkeypatch.setattr(
         "autoddpm.report.page.browser_data.MOST_PIXELS", 5 * SIZE * SIZE * (1 + 2 * 3)
     )
-    data, remarks = browser_data(list(rows.values()), 60)
+    data, remarks = browsed(list(rows.values()), 60)
     assert len(data["slices"]) == 5
     assert "5 of 11 slices" in remarks[0]
 

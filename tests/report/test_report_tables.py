@@ -18,6 +18,7 @@ from report_runs import (
     read_csv,
     report,
     settings,
+    table_of,
     write_row,
 )
 from report_runs import no_pictures as no_pictures
@@ -27,11 +28,12 @@ from autoddpm.report.rows.row import read_rows
 from autoddpm.report.rows.seeds import pool_seeds
 from autoddpm.report.tables.formats import latex, to_csv, to_latex, to_markdown
 from autoddpm.report.tables.published import read_published
-from autoddpm.report.tables.table import Column, make_table
+from autoddpm.report.tables.table import Column
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
-EXPECTED = {n: next(ROOT.glob(f"experiments/table{n}_*/expected.csv")) for n in (1, 2, 3)}
+EXPECTED = ROOT / "experiments" / "paper" / "expected.csv"
+EXPECTED_3 = ROOT / "experiments" / "table3_uncertainty" / "expected.csv"
 EVERY = Method("every row", {})
 DICE = Column("Dice", "lesion/max_dice", 100, best="max")
 
@@ -49,16 +51,17 @@ def tables(runs: Path, *overrides: str) -> dict:
 
 
 def test_the_paper_s_tables_agree_with_each_other_where_they_print_the_same_number():
-    one, two, three = (read_published(EXPECTED[n], True).values for n in (1, 2, 3))
-    assert (len(one), len(two), len(three)) == (21, 21, 8)
-    assert one["AutoDDPM", "lesion/max_dice"] == three["AutoDDPM", "lesion/max_dice"] == "22.75"
-    for size in ("small", "medium", "large"):
-        key = ("AutoDDPM", f"lesion/max_dice/{size}")
-        assert two[key] == three[key]
+    paper, three = (read_published(path, True).values for path in (EXPECTED, EXPECTED_3))
+    assert (len(paper), len(three)) == (42, 8)
+    assert paper["AutoDDPM", "lesion/max_dice"] == "22.75"
+    keys = [key for key in three if key in paper]
+    assert len(keys) == 4
+    assert all(paper[key] == three[key] for key in keys)
 
 
 def test_the_paper_s_tables_have_the_changes_that_its_text_states():
-    one, two, three = (read_published(EXPECTED[n], True).values for n in (1, 2, 3))
+    one, three = (read_published(path, True).values for path in (EXPECTED, EXPECTED_3))
+    two = one
 
     def change(values: dict, metric: str, method: str, baseline: str) -> int:
         return round(100 * (float(values[method, metric]) / float(values[baseline, metric]) - 1))
@@ -275,7 +278,7 @@ def test_a_table_that_is_null_is_left_out(runs):
         ("report.resamples=0.5", "report.resamples=0.5: must be a whole number"),
         ("report.browser_slices=many", "report.browser_slices=many: must be"),
         ("report.differences.reference=autodpm", "report.differences.reference names autodpm"),
-        ("report.differences.tables=[table9]", "report.differences.tables names table9"),
+        ("report.tables.table1.rows=[autodpm]", "report.tables.table1 names autodpm"),
         ("report.figures.browser.rows=[autodpm]", "report.figures.browser names autodpm"),
         (
             "+report.tables.table1.columns.0.unit=1",
@@ -296,7 +299,7 @@ def test_a_setting_that_cannot_be_meant_ends_before_anything_is_written(runs, ov
 def _with(runs: Path, given: dict) -> None:
     from autoddpm.report.write import write_report
 
-    write_report(runs, runs.parent / "report", "demo", given, ROOT)
+    write_report(runs, runs.parent / "report", "demo", given)
 
 
 # --- rows that failed
@@ -346,10 +349,11 @@ def test_a_metrics_file_whose_parts_are_of_another_kind_is_named(runs, key):
 # --- LaTeX and csv
 
 
-def table_of(runs: Path, *columns: Column, published: bool = False):
+def every_row(runs: Path, *columns: Column, published: bool = False):
     rows = read_rows(runs)[0]
-    paper = read_published(EXPECTED[1], "auto") if published else None
-    return make_table("t_1", "50 % & more", "Caption_1.", [EVERY], columns, rows, None, paper)
+    paper = read_published(EXPECTED, "auto") if published else None
+    words = {"name": "t_1", "title": "50 % & more", "caption": "Caption_1."}
+    return table_of([EVERY], columns, rows, published=paper, **words)
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -358,7 +362,7 @@ def test_every_line_of_a_latex_table_has_as_many_cells_as_it_has_columns(runs, p
     anoddpm(runs, 50)
     autoddpm(runs)
     columns = [DICE, *[Column(f"C{n}", "lesion/auprc/large") for n in range(count - 1)]]
-    text = to_latex(table_of(runs, *columns, published=published))
+    text = to_latex(every_row(runs, *columns, published=published))
     [spec] = re.findall(r"\\begin\{tabular\}\{(l+r+)\}", text)
     width = sum(2 if published and column.key == DICE.key else 1 for column in columns)
     assert spec == "l" + "r" * width
@@ -376,13 +380,13 @@ def test_every_line_of_a_latex_table_has_as_many_cells_as_it_has_columns(runs, p
 def test_latex_has_the_best_in_bold_and_what_is_special_escaped(runs):
     anoddpm(runs, 50)
     write_row(runs, "odd", r"A_B & 50% #1 {x} ~ ^ $ \y", AUTODDPM, 0.4123)
-    text = to_latex(table_of(runs, DICE))
+    text = to_latex(every_row(runs, DICE))
     assert r"\textbf{41.23}" in text
     assert r"\textbf{2.50}" not in text
     assert (
         r"A\_B \& 50\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \$ \textbackslash{}y" in text
     )
-    assert r"50 \% \& more" in text
+    assert r"\caption{\textbf{50 \% \& more} Caption\_1.}" in text
     assert (
         latex("Dice ↑ ± – ¹² ≤")
         == r"Dice $\uparrow$ $\pm$ -- \textsuperscript{1}\textsuperscript{2} $\leq$"
@@ -392,7 +396,7 @@ def test_latex_has_the_best_in_bold_and_what_is_special_escaped(runs):
 
 def test_an_undefined_value_is_a_dash_with_its_note_in_latex(runs):
     anoddpm(runs, 50, metrics={DICE.key: None}, undefined={DICE.key: "no lesion_slice"})
-    text = to_latex(table_of(runs, DICE))
+    text = to_latex(every_row(runs, DICE))
     assert r"AnoDDPM (t=50) & --\textsuperscript{1} \\" in text
     assert r"\textsuperscript{1} no lesion\_slice" in text
 
@@ -400,7 +404,7 @@ def test_an_undefined_value_is_a_dash_with_its_note_in_latex(runs):
 def test_csv_and_markdown_have_interval_spread_and_p_where_a_table_has_them(runs):
     anoddpm(runs, 50, value=0.05)
     anoddpm(runs, 100, value=0.025)
-    plain = table_of(runs, DICE)
+    plain = every_row(runs, DICE)
     [first], [second] = plain.cells
     cells = [[replace(first, low=1.0, high=4.5, spread=0.25, p_value=0.0161)], [second]]
     table = replace(plain, cells=cells)

@@ -16,10 +16,15 @@ from conftest import TINY_TRAINING, Site, Verb
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
-from autoddpm.report.figures.examples import Example
+from autoddpm.report.figures.curve import Curve, curves
+from autoddpm.report.figures.examples import Choice, Example, Examples, Slice
+from autoddpm.report.figures.figure import FigureRows, Kind
+from autoddpm.report.read import read_pictures
+from autoddpm.report.rows.methods import Method
 from autoddpm.report.rows.row import Row, read_row
+from autoddpm.report.select import Selection
+from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Cell, Column, Table
-from autoddpm.report.tracking.training import read_history, training_folders
 from autoddpm.report.tracking.wandb_runs import (
     check_tracking,
     in_long_form,
@@ -27,35 +32,16 @@ from autoddpm.report.tracking.wandb_runs import (
     row_config,
     row_summary,
 )
-from autoddpm.report.tracking.workspace import EXAMPLES, curves, workspace
+from autoddpm.report.tracking.workspace import EXAMPLES, chart_of, workspace
 
 SIZE, THRESHOLD, IDS = 16, 0.5, ["phantom/a", "phantom/b"]
+INPUT = ("image", "lesion")
 SSIM, DICE = Column("SSIM", "healthy/ssim", scale=100), Column("Dice", "lesion/max_dice", scale=100)
-SETTINGS = {
-    "wandb": "offline",
-    "note": "Phantoms.",
-    "methods": {
-        "anoddpm": {"title": "AnoDDPM", "match": {"name": "AnoDDPM"}, "order": "t"},
-        "autoddpm": {"title": "AutoDDPM", "match": {"name": "AutoDDPM"}},
-    },
-    "figures": {
-        "noise_paradox": {
-            "baselines": "anoddpm",
-            "method": "autoddpm",
-            "columns": [
-                {"title": "SSIM", "key": "healthy/ssim", "scale": 100},
-                {"title": "Dice", "key": "lesion/max_dice", "scale": 100},
-            ],
-        },
-        "figure4": {"baselines": "anoddpm", "method": "autoddpm"},
-        "figure5": None,
-    },
-}
+SETTINGS = {"wandb": "offline", "note": "Phantoms."}
+BASELINES, METHOD = Method("", {"name": "AnoDDPM"}, "t"), Method("", {"name": "AutoDDPM"})
 
 
-def write_row(
-    runs: Path, label: str, detector: dict, ssim: float, dice: float | None, checkpoint: str = ""
-) -> Row:
+def write_row(runs: Path, label: str, detector: dict, ssim: float, dice: float | None) -> Row:
     """A finished run folder with two slices; its maps are a function of its SSIM."""
     folder, rng = runs / label, np.random.default_rng(round(1000 * ssim))
     folder.mkdir(parents=True)
@@ -65,11 +51,12 @@ def write_row(
     }
     if "mask_threshold" in detector:
         stages["mask"] = rng.random((2, SIZE, SIZE)) > 0.7
-    np.savez(folder / "maps.npz", id=np.array(IDS), **stages)
+    example = {name: np.stack([getattr(one, name) for one in slices()]) for name in INPUT}
+    np.savez(folder / "maps.npz", id=np.array(IDS), **example, **stages)
     config = {
         "detector": {"_target_": "x", **detector},
         "sampler": {"stride": 10},
-        "checkpoint": checkpoint,
+        "checkpoint": "runs/default/checkpoints/last.ckpt",
     }
     (folder / "config.yaml").write_text(
         yaml.safe_dump(config | {"paths": {"runs": "/home/me"}, "seed": 3})
@@ -91,24 +78,6 @@ def write_row(
     return read_row(folder)
 
 
-def write_training(folder: Path) -> str:
-    """A training run that was stopped at step 5 and went on from step 2; the path of its
-    checkpoint."""
-    for version, text in enumerate(
-        [
-            "epoch,step,train/loss,val/loss\n0,1,9.0,\n0,2,8.0,\n0,2,,7.5\n0,5,6.0,\n",
-            "epoch,step,train/loss\n0,5,4.0\n0,8,3.0\n",
-        ]
-    ):
-        (folder / f"csv/version_{version}").mkdir(parents=True)
-        (folder / f"csv/version_{version}/metrics.csv").write_text(text)
-    (folder / ".hydra").mkdir()
-    (folder / ".hydra/config.yaml").write_text(
-        yaml.safe_dump({"module": {"lr": 1e-3}, "paths": {"runs": "/home/me"}})
-    )
-    return str(folder / "checkpoints" / "last.ckpt")
-
-
 def slices() -> list[Example]:
     rng = np.random.default_rng(0)
     images, lesions = rng.random((2, SIZE, SIZE)), rng.random((2, SIZE, SIZE)) > 0.8
@@ -116,6 +85,18 @@ def slices() -> list[Example]:
         Example(i, "large", int(m.sum()), x, m)
         for i, x, m in zip(IDS, images, lesions, strict=True)
     ]
+
+
+def examples_of(rows: Sequence[Row]) -> Examples:
+    """The two slices and what the rows hold of them, read as for a report."""
+    choice = Choice([Slice(one.id, one.size_group, one.pixels) for one in slices()])
+    return read_pictures(Selection(rows, [], {}, choice, Choice(), []), rows).examples
+
+
+def curves_of(rows: Sequence[Row]) -> list[Curve]:
+    """SSIM and Dice against AnoDDPM's noise level."""
+    kinds = {"baselines": Kind(BASELINES.rows(rows), order="t"), "method": Kind(METHOD.rows(rows))}
+    return curves(FigureRows("", "", kinds, [SSIM, DICE]), Resamples({}))
 
 
 def table_of(rows: Sequence[Row], cells: Sequence[Sequence[Cell]]) -> Table:
@@ -244,7 +225,7 @@ def forget_the_user(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A report of AutoDDPM and AnoDDPM at two noise levels, logged once. No test changes it."""
     root = tmp_path_factory.mktemp("tracked")
-    checkpoint, folder = write_training(root / "train/default"), root / "report"
+    folder = root / "report"
     folder.mkdir()
     made = root / "evaluate"
     rows = [
@@ -254,10 +235,9 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             {"name": "AutoDDPM", "t": 200, "mask_threshold": 0.1},
             0.97,
             0.41,
-            checkpoint,
         ),
-        write_row(made, "AnoDDPM (t=50)", {"name": "AnoDDPM", "t": 50}, 0.95, None, checkpoint),
-        write_row(made, "AnoDDPM (t=100)", {"name": "AnoDDPM", "t": 100}, 0.88, 0.12, checkpoint),
+        write_row(made, "AnoDDPM (t=50)", {"name": "AnoDDPM", "t": 50}, 0.95, None),
+        write_row(made, "AnoDDPM (t=100)", {"name": "AnoDDPM", "t": 100}, 0.88, 0.12),
     ]
     undefined = Cell(None, "–¹", note=1)
     cells = [
@@ -269,7 +249,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     ]
     with pytest.MonkeyPatch.context() as patch:
         forget_the_user(patch, root / "home")
-        said = log_report("demo", [table_of(rows[:2], cells)], rows, slices(), SETTINGS, folder)
+        tables, examples = [table_of(rows[:2], cells)], examples_of(rows)
+        said = log_report("demo", tables, rows, curves_of(rows), examples, SETTINGS, folder)
     runs = offline_runs(folder)
     return SimpleNamespace(root=root, folder=folder, rows=rows, cells=cells, said=said, runs=runs)
 
@@ -295,7 +276,7 @@ def test_a_table_is_read_back_from_the_offline_files_as_paper_ours_and_interval(
     ]
 
 
-def test_there_is_one_run_a_row_and_training_and_one_for_the_report_in_one_group(
+def test_there_is_a_run_per_row_and_one_for_the_report(
     logged: SimpleNamespace,
 ) -> None:
     assert {run.group for run in logged.runs} == {"demo"}
@@ -304,7 +285,6 @@ def test_there_is_one_run_a_row_and_training_and_one_for_the_report_in_one_group
         ("evaluate", "AnoDDPM (t=50)", ("table1",)),
         ("evaluate", "AutoDDPM", ("table1",)),
         ("report", "report demo", ()),
-        ("train", "train default", ()),
     ]
 
 
@@ -398,23 +378,6 @@ def test_the_metrics_against_the_noise_level_are_charts_with_their_points(
     assert ["_wandb", "visualize", "lesion_max_dice_against_t"] in drawn
 
 
-def test_training_curves_come_with_their_steps_and_the_training_s_settings(
-    logged: SimpleNamespace,
-) -> None:
-    run = run_named(logged, "train default")
-    losses = [
-        (line["trainer/global_step"], line["train/loss"])
-        for line in run.history
-        if "train/loss" in line
-    ]
-    assert losses == [(1, 9.0), (2, 8.0), (5, 4.0), (8, 3.0)]
-    assert [(n["trainer/global_step"], n["val/loss"]) for n in run.history if "val/loss" in n] == [
-        (2, 7.5)
-    ]
-    assert run.config["module"] == {"lr": 1e-3}
-    assert "paths" not in run.config
-
-
 def test_all_that_is_left_lies_in_the_report_s_folder_and_one_is_told_how_to_send_it(
     logged: SimpleNamespace,
 ) -> None:
@@ -435,9 +398,10 @@ def test_logging_again_replaces_the_runs_of_this_name_and_leaves_others_alone(
     other.parent.mkdir(parents=True)
     other.write_text("a training's")
     for name in ("mine", "another"):
-        log_report(name, [], [row], [], SETTINGS, tmp_path)
+        log_report(name, [], [row], [], Examples(), SETTINGS, tmp_path)
     once = {path.name.split("-", 3)[3] for path in tmp_path.glob("wandb/offline-run-*")}
-    log_report("mine", [], [replace(row, metrics={"healthy/ssim": 0.5})], [], SETTINGS, tmp_path)
+    changed = replace(row, metrics={"healthy/ssim": 0.5})
+    log_report("mine", [], [changed], [], Examples(), SETTINGS, tmp_path)
     assert {path.name.split("-", 3)[3] for path in tmp_path.glob("wandb/offline-run-*")} == once
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 5
     assert other.is_file()
@@ -457,7 +421,7 @@ def test_each_seed_of_a_pooled_row_is_a_run_and_the_mean_s_interval_is_not_given
     )
     mean = replace(one, metrics={"healthy/ssim": 0.905}, members=(one, two))
     table = table_of([mean], [[Cell(90.5, "90.50", low=90.0, high=91.0), Cell(None, "–¹", note=1)]])
-    log_report("seeds", [table], [mean], [], SETTINGS, tmp_path)
+    log_report("seeds", [table], [mean], [], Examples(), SETTINGS, tmp_path)
     runs = [run for run in offline_runs(tmp_path) if run.job == "evaluate"]
     assert sorted(run.summary["healthy/ssim"] for run in runs) == [0.9, 0.91]
     assert all(run.tags == ["table1"] and "healthy/ssim_low" not in run.summary for run in runs)
@@ -470,8 +434,9 @@ def test_a_row_whose_maps_are_missing_is_logged_without_images_and_that_is_said(
     row = write_row(
         tmp_path / "evaluate", "AnoDDPM (t=50)", {"name": "AnoDDPM", "t": 50}, 0.95, 0.1
     )
+    whole = write_row(tmp_path / "evaluate", "AutoDDPM", {"name": "AutoDDPM"}, 0.97, 0.4)
     (row.folder / "maps.npz").unlink()
-    said = log_report("lost", [], [row], slices(), SETTINGS, tmp_path)
+    said = log_report("lost", [], [row], [], examples_of([row, whole]), SETTINGS, tmp_path)
     assert any("AnoDDPM (t=50) is not shown" in words and "maps.npz" in words for words in said)
     (run,) = (run for run in offline_runs(tmp_path) if run.job == "evaluate")
     assert run.summary["healthy/ssim"] == 0.95
@@ -483,7 +448,7 @@ def test_a_row_whose_maps_are_missing_is_logged_without_images_and_that_is_said(
 def test_an_undefined_value_is_left_out_of_a_curve_and_the_level_line_stays(
     logged: SimpleNamespace,
 ) -> None:
-    _, dice = curves(SETTINGS, logged.rows)
+    _, dice = map(chart_of, curves_of(logged.rows))
     assert (dice.name, dice.x, dice.y) == ("lesion_max_dice_against_t", "t", "Dice")
     assert [point for point in dice.points if point[2] == "AnoDDPM"] == [
         [100, pytest.approx(12.0), "AnoDDPM"]
@@ -506,41 +471,11 @@ def test_baselines_that_differ_in_another_setting_are_lines_of_their_own(
         )
         for stride in (7, 9)
     ]
-    ssim, _ = curves(SETTINGS, strided)
+    ssim, _ = map(chart_of, curves_of(strided))
     assert {point[2] for point in ssim.points} == {
         "AnoDDPM [sampler.stride=7]",
         "AnoDDPM [sampler.stride=9]",
     }
-
-
-def test_of_two_starts_of_a_training_the_later_holds_where_both_have_a_step(tmp_path: Path) -> None:
-    write_training(tmp_path)
-    history = read_history(tmp_path)
-    assert history["train/loss"].to_dict() == {1: 9.0, 2: 8.0, 5: 4.0, 8: 3.0}
-    assert history["val/loss"].dropna().to_dict() == {2: 7.5}
-
-
-def test_the_tenth_start_of_a_training_comes_after_the_second(tmp_path: Path) -> None:
-    for version in (2, 10):
-        (tmp_path / f"csv/version_{version}").mkdir(parents=True)
-        (tmp_path / f"csv/version_{version}/metrics.csv").write_text(
-            f"step,train/loss\n4,{version}.0\n"
-        )
-    assert read_history(tmp_path)["train/loss"].to_dict() == {4: 10.0}
-
-
-def test_a_checkpoint_without_csv_metrics_is_said_once_and_one_with_them_is_found_once(
-    tmp_path: Path,
-) -> None:
-    kept, lost = write_training(tmp_path / "kept"), str(tmp_path / "lost/checkpoints/last.ckpt")
-    named = zip("abcd", (kept, lost, kept, lost), strict=True)
-    rows = [
-        write_row(tmp_path, name, {"name": "AnoDDPM", "t": 50}, 0.9, 0.1, path)
-        for name, path in named
-    ]
-    folders, remarks = training_folders(rows)
-    assert folders == [tmp_path / "kept"]
-    assert remarks == [f"No training curves in W&B: {tmp_path / 'lost/csv'} has no metrics."]
 
 
 def test_a_table_of_differences_has_its_p_values_and_gives_no_interval_to_a_row(
@@ -569,7 +504,7 @@ def test_what_a_row_is_made_of_can_be_written_as_json(logged: SimpleNamespace) -
 
 def test_the_workspace_shows_what_is_logged(logged: SimpleNamespace) -> None:
     table = table_of(logged.rows[:2], logged.cells)
-    view = workspace("me", "autoddpm", "demo", [table], curves(SETTINGS, logged.rows))
+    view = workspace("me", "autoddpm", "demo", [table], list(map(chart_of, curves_of(logged.rows))))
     spec = json.dumps(view._to_model().model_dump(by_alias=True, exclude_none=True))
     report = run_named(logged, "report demo")
     for key in ("table1", "healthy_ssim_against_t_table", "lesion_max_dice_against_t_table"):
@@ -578,7 +513,6 @@ def test_the_workspace_shows_what_is_logged(logged: SimpleNamespace) -> None:
     for key in EXAMPLES:
         assert pictures(run_named(logged, "AutoDDPM"), key)
         assert f'"{key}"' in spec
-    assert '"train/loss"' in spec
     assert "summary:lesion/max_dice" in view.runset_settings.pinned_columns
 
 
@@ -601,7 +535,7 @@ def test_without_being_asked_for_nothing_is_written_and_wandb_is_not_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert log_report("demo", [], [], [], settings, tmp_path) == []
+    assert log_report("demo", [], [], [], Examples(), settings, tmp_path) == []
     assert not list(tmp_path.glob("wandb*"))
 
 
@@ -628,10 +562,11 @@ def test_online_without_an_account_is_refused_before_anything_is_written(
         raise wandb.errors.UsageError("No API key configured")
 
     monkeypatch.setattr(wandb, "login", login)
+    online = SETTINGS | {"wandb": "online"}
     with pytest.raises(
         ValueError, match=r"No API key configured.*wandb login.*report\.wandb=offline"
     ):
-        log_report("demo", [], logged.rows, [], SETTINGS | {"wandb": "online"}, tmp_path)
+        log_report("demo", [], logged.rows, [], Examples(), online, tmp_path)
     assert not list(tmp_path.glob("wandb/*"))
 
 
@@ -649,8 +584,9 @@ def test_one_word_sends_the_runs_and_saves_the_workspace(
     monkeypatch.setattr(wandb, "init", init_offline)
     monkeypatch.setattr(ws.Workspace, "save", lambda view: saved.append(view))
     monkeypatch.setattr(ws.Workspace, "url", "https://there/demo")
-    said = log_report("demo", [], logged.rows[1:2], [], SETTINGS | {"wandb": "online"}, tmp_path)
-    assert asked == [("online", "strokes")] * 3
+    online = SETTINGS | {"wandb": "online"}
+    said = log_report("demo", [], logged.rows[1:2], [], Examples(), online, tmp_path)
+    assert asked == [("online", "strokes")] * 2
     assert [(view.project, view.name) for view in saved] == [("strokes", "demo: report")]
     assert "https://there/demo" in said[0]
 

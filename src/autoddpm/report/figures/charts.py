@@ -1,11 +1,12 @@
 """Interactive curves: metrics against the noise level, and precision against recall."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 
 import numpy as np
 from bokeh.models import (
     ColumnDataSource,
+    GlyphRenderer,
     HoverTool,
     Legend,
     LegendItem,
@@ -15,13 +16,11 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from autoddpm.metrics.statistics import Interval
-from autoddpm.report.figures.curve import MARKERS
-from autoddpm.report.figures.figure import BASELINE, DARK, LIGHT, METHOD
-from autoddpm.report.rows.methods import Method
+from autoddpm.report.figures.curve import Curve, Point
+from autoddpm.report.figures.figure import Kind
+from autoddpm.report.figures.theme import BASELINE, DARK, LIGHT, METHOD
 from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.intervals import Resamples
-from autoddpm.report.tables.table import Column
 
 INK = LIGHT.ink
 METHODS = (METHOD, "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito
@@ -47,104 +46,54 @@ DARK_LEVELS = (
     "#b8d7ee",
     "#cfe8fb",
 )
-#: What is dark on light paper, and light on dark paper.
+#: Colours that are dark on light paper, and the light ones in their place on dark paper.
 DARK_COLOURS = {LIGHT.ink: DARK.ink, **dict(zip(LEVELS, DARK_LEVELS, strict=True))}
-SHAPES = dict(
-    zip("osD^v", ("circle", "square", "diamond", "triangle", "inverted_triangle"), strict=True)
-)
+SHAPES = ("circle", "square", "diamond", "triangle", "inverted_triangle")
 EQUAL_DICE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def level_chart(
-    baselines: Sequence[Row],
-    methods: Sequence[Row],
-    column: Column,
-    order: str,
-    resamples: Resamples,
-) -> figure:
-    """A metric of the baselines against the detector setting `order`, and of each method as a
-    level, with intervals.
-
-    Baselines with different other settings (variants) are different lines; an undefined value is
-    left out.
-    """
-    drawn = _panel(column.title, f"noise level {order}", "%" if column.scale == 100 else "")
-    lines: dict[str, list[Row]] = defaultdict(list)
-    for row in baselines:
-        lines[row.variant].append(row)
-    items, highest = [], []
-    for marker, (variant, rows) in zip(MARKERS * len(lines), lines.items(), strict=False):
-        source = _points(
-            sorted(rows, key=lambda row: row.detector[order]), column, order, resamples
-        )
-        highest += _tops(source)
-        line = drawn.line("x", "y", source=source, color=BASELINE, line_width=1.5)
-        points = drawn.scatter(
-            "x", "y", source=source, color=BASELINE, size=7, marker=SHAPES[marker]
-        )
-        bars = Whisker(base="x", lower="low", upper="high", source=source, line_color=BASELINE)
-        bars.upper_head.size = bars.lower_head.size = 5
-        bars.upper_head.line_color = bars.lower_head.line_color = BASELINE
-        drawn.add_layout(bars)
-        name = f"{rows[0].detector['name']}{f' [{variant}]' if variant else ''}"
-        items.append(LegendItem(label=name, renderers=[line, points]))
-    ends = [
-        min(row.detector[order] for row in baselines),
-        max(row.detector[order] for row in baselines),
-    ]
-    for colour, row in zip(METHODS * len(methods), methods, strict=False):
-        level = _points([row, row], column, order, resamples, ends)
-        if level.data["y"]:
-            highest += _tops(level)
-            band = drawn.varea("x", "low", "high", source=level, color=colour, alpha=0.15)
-            line = drawn.line(
-                "x", "y", source=level, color=colour, line_width=1.5, line_dash="dashed"
-            )
-            items.append(LegendItem(label=row.title, renderers=[band, line]))
+def level_chart(curve: Curve) -> figure:
+    """A metric against the noise level, with intervals: baselines as lines, methods as bands."""
+    title, unit = curve.column.title, "%" if curve.column.scale == 100 else ""
+    drawn = _panel(title, f"noise level {curve.order}", unit)
+    items = []
+    for shape, (name, points) in zip(SHAPES * len(curve.lines), curve.lines.items(), strict=False):
+        items.append(LegendItem(label=name, renderers=_line(drawn, _source(points), shape)))
+    for colour, level in zip(METHODS * len(curve.levels), curve.levels, strict=False):
+        ends = _source([replace(level, x=x) for x in (curve.xs[0], curve.xs[-1])])
+        band = drawn.varea("x", "low", "high", source=ends, color=colour, alpha=0.15)
+        dashed = drawn.line("x", "y", source=ends, color=colour, line_width=1.5, line_dash="dashed")
+        items.append(LegendItem(label=level.title, renderers=[band, dashed]))
+    points = [*curve.levels, *(point for line in curve.lines.values() for point in line)]
+    highest = [float(np.nanmax([point.y, point.high])) for point in points]
     drawn.y_range = Range1d(0, 1.08 * max(highest, default=1.0))
-    drawn.add_tools(HoverTool(tooltips=[("", "@title"), (column.title, "@shown")]))
+    drawn.add_tools(HoverTool(tooltips=[("", "@title"), (title, "@shown")]))
     _add_legend(drawn, items)
     return drawn
 
 
-def _tops(source: ColumnDataSource) -> list[float]:
-    return [
-        float(np.nanmax(pair)) for pair in zip(source.data["y"], source.data["high"], strict=True)
-    ]
+def _source(points: Sequence[Point]) -> ColumnDataSource:
+    return ColumnDataSource(
+        {field.name: [getattr(point, field.name) for point in points] for field in fields(Point)}
+    )
 
 
-def _points(
-    rows: Sequence[Row], column: Column, order: str, resamples: Resamples, at: Sequence[float] = ()
-) -> ColumnDataSource:
-    """x, y and the bounds of its interval; NaN bounds, which are not drawn, where there is none."""
-    data: dict[str, list[object]] = {key: [] for key in ("x", "y", "low", "high", "title", "shown")}
-    for n, row in enumerate(rows):
-        value, bounds = row.metrics.get(column.key), resamples.interval(row, column.key)
-        if value is None:
-            continue
-        low, high = bounds[:2] if isinstance(bounds, Interval) else (np.nan, np.nan)
-        numbers = [f"{number * column.scale:.{column.digits}f}" for number in (value, low, high)]
-        said = (
-            f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
-            if isinstance(bounds, Interval)
-            else numbers[0]
-        )
-        line = (
-            at[n] if at else row.detector[order],
-            *(number * column.scale for number in (value, low, high)),
-        )
-        for key, entry in zip(data, (*line, row.title, said), strict=True):
-            data[key].append(entry)
-    return ColumnDataSource(data)
+def _line(drawn: figure, source: ColumnDataSource, shape: str) -> list[GlyphRenderer]:
+    """A baseline's line and points, with whiskers where there is an interval."""
+    line = drawn.line("x", "y", source=source, color=BASELINE, line_width=1.5)
+    points = drawn.scatter("x", "y", source=source, color=BASELINE, size=7, marker=shape)
+    bars = Whisker(base="x", lower="low", upper="high", source=source, line_color=BASELINE)
+    bars.upper_head.size = bars.lower_head.size = 5
+    bars.upper_head.line_color = bars.lower_head.line_color = BASELINE
+    drawn.add_layout(bars)
+    return [line, points]
 
 
-def precision_recall_chart(
-    methods: Sequence[Method], rows: Sequence[Row], resamples: Resamples
-) -> figure | None:
-    """Precision against recall, a line a row; None where no row has lesions."""
+def precision_recall_chart(kinds: Sequence[Kind], resamples: Resamples) -> figure | None:
+    """Precision against recall, a line per row; None if no row has lesions."""
     drawn = _panel("", "recall", "precision", height=420)
     items, highest = [], 0.0
-    for row, colour in _coloured(methods, rows):
+    for row, colour in _coloured(kinds):
         recall, precision = resamples.curve(row)
         if not len(recall):
             continue
@@ -158,6 +107,23 @@ def precision_recall_chart(
     if not items:
         return None
     top = min(1.0, 1.1 * highest)
+    _add_equal_dice(drawn, top)
+    drawn.x_range, drawn.y_range = Range1d(0, 1), Range1d(0, top)
+    for axis in (drawn.xaxis, drawn.yaxis):
+        axis.formatter = NumeralTickFormatter(format="0 %")
+    shown = [
+        ("", "@title"),
+        ("recall", "@x{0.0 %}"),
+        ("precision", "@y{0.0 %}"),
+        ("Dice", "@dice{0.0} %"),
+    ]
+    drawn.add_tools(HoverTool(tooltips=shown, renderers=[item.renderers[0] for item in items]))
+    _add_legend(drawn, items, "right")
+    return drawn
+
+
+def _add_equal_dice(drawn: figure, top: float) -> None:
+    """Thin lines that join points of equal Dice, up to the precision `top`."""
     for value in EQUAL_DICE:
         recall = np.linspace(value / 2 + 1e-6, 1, 400)
         precision = value * recall / (2 * recall - value)
@@ -174,28 +140,15 @@ def precision_recall_chart(
                 text_color=INK,
                 text_alpha=0.55,
             )
-    drawn.x_range, drawn.y_range = Range1d(0, 1), Range1d(0, top)
-    for axis in (drawn.xaxis, drawn.yaxis):
-        axis.formatter = NumeralTickFormatter(format="0 %")
-    shown = [
-        ("", "@title"),
-        ("recall", "@x{0.0 %}"),
-        ("precision", "@y{0.0 %}"),
-        ("Dice", "@dice{0.0} %"),
-    ]
-    drawn.add_tools(HoverTool(tooltips=shown, renderers=[item.renderers[0] for item in items]))
-    _add_legend(drawn, items, "right")
-    return drawn
 
 
-def _coloured(methods: Sequence[Method], rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
-    """Each row of the methods with its colour: those of a noise level from light to dark blue."""
-    colours = iter(METHODS * (len(rows) + 1))
-    for method in methods:
-        found = method.rows(rows)
-        for n, row in enumerate(found):
-            level = LEVELS[round(n / max(1, len(found) - 1) * (len(LEVELS) - 1))]
-            yield row, level if method.order else next(colours)
+def _coloured(kinds: Sequence[Kind]) -> Iterator[tuple[Row, str]]:
+    """Each row with its colour: those of a noise level from light to dark blue."""
+    colours = iter(METHODS * (1 + sum(len(kind.rows) for kind in kinds)))
+    for kind in kinds:
+        for n, row in enumerate(kind.rows):
+            level = LEVELS[round(n / max(1, len(kind.rows) - 1) * (len(LEVELS) - 1))]
+            yield row, level if kind.order else next(colours)
 
 
 def _panel(title: str, x: str, y: str, height: int = 300) -> figure:

@@ -1,228 +1,70 @@
-"""The figures: images in grey from 0 to 1, anomaly maps in a perceptual colour map with their
-colour bar, lesions as outlines. Panels are whole multiples of the image's pixels, so that no pixel
-is interpolated."""
+"""A figure of a page: which rows it shows, and what is drawn of them."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from itertools import accumulate
-from textwrap import fill
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
-from numpy.typing import NDArray
-
-from autoddpm.report.figures.examples import Example, Shown
-
-DPI = 200
-FONT, LETTER, LINE, LEFT = (
-    7.5,
-    12,
-    27,
-    215,
-)  # points; and in pixels: a letter, a line, the margin for notes at the left
-ANOMALY_COLOURS = "inferno"
-LESION, MASK = (
-    "#56B4E9",
-    "#E69F00",
-)  # blue and orange of Okabe and Ito: apart for every colour vision
-BASELINE, METHOD = "#3B8BC2", "#D55E00"
+from autoddpm.report.figures.chart_json import Chart
+from autoddpm.report.figures.theme import DPI
+from autoddpm.report.rows.row import Row
+from autoddpm.report.tables.table import Column
 
 
-class Theme(NamedTuple):
-    paper: str
-    ink: str
+@dataclass(frozen=True)
+class Kind:
+    """The rows of one method.
 
-
-LIGHT, DARK = Theme("#ffffff", "#1b1b1b"), Theme("#15171a", "#d8dadd")
-
-
-class Sheet:
-    """A figure of panels laid out in whole pixels.
-
-    widths, heights: of the columns and rows, each with the gap that follows it.  headings: text
-        above a column.
-    foot:            text at the bottom, to the right of the key of outlines ({text: colour}).
+    missing: rows that are expected and not there, in words.
+    order: the detector setting by which they are sorted, None without one.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[tuple[int, int]],
-        heights: Sequence[tuple[int, int]],
-        headings: Mapping[int, str],
-        key: Mapping[str, str],
-        theme: Theme,
-        foot: str = "",
-    ) -> None:
-        wrapped = {
-            column: _wrap(text.replace(" [", "\n["), widths[column][0])
-            for column, text in headings.items()
-        }
-        top = 22 + LINE * max(text.count("\n") + 1 for text in wrapped.values())
-        self.widths, self.heights, self.theme = widths, heights, theme
-        self.lefts = list(accumulate((w + gap for w, gap in widths), initial=LEFT))
-        self.tops = list(accumulate((h + gap for h, gap in heights), initial=top))
-        key_ends = LEFT + sum(86 + LETTER * len(text) for text in key) + LETTER * len(foot)
-        self.size = (max(self.lefts[-1], key_ends), self.tops[-1] + 2 * LINE)
-        self.figure = Figure(
-            figsize=(self.size[0] / DPI, self.size[1] / DPI), dpi=DPI, facecolor=theme.paper
-        )
-        for column, text in wrapped.items():
-            self.text(
-                self.lefts[column] + widths[column][0] / 2, top - 10, text, va="bottom", ha="center"
-            )
-        x, y = LEFT, self.size[1] - LINE
-        for text, colour in key.items():
-            self.figure.add_artist(Line2D(*self._at([x, x + 36], [y, y]), color=colour, lw=1.2))
-            self.text(x + 46, y, text, va="center", ha="left")
-            x += 86 + LETTER * len(text)
-        self.text(x, y, foot, va="center", ha="left")
-
-    def axes(self, row: int, column: int, width: int | None = None) -> Axes:
-        """Axes that fill the cell, or the left `width` pixels of it."""
-        (w, h), (full_w, full_h) = (
-            (width or self.widths[column][0], self.heights[row][0]),
-            self.size,
-        )
-        x, y = self.lefts[column], full_h - self.tops[row] - h
-        return self.figure.add_axes((x / full_w, y / full_h, w / full_w, h / full_h))
-
-    def panel(
-        self, row: int, column: int, image: NDArray[Any], colours: str = "gray", top: float = 1.0
-    ) -> AxesImage:
-        axes = self.axes(row, column)
-        axes.set_axis_off()
-        return axes.imshow(
-            image, cmap=colours, vmin=0, vmax=top, interpolation="nearest", aspect="equal"
-        )
-
-    def side_note(self, row: int, text: str) -> None:
-        self.text(
-            LEFT - 14, self.tops[row] + self.heights[row][0] / 2, text, va="center", ha="right"
-        )
-
-    def text(self, x: float, y: float, text: str, **how: Any) -> None:
-        """Text at pixels from the top left corner."""
-        [x], [y] = self._at([x], [y])
-        self.figure.text(x, y, text, color=self.theme.ink, fontsize=FONT, **how)
-
-    def _at(self, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
-        return [x / self.size[0] for x in xs], [1 - y / self.size[1] for y in ys]
-
-    def colour_bar(self, row: int, column: int, image: AxesImage) -> None:
-        bar = self.figure.colorbar(
-            image, cax=self.axes(row, column, width=14), extend="max", extendfrac=0.05
-        )
-        bar.outline.set_visible(False)
-        top = float(image.get_clim()[1])
-        bar.set_ticks([0, top / 2, top], labels=["0", f"{top / 2:.2g}", f"{top:.2g}"])
-        bar.ax.tick_params(labelsize=6.5, colors=self.theme.ink, width=0.4, length=2, pad=1.5)
+    rows: Sequence[Row]
+    missing: Sequence[str] = ()
+    order: str | None = None
 
 
-def outline(axes: Axes, mask: NDArray[Any], colour: str, width: float = 0.8) -> None:
-    """Draw the edges of the pixels where a (H, W) bool mask begins and ends."""
-    padded = np.pad(mask.astype(bool), 1)
-    upright = [((x, y - 1), (x, y)) for y, x in np.argwhere(padded[:, 1:] != padded[:, :-1])]
-    level = [((x - 1, y), (x, y)) for y, x in np.argwhere(padded[1:] != padded[:-1])]
-    edges = np.array(upright + level, dtype=float).reshape(-1, 2, 2) - 0.5
-    axes.add_collection(
-        LineCollection(list(edges), colors=colour, linewidths=width, capstyle="round")
-    )
+@dataclass(frozen=True)
+class FigureRows:
+    """What a figure shows, before anything is read.
 
-
-def top_of_scale(maps: Sequence[NDArray[Any]]) -> float:
-    """The 99th percentile of all positive values, so that one hot pixel does not darken the rest; 1
-    without any."""
-    positive = np.concatenate([m[m > 0].ravel() for m in maps]) if maps else np.empty(0)
-    return float(np.percentile(positive, 99)) if positive.size else 1.0
-
-
-def panel_size(image: NDArray[Any], wanted: int) -> int:
-    """The multiple of the image's side that is nearest to `wanted` pixels."""
-    return max(1, round(wanted / image.shape[0])) * image.shape[0]
-
-
-def words(example: Example) -> str:
-    """Size and id of an example, in lines that fit the left margin."""
-    fits = len(example.id) * LETTER <= LEFT - 14
-    name = example.id if fits else example.id.replace("/", "/\n")
-    return _wrap(f"{example.size_group} lesion\n{example.pixels} pixels\n{name}", LEFT - 14)
-
-
-def _wrap(text: str, width: int) -> str:
-    return "\n".join(fill(line, width // LETTER) for line in text.split("\n"))
-
-
-def noise_paradox(
-    examples: Sequence[Example],
-    baselines: Sequence[Shown],
-    methods: Sequence[Shown],
-    theme: Theme = LIGHT,
-) -> Figure:
-    """Figure 4: a slice's reconstructions and, below each, its anomaly map; the baselines by noise
-    level, then ours.
-
-    Both kinds of map have their own scale in each slice's row, since they are not in the same unit;
-    all noise levels of the baseline share one.
+    kinds: rows by the part that they play in it ("baselines", "method"), or by method.
+    columns: the metrics of its panels, if it has curves.
     """
-    side, bar = panel_size(examples[0].image, 256), 88
-    kinds = [kind for kind in (baselines, methods) if kind]
-    widths, headings = [(side, 10)], {0: "Input"}
-    for kind in kinds:
-        headings |= {len(widths) + n: shown.row.title for n, shown in enumerate(kind)}
-        widths += [(side, 10)] * len(kind) + [(bar, 6)]
-    heights = [(side, 8), (side, 30)] * len(examples)
-    foot = "Each colour bar holds for the maps to its left, in its row."
-    sheet = Sheet(widths, heights, headings, {"reference lesion": LESION}, theme, foot)
-    for n, example in enumerate(examples):
-        sheet.side_note(2 * n, words(example))
-        sheet.side_note(2 * n + 1, "anomaly maps")
-        sheet.panel(2 * n, 0, example.image)
-        outline(sheet.panel(2 * n + 1, 0, example.image).axes, example.lesion, LESION)
-        column = 1
-        for kind in kinds:
-            top = top_of_scale([shown.stages["anomaly_map"][n] for shown in kind])
-            for shown in kind:
-                sheet.panel(2 * n, column, shown.stages["reconstruction"][n])
-                image = sheet.panel(
-                    2 * n + 1, column, shown.stages["anomaly_map"][n], ANOMALY_COLOURS, top
-                )
-                outline(image.axes, example.lesion, LESION, width=0.5)
-                column += 1
-            sheet.colour_bar(2 * n + 1, column, image)
-            column += 1
-    return sheet.figure
+
+    title: str
+    caption: str
+    kinds: Mapping[str, Kind]
+    columns: Sequence[Column] = ()
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, in the order of their kinds."""
+        return [row for kind in self.kinds.values() for row in kind.rows]
+
+    @property
+    def missing(self) -> list[str]:
+        """A remark on rows that are expected and not there, or nothing."""
+        names = [name for kind in self.kinds.values() for name in kind.missing]
+        return [f"Not evaluated yet: {', '.join(names)}."] if names else []
 
 
-def resampling(examples: Sequence[Example], method: Shown, theme: Theme = LIGHT) -> Figure:
-    """Figure 5: input, initial reconstruction, the two stitched by the mask, and the re-sampled
-    reconstruction."""
-    side = panel_size(examples[0].image, 384)
-    steps = {
-        "initial_reconstruction": "Initial reconstruction = AnoDDPM "
-        "(t={method.row.detector.get('t', '?')})",
-        "stitched": "Stitched",
-        "reconstruction": "Re-sampled",
-    }
-    headings = dict(enumerate(["Input", *steps.values()]))
-    key = {"reference lesion": LESION, "mask that AutoDDPM found": MASK}
-    sheet = Sheet([(side, 10)] * 4, [(side, 10)] * len(examples), headings, key, theme)
-    for n, example in enumerate(examples):
-        sheet.side_note(n, words(example))
-        axes = sheet.panel(n, 0, example.image).axes
-        outline(axes, method.stages["mask"][n], MASK)
-        outline(axes, example.lesion, LESION)
-        for column, stage in enumerate(steps, start=1):
-            sheet.panel(n, column, method.stages[stage][n])
-    return sheet.figure
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure as it stands on a page.
 
+    light, dark: PNGs for the two modes of a page, None if there is none.
+    remarks: what is not shown, and why.
+    charts: shown instead of the PNG if the page may run JavaScript.
+    """
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG of its own size and background."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor=figure.get_facecolor())
-    return buffer.getvalue()
+    name: str
+    title: str
+    caption: str
+    light: bytes | None = None
+    dark: bytes | None = None
+    remarks: Sequence[str] = field(default_factory=list)
+    charts: Sequence[Chart] = ()
+
+    @property
+    def width(self) -> int:
+        """Width in CSS pixels (96 per inch), read from the PNG's header."""
+        return round(int.from_bytes((self.light or b"")[16:20], "big") * 96 / DPI)

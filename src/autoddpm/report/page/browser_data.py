@@ -1,74 +1,75 @@
-"""What the slice browser shows: chosen slices, 8 bits a pixel, of some rows."""
+"""What the slice browser shows: chosen slices of some rows, at 8 bits per pixel."""
 
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autoddpm.report.figures.examples import Shown, pick_examples, read_shown
-from autoddpm.report.figures.figure import top_of_scale
-from autoddpm.report.rows.row import (
-    Row,
-    UnreadableRunError,
-    has_stage,
-    read_ids,
-    read_maps,
-    read_slices,
-)
+from autoddpm.report.figures.examples import Choice, Example, slice_of
+from autoddpm.report.figures.panels import top_of_scale
+from autoddpm.report.rows.row import Row, UnreadableRunError, read_slices
 
 STAGES = ("input", "reconstruction", "mask", "map", "lesion")
 GROUPS = ("healthy", "small", "medium", "large")
 LEVELS = 64  # thresholds of a map, beside the presets
 LEAST_FLAGGED = 1e-5  # share of all pixels above the highest threshold
 MOST_PIXELS = 14_000_000  # of all pictures together: about 10 MB of the page
+SIZE = 128  # of slices whose size is not recorded
 DICE = "max_dice"  # column of slices.csv
 
 
-def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | None, list[str]]:
-    """At most `number` slices of the first row whose files are whole, and what each row says of
-    them, for browser.js.
+@dataclass(frozen=True)
+class BrowsedRow:
+    """A row as the browser shows it.
 
-    None where there is nothing to show; and remarks on rows that are not shown and on slices that
-    are left out.
+    head: its title, its thresholds and the share of healthy pixels that each of them flags.
+    pictures: of each slice, by name of the stage.
+    """
+
+    head: Mapping[str, Any]
+    pictures: Sequence[Mapping[str, Any]]
+
+
+def choose_slices(rows: Sequence[Row], number: int) -> Choice:
+    """At most `number` slices of the first row that can be read, fewer if rows or slices are big.
+
+    Equally many are of each size, from the best found to the worst.
     """
     remarks: list[str] = []
-    for first in rows if number else ():
+    for row in rows:
         try:
-            slices = read_slices(first)
-            most = min(number, MOST_PIXELS // (_pixels(first) * (1 + 2 * len(rows))))
-            chosen = spread_slices(slices, max(1, most))
-            examples = pick_examples(first, GROUPS, DICE, chosen)
-            break
-        except (UnreadableRunError, ValueError) as error:
-            remarks.append(f"{first.title} is not shown: {error}.")
-    else:
-        return None, remarks
-    shown, lost = read_shown(rows, examples, ["reconstruction", "anomaly_map"])
-    entries = []
-    for one in shown:
-        try:
-            entries.append(_row(one, chosen))
+            slices = read_slices(row)
         except UnreadableRunError as error:
-            remarks.append(f"{one.row.title} is not shown: {error}.")
-    if not entries:
-        return None, [*remarks, *lost]
-    left_out = len(slices) - len(chosen)
-    if left_out:
-        remarks.append(
-            f"{len(chosen)} of {len(slices)} slices: equally many of each size, from well to badly "
-            "found."
-        )
-    data = {
+            remarks.append(f"{row.title} is not shown: {error}.")
+            continue
+        pixels = int(row.provenance.get("size") or SIZE) ** 2
+        most = max(1, min(number, MOST_PIXELS // (pixels * (1 + 2 * len(rows)))))
+        ids = spread_slices(slices, most)
+        if len(ids) < len(slices):
+            remarks.append(
+                f"{len(ids)} of {len(slices)} slices: equally many of each size, from well to "
+                "badly found."
+            )
+        by_id = slices.set_index("id")
+        return Choice([slice_of(by_id, one) for one in ids], remarks=remarks)
+    return Choice(remarks=remarks)
+
+
+def browser_data(examples: Sequence[Example], rows: Sequence[BrowsedRow]) -> dict[str, Any] | None:
+    """The slices and what each row holds of them, for browser.js; None if there is nothing."""
+    if not examples or not rows:
+        return None
+    present = {example.size_group for example in examples}
+    return {
         "size": list(examples[0].image.shape),
         "stages": STAGES,
-        "groups": [
-            group for group in GROUPS if any(example.size_group == group for example in examples)
-        ],
-        "rows": [head for head, _ in entries],
+        "groups": [group for group in GROUPS if group in present],
+        "rows": [row.head for row in rows],
         "slices": [
             {
                 "id": example.id,
@@ -76,17 +77,54 @@ def browser_data(rows: Sequence[Row], number: int) -> tuple[dict[str, Any] | Non
                 "pixels": example.pixels,
                 "input": _grey(example.image),
                 "lesion": _packed(example.lesion),
-                "rows": [pictures[n] for _, pictures in entries],
+                "rows": [row.pictures[n] for row in rows],
             }
             for n, example in enumerate(examples)
         ],
     }
-    return data, [*remarks, *lost]
+
+
+def browsed_row(
+    row: Row, slices: pd.DataFrame, maps: Mapping[str, NDArray[Any]], at: Sequence[int]
+) -> BrowsedRow:
+    """What the browser shows of a row.
+
+    slices: its slices.csv, a line per slice.
+    maps: its stages in the order of `slices`, each (N, H, W).
+    at: places of the slices that are shown.
+    """
+    heat = maps["anomaly_map"]
+    presets = dict(_presets(row))
+    levels = threshold_levels(heat, list(presets.values()))
+    healthy = heat[(slices["size_group"] == "healthy").to_numpy()]
+    head = {
+        "title": row.title,
+        "levels": [float(f"{level:.6g}") for level in levels],
+        "presets": {name: int(np.searchsorted(levels, value)) for name, value in presets.items()},
+        "healthy": [round(float((healthy >= level).mean()), 6) for level in levels]
+        if len(healthy)
+        else None,
+        "top": top_of_scale(list(heat[list(at)])),
+    }
+    pictures = []
+    for n in at:
+        dice = slices[DICE].iloc[n] if DICE in slices else None
+        picture = {
+            "dice": None if dice is None or pd.isna(dice) else round(100 * float(dice), 1),
+            "reconstruction": _grey(maps["reconstruction"][n]),
+            "map": _packed(np.searchsorted(levels, heat[n], side="right")),
+        }
+        pictures.append(
+            picture | ({"mask": _packed(maps["mask"][n] > 0)} if "mask" in maps else {})
+        )
+    return BrowsedRow(head, pictures)
 
 
 def spread_slices(slices: pd.DataFrame, number: int) -> list[str]:
-    """Ids of at most `number` slices: of each size group as many as of the others, or all it has,
-    evenly from the best found to the worst."""
+    """Ids of at most `number` slices, evenly from the best found to the worst.
+
+    Of each size group there are as many as of the others, or all that it has.
+    """
     groups = [slices[slices["size_group"] == group] for group in GROUPS]
     share = [0] * len(groups)
     while sum(share) < min(number, len(slices)) and any(
@@ -101,37 +139,6 @@ def spread_slices(slices: pd.DataFrame, number: int) -> list[str]:
             ordered.iloc[np.linspace(0, len(group) - 1, count).round().astype(int)] if count else []
         )
     return chosen
-
-
-def _row(shown: Shown, chosen: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row's thresholds, and its pictures of each slice."""
-    row, maps = shown.row, shown.stages["anomaly_map"]
-    slices = read_slices(row).set_index("id")
-    ids = read_ids(row)
-    every = read_maps(row, ids, ["anomaly_map"])["anomaly_map"]
-    presets = dict(_presets(row))
-    levels = threshold_levels(every, list(presets.values()))
-    healthy = every[(slices["size_group"].reindex(ids) == "healthy").to_numpy()]
-    head = {
-        "title": row.title,
-        "levels": [float(f"{level:.6g}") for level in levels],
-        "presets": {name: int(np.searchsorted(levels, value)) for name, value in presets.items()},
-        "healthy": [round(float((healthy >= level).mean()), 6) for level in levels]
-        if len(healthy)
-        else None,
-        "top": top_of_scale(list(maps)),
-    }
-    masks = read_maps(row, chosen, ["mask"])["mask"] if has_stage(row, "mask") else None
-    pictures = []
-    for n, slice_id in enumerate(chosen):
-        dice = slices[DICE].get(slice_id) if DICE in slices else None
-        picture = {
-            "dice": None if dice is None or pd.isna(dice) else round(100 * float(dice), 1),
-            "reconstruction": _grey(shown.stages["reconstruction"][n]),
-            "map": _packed(np.searchsorted(levels, maps[n], side="right")),
-        }
-        pictures.append(picture | ({} if masks is None else {"mask": _packed(masks[n] > 0)}))
-    return head, pictures
 
 
 def _presets(row: Row) -> Iterator[tuple[str, np.float32]]:
@@ -157,10 +164,6 @@ def threshold_levels(maps: NDArray[Any], presets: Sequence[np.float32]) -> NDArr
             [np.quantile(maps, 1 - shares).astype(np.float32), np.asarray(presets, np.float32)]
         )
     )
-
-
-def _pixels(row: Row) -> int:
-    return int(np.prod(read_maps(row, read_ids(row)[:1], ["image"])["image"].shape))
 
 
 def _grey(image: NDArray[Any]) -> str:

@@ -1,5 +1,4 @@
-"""One self-contained page: tables, figures, charts, slices, provenance. Needs no network and no
-other file."""
+"""The page of a report: one file that needs no network and no other file."""
 
 import json
 from base64 import b64encode
@@ -7,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from autoddpm.report.figures.charts import DARK_COLOURS
-from autoddpm.report.figures.embed import Chart, bokeh_library
-from autoddpm.report.figures.figure import DPI
+from autoddpm.report.figures.figure import ReportFigure
 from autoddpm.report.rows.row import Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.formats import interval_text, p_text, spread_text
@@ -20,32 +19,13 @@ from autoddpm.report.tables.table import Table, superscript
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure of the page; light and dark are PNGs, None where it could not be drawn, and
-    `remarks` say why.
-
-    charts: shown in the PNG's place where there is JavaScript.
-    """
-
-    name: str
-    title: str
-    caption: str
-    light: bytes | None = None
-    dark: bytes | None = None
-    remarks: Sequence[str] = ()
-    charts: Sequence[Chart] = ()
-
-    @property
-    def width(self) -> int:
-        """In CSS pixels (96 an inch), from the PNG's header, so that its text has its size on the
-        page."""
-        return round(int.from_bytes((self.light or b"")[16:20], "big") * 96 / DPI)
-
-
-@dataclass(frozen=True)
 class Provenance:
-    """shared: what all rows say alike.  differing: the keys in which they differ.  lines: one a run
-    folder: its row's title, its name and the values of `differing`."""
+    """What made the numbers of a report.
+
+    shared: what all run folders say alike.
+    differing: the keys in which they differ.
+    lines: per run folder its row's title, its name and the values of `differing`.
+    """
 
     shared: Mapping[str, str]
     differing: Sequence[str]
@@ -53,8 +33,7 @@ class Provenance:
 
 
 def provenance(rows: Sequence[Row]) -> Provenance:
-    """What made the numbers: data, weights, code, machine, thresholds and network calls of each
-    row."""
+    """Data, weights, code, machine, thresholds and network calls of each row."""
     titled = [
         (f"{row.title} ({seed_of(run, row.members)})" if row.members else row.title, run)
         for row in rows
@@ -92,13 +71,18 @@ def page(
     name: str,
     note: str | None,
     tables: Sequence[Table],
-    pictures: Sequence[Picture],
+    figures: Sequence[ReportFigure],
     remarks: Sequence[str],
     rows: Sequence[Row],
     slices: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as HTML; `note` says in plain words what the data are, `remarks` what was left out.
-    slices: what the slice browser shows."""
+    """The page as HTML.
+
+    note: in plain words, what the data are.
+    remarks: what was left out.
+    rows: of which the provenance is shown.
+    slices: what the slice browser shows.
+    """
     environment = Environment(
         loader=PackageLoader("autoddpm.report.page", "."),
         autoescape=True,
@@ -113,21 +97,26 @@ def page(
         "p": p_text,
         "script_json": _script_json,
     }
-    charts = [asdict(chart) for picture in pictures for chart in picture.charts]
+    charts = [asdict(chart) for figure in figures for chart in figure.charts]
     return environment.get_template("page.html.jinja").render(
         name=name,
         note=note,
         tables=tables,
-        pictures=pictures,
+        figures=figures,
         remarks=remarks,
         provenance=provenance(rows),
         charts=charts,
         dark_colours=DARK_COLOURS,
         slices=slices,
-        bokeh=Markup(bokeh_library()) if charts else "",
+        bokeh=Markup(_bokeh_library()) if charts else "",
     )
 
 
 def _script_json(data: Any) -> Markup:
     """JSON that cannot end the script element that holds it."""
     return Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _bokeh_library() -> str:
+    """Bokeh's JavaScript as script elements, 1.6 MB."""
+    return Resources(mode="inline", components=["bokeh", "bokeh-widgets"]).render_js()

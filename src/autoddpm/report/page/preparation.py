@@ -25,8 +25,8 @@ from autoddpm.data.integrity import Finding
 from autoddpm.data.lesion_size import GROUPS, LARGEST_OF_GROUP, size_group
 from autoddpm.data.store import Store
 from autoddpm.preparation.folder import ERROR
-from autoddpm.report.figures.figure import DARK, DPI, LIGHT, METHOD, Theme, png
-from autoddpm.report.page.html import Picture
+from autoddpm.report.figures.figure import ReportFigure
+from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, png
 
 #: Slices in the published test set (paper, section 4).
 PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
@@ -160,7 +160,7 @@ def print_counts(name: str, store: Store, prepared: pd.DataFrame, console: Conso
         console.print(table)
 
 
-def _montage(store: Store) -> Picture:
+def _montage(store: Store) -> ReportFigure:
     """Slices at regular distances in the order of ids, lesions outlined."""
     chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
     columns = min(COLUMNS, len(chosen))
@@ -172,7 +172,7 @@ def _montage(store: Store) -> Picture:
     caption = (
         "Every n-th slice as the network sees it (front of the head above), its lesion outlined."
     )
-    return Picture("montage", "Montage", caption, buffer.getvalue())
+    return ReportFigure("montage", "Montage", caption, buffer.getvalue())
 
 
 def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -186,7 +186,7 @@ def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.u
     return picture
 
 
-def _histograms(store: Store) -> Picture:
+def _histograms(store: Store) -> ReportFigure:
     """Median and spread of the slices' intensity histograms, a line a site (or a split)."""
     by = "site" if 1 < store.index["site"].nunique() <= SITES else "split"
     edges = np.linspace(0, 1, 65)
@@ -215,10 +215,10 @@ def _histograms(store: Store) -> Picture:
         return png(figure)
 
     caption = f"Intensities of the slices by {by}: the median slice and the range of 90 % of them."
-    return Picture("histograms", "Intensities", caption, draw(LIGHT), draw(DARK))
+    return ReportFigure("histograms", "Intensities", caption, draw(LIGHT), draw(DARK))
 
 
-def _lesion_sizes(store: Store) -> Picture:
+def _lesion_sizes(store: Store) -> ReportFigure:
     pixels = store.index["lesion_pixels"].to_numpy() * (128 / store.size) ** 2
     pixels = pixels[pixels > LARGEST_OF_GROUP[0]]
 
@@ -234,7 +234,7 @@ def _lesion_sizes(store: Store) -> Picture:
         return png(figure)
 
     caption = "Lesion sizes, with the cuts between small, medium and large (dashed)."
-    return Picture("lesion_sizes", "Lesion sizes", caption, draw(LIGHT), draw(DARK))
+    return ReportFigure("lesion_sizes", "Lesion sizes", caption, draw(LIGHT), draw(DARK))
 
 
 def _axes(theme: Theme) -> tuple[Figure, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoddpm.metrics.statistics import Difference, Interval, holm
-from autoddpm.report.rows.methods import Method
 from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import (
@@ -22,19 +21,18 @@ DIFFERENCES = "_differences"  # after the name of a table
 
 
 def make_differences(
-    table: Table, reference: Method, resamples: Resamples, number: int
+    table: Table, references: Sequence[Row], resamples: Resamples, number: int
 ) -> Table | None:
-    """Each row of a table minus the row of `reference`, with paired intervals and p-values.
+    """Each row of a table minus the first of `references`, with paired intervals and p-values.
 
-    Of several rows of `reference` it is the one without a variant, or the first. The columns are
-    those with a better side (`best`). The p-values are corrected for all of the table's comparisons
-    (Holm, 1979); bold if significant.
-    number: of resamples.  None where there is nothing to compare.
+    The columns are those with a better side (`best`). The p-values are corrected for all of the
+    table's comparisons (Holm, 1979); a significant one is bold.
+
+    references: rows of the table that are of the kind with which the others are compared.
+    number: of resamples.
+
+    Returns None if there is nothing to compare.
     """
-    named = {row.folder: row for row in table.rows}
-    references = sorted(
-        (named[row.folder] for row in reference.rows(table.rows)), key=lambda row: bool(row.variant)
-    )
     columns = [column for column in table.columns if column.best]
     rows = [row for row in table.rows if row not in references[:1]]
     if not (references and rows and columns and number):
@@ -43,17 +41,11 @@ def make_differences(
     cells = [
         [_cell(row, references[0], column, resamples, notes) for column in columns] for row in rows
     ]
-    family = [cell.p_value for line in cells for cell in line if cell.p_value is not None]
-    corrected = iter(holm(family).tolist())
-    cells = [
-        [cell if cell.p_value is None else _with(cell, next(corrected)) for cell in line]
-        for line in cells
-    ]
+    comparisons, cells = _corrected(cells)
     caption = (
         f"Each row minus {references[0].title}, over the same {number} resamples of subjects, with "
-        "95 % intervals. "
-        f"p: two-sided, corrected for the {len(family)} comparisons of this table (Holm). Bold: "
-        f"below {SIGNIFICANT}."
+        f"95 % intervals. p: two-sided, corrected for the {comparisons} comparisons of this table "
+        f"(Holm). Bold: below {SIGNIFICANT}."
     )
     return Table(
         f"{table.name}{DIFFERENCES}",
@@ -63,10 +55,20 @@ def make_differences(
         rows,
         cells,
         notes,
-        _remarks(references, len(family), number),
+        _remarks(references, comparisons, number),
         table.warnings,
         measured="difference",
     )
+
+
+def _corrected(cells: list[list[Cell]]) -> tuple[int, list[list[Cell]]]:
+    """The number of comparisons, and the cells with their p-values corrected for it."""
+    family = [cell.p_value for line in cells for cell in line if cell.p_value is not None]
+    values = iter(holm(family).tolist())
+    return len(family), [
+        [cell if cell.p_value is None else _with(cell, next(values)) for cell in line]
+        for line in cells
+    ]
 
 
 def _cell(row: Row, reference: Row, column: Column, resamples: Resamples, notes: list[str]) -> Cell:

@@ -1,6 +1,6 @@
 """A table as csv, markdown and LaTeX."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -57,10 +57,11 @@ def _ours(cell: Cell, column: Column, value: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table as data: numbers without marks, an empty field where undefined (`remarks` says
-    why), and what each row
-    can be traced by. Beside a column X: X low, X high (95 %), X sd, X p, X paper, where the table
-    has them."""
+    """The table as data: numbers without marks, and what each row can be traced by.
+
+    An undefined value is an empty field, and `remarks` says why. Beside a column X stand X low,
+    X high (95 %), X sd, X p and X paper, if the table has them.
+    """
     lines = []
     for row, cells in zip(table.rows, table.cells, strict=True):
         line: dict[str, object] = {"Method": row.title}
@@ -127,16 +128,46 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """The table as a LaTeX table with booktabs' rules, best values bold, footnotes below; shrunk to
-    the page."""
+    """The table as a LaTeX table with booktabs' rules, best values bold, footnotes below.
+
+    It is shrunk to the width of the page if it has many columns.
+    """
     widths = [2 if with_paper else 1 for with_paper in table.with_paper]
     wide = sum(widths) > LATEX_FITS
+    lines = [
+        rf"% needs \usepackage{{booktabs}}{' and graphicx' if wide else ''}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{\textbf{{{latex(table.title)}}} {latex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        *[r"\resizebox{\textwidth}{!}{%"] * wide,
+        rf"\begin{{tabular}}{{l{'r' * sum(widths)}}}",
+        r"\toprule",
+        *_latex_head(table, widths),
+        r"\midrule",
+        *_latex_body(table, widths),
+        r"\bottomrule",
+        r"\end{tabular}" + "}" * wide,
+        *(rf"\par\footnotesize {latex(footnote)}" for footnote in table.footnotes),
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _latex_head(table: Table, widths: Sequence[int]) -> list[str]:
+    """The line of headings, and below it whose numbers are the paper's and whose ours."""
     first, second, rules, at = ["Method"], [""], [], 2
     for column, ours, width in zip(table.columns, table.ours, widths, strict=True):
         first.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(column.heading)}}}")
         second += [latex(table.paper or "")] * (width - 1) + [latex(ours)]
         rules += [rf"\cmidrule(lr){{{at}-{at + 1}}}"] * (width - 1)
         at += width
+    split = [_latex_line(second)] * table.is_split
+    return [_latex_line(first), *[" ".join(rules)] * bool(rules), *split]
+
+
+def _latex_body(table: Table, widths: Sequence[int]) -> list[str]:
     body = []
     for row, cells in zip(table.rows, table.cells, strict=True):
         line = [latex(row.title)]
@@ -148,28 +179,7 @@ def to_latex(table: Table) -> str:
                 + (rf" {{\scriptsize {small}}}" if small else "")
             )
         body.append(_latex_line(line))
-    lines = [
-        rf"% needs \usepackage{{booktabs}}{' and graphicx' if wide else ''}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{\textbf{{{latex(table.title)}}} "
-        r"{latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        *[r"\resizebox{\textwidth}{!}{%"] * wide,
-        rf"\begin{{tabular}}{{l{'r' * sum(widths)}}}",
-        r"\toprule",
-        _latex_line(first),
-        *[" ".join(rules)] * bool(rules),
-        *[_latex_line(second)] * table.is_split,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}" + "}" * wide,
-        *(rf"\par\footnotesize {latex(footnote)}" for footnote in table.footnotes),
-        r"\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
+    return body
 
 
 def _latex_bold(text: str, best: bool) -> str:

@@ -18,15 +18,18 @@ DATA, CONFIGURED = "ATLAS v2.0", "atlas"  # of the paper's tables, and as `data.
 class Published:
     """A table of the paper.
 
-    heading: of its columns.  values: {(method, key of metrics.json): the number as printed}.
+    heading: of its columns.
+    values: {(method, key of metrics.json): the number as printed}.
     """
 
     heading: str
     values: Mapping[tuple[str, str], str]
 
     def of(self, row: Row, key: str) -> str | None:
-        """The paper's number for the row's method; None where it has none, or the row has another
-        setting than most rows of the method, so that it is another method than the paper's."""
+        """The paper's number for the row's method, or None if it has none.
+
+        A row with another setting than most rows of its method is another method than the paper's.
+        """
         differing = [part.split("=")[0] for part in row.variant.split(", ")] if row.variant else []
         if any(not is_seed(key) and key != "weights_hash" for key in differing):
             return None
@@ -34,8 +37,7 @@ class Published:
         return self.values.get((row.label.replace(f" {variant}", ""), key))
 
     def is_best(self, value: str, key: str, best: str | None) -> bool:
-        """Whether `value` is the highest (best: max) or lowest (min) that the paper has for this
-        key."""
+        """Whether the paper has no higher (best: max) or lower (min) value for this key."""
         printed = [float(text) for (_, metric), text in self.values.items() if metric == key]
         return best in ("max", "min") and float(value) == (max if best == "max" else min)(printed)
 
@@ -43,9 +45,9 @@ class Published:
 def read_published(path: Path, shown: str | bool) -> Published:
     """Read an expected.csv: method, key of metrics.json, value as printed.
 
-    shown: `report.paper`; True is for rows on the paper's own data, else the heading names those.
-    Raises FileNotFoundError or ValueError, naming the file, where it is not there or not such a
-    table.
+    shown: `report.paper`. True is for rows on the paper's own data, else the heading names them.
+
+    Raises FileNotFoundError or ValueError, naming the file, if it is missing or no such table.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -68,8 +70,7 @@ def read_published(path: Path, shown: str | bool) -> Published:
 
 
 def other_data(rows: Sequence[Row]) -> str:
-    """What to say beside the paper's numbers of rows that were not measured on its data; empty
-    where they were."""
+    """A remark on rows that were not measured on the paper's data; empty if all were."""
     names = {_data(row) for row in rows} - {CONFIGURED}
     if not names:
         return ""

@@ -1,11 +1,13 @@
-"""A table: rows of chosen methods, columns of chosen metrics, each number with its interval and the
-paper's beside."""
+"""A table: rows of chosen methods, columns of chosen metrics.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+Each number has its interval and the paper's number beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from autoddpm.metrics.statistics import Interval
-from autoddpm.report.rows.methods import Method, disagreements, named_among
+from autoddpm.report.rows.methods import disagreements
 from autoddpm.report.rows.row import Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.intervals import Resamples
@@ -17,8 +19,13 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Column:
-    """key: of metrics.json.  scale: 100 for percent.  best: "max", "min" or None: which value is
-    set in bold."""
+    """A metric as a column.
+
+    key: of metrics.json.
+    scale: 100 for percent.
+    digits: shown behind the point.
+    best: "max", "min" or None, which value is set in bold.
+    """
 
     title: str
     key: str
@@ -33,16 +40,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """value: scaled and rounded as shown, None where undefined.  text: the value in words, with its
-    note's number.
+    """A number of a table.
 
-    best:        set in bold.
-    note:        number of the table's note that says why there is no value, or no interval.
-    low, high:   bounds of the 95 % interval, scaled and rounded; None where there is none.
-    spread:      standard deviation over seeds; None for one seed.
-    p_value:     of a difference, corrected for the table's number of comparisons.
-    paper:       the paper's number, its text as printed, and whether it is the best that the paper
-                 has; None where it has none.
+    value: scaled and rounded as shown, None if undefined.
+    text: the value in words, with the number of its note.
+    best: whether it is set in bold.
+    note: number of the table's note that says why there is no value or no interval.
+    low, high: bounds of the 95 % interval, scaled and rounded, None without one.
+    spread: standard deviation over seeds, None for one seed.
+    p_value: of a difference, corrected for the table's number of comparisons.
+    paper: the paper's number, None if it has none.
+    paper_text: the same as printed.
+    paper_best: whether it is the best that the paper has.
     """
 
     value: float | None
@@ -59,11 +68,34 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """cells[i][j] belongs to rows[i] and columns[j]; notes[n - 1] is note n; warnings are to be
-    shown loudly.
+class TableRows:
+    """What stands in a table, before any number is read.
 
-    paper: heading of the paper's columns; None where the table has none.  measured: what ours are.
+    name: of its files.
+    missing: rows that are expected and not there, in words.
+    references: rows of which the first is what the others are compared with, in a table of
+        differences; empty if there is none.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    missing: Sequence[str] = ()
+    published: Published | None = None
+    references: Sequence[Row] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its numbers.
+
+    cells: cells[i][j] belongs to rows[i] and columns[j].
+    notes: notes[n - 1] is note n.
+    warnings: shown loudly.
+    paper: heading of the paper's columns, None if the table has none.
+    measured: what our numbers are.
     """
 
     name: str
@@ -115,92 +147,68 @@ class Table:
         return any(self.with_paper) or any(heading != self.measured for heading in self.ours)
 
 
-def make_table(
-    name: str,
-    title: str,
-    caption: str,
-    methods: Iterable[Method],
-    columns: Sequence[Column],
-    rows: Sequence[Row],
-    resamples: Resamples | None = None,
-    published: Published | None = None,
-) -> Table:
-    """Fill a table with the rows of `methods`, in their order. What is expected and missing becomes
-    a remark."""
-    resamples = resamples or Resamples({})
-    found, missing = chosen_rows(methods, rows)
+def make_table(chosen: TableRows, resamples: Resamples) -> Table:
+    """Fill a table with numbers. What is expected and missing becomes a remark."""
     notes: list[str] = []
-    by_column = [_cells(column, found, notes, resamples, published) for column in columns]
-    cells = [[column[i] for column in by_column] for i in range(len(found))]
-    warnings = [f"rows that should not be compared: {words}." for words in disagreements(found)]
+    columns = [_cells(chosen, column, resamples, notes) for column in chosen.columns]
     table = Table(
-        name,
-        title,
-        caption,
-        columns,
-        found,
-        cells,
+        chosen.name,
+        chosen.title,
+        chosen.caption,
+        chosen.columns,
+        chosen.rows,
+        [[column[i] for column in columns] for i in range(len(chosen.rows))],
         notes,
-        [],
-        warnings,
-        published.heading if published else None,
+        warnings=[f"rows that should not be compared: {w}." for w in disagreements(chosen.rows)],
+        paper=chosen.published.heading if chosen.published else None,
     )
-    table.remarks.extend(_remarks(table, missing, resamples))
+    table.remarks.extend(_remarks(table, chosen.missing, resamples))
     return table
 
 
-def chosen_rows(methods: Iterable[Method], rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows of `methods`, each once, in their order, named by what differs among them; and what
-    is expected and not there, in words."""
-    chosen: dict[str, Row] = {}
-    missing: list[str] = []
-    for method in methods:
-        chosen |= {str(row.folder): row for row in method.rows(rows)}
-        missing += method.missing(rows)
-    return named_among(list(chosen.values())), missing
-
-
-def _cells(
-    column: Column,
-    rows: Sequence[Row],
-    notes: list[str],
-    resamples: Resamples,
-    published: Published | None,
-) -> list[Cell]:
-    raw = [row.metrics.get(column.key) for row in rows]
-    values = [
-        None if value is None else round(value * column.scale, column.digits) for value in raw
-    ]
-    defined = [value for value in values if value is not None]
-    best = (
-        {"max": max, "min": min}[column.best](defined) if column.best and len(defined) > 1 else None
-    )
-    cells = []
-    for row, value in zip(rows, values, strict=True):
-        found = resamples.interval(row, column.key)
-        reason = row.undefined_because(column.key) if value is None else f"no interval: {found}"
-        note = note_of(reason, notes) if value is None or isinstance(found, str) else None
-        shown = UNDEFINED if value is None else f"{value:.{column.digits}f}"
-        low, high = scaled(found, column) if isinstance(found, Interval) else (None, None)
-        spread = row.spread.get(column.key)
-        printed = published.of(row, column.key) if published else None
-        cells.append(
-            Cell(
-                value,
-                shown + (superscript(note) if note else ""),
-                best=value is not None and value == best,
-                note=note,
-                low=low,
-                high=high,
-                spread=None if spread is None else round(spread * column.scale, column.digits),
-                paper=None if printed is None else float(printed),
-                paper_text=printed or "",
-                paper_best=bool(
-                    published and printed and published.is_best(printed, column.key, column.best)
-                ),
-            )
+def _cells(chosen: TableRows, column: Column, resamples: Resamples, notes: list[str]) -> list[Cell]:
+    """The cells of a column, with the paper's numbers."""
+    cells = [_measured(row, column, resamples, notes) for row in chosen.rows]
+    defined = [cell.value for cell in cells if cell.value is not None]
+    choose = {None: None, "max": max, "min": min}[column.best]
+    best = choose(defined) if choose and len(defined) > 1 else None
+    cells = [replace(cell, best=cell.value is not None and cell.value == best) for cell in cells]
+    if not (published := chosen.published):
+        return cells
+    printed = [published.of(row, column.key) for row in chosen.rows]
+    return [
+        replace(
+            cell,
+            paper=float(text),
+            paper_text=text,
+            paper_best=published.is_best(text, column.key, column.best),
         )
-    return cells
+        if text
+        else cell
+        for cell, text in zip(cells, printed, strict=True)
+    ]
+
+
+def _measured(row: Row, column: Column, resamples: Resamples, notes: list[str]) -> Cell:
+    """A row's value with its interval, or the number of the note that says why it has none."""
+    measured, found = row.metrics.get(column.key), resamples.interval(row, column.key)
+    value = None if measured is None else round(measured * column.scale, column.digits)
+    note = None
+    if value is None:
+        note = note_of(row.undefined_because(column.key), notes)
+    elif isinstance(found, str):
+        note = note_of(f"no interval: {found}", notes)
+    shown = UNDEFINED if value is None else f"{value:.{column.digits}f}"
+    low, high = scaled(found, column) if isinstance(found, Interval) else (None, None)
+    spread = row.spread.get(column.key)
+    return Cell(
+        value,
+        shown + (superscript(note) if note else ""),
+        note=note,
+        low=low,
+        high=high,
+        spread=None if spread is None else round(spread * column.scale, column.digits),
+    )
 
 
 def scaled(bounds: Interval, column: Column) -> tuple[float, float]:
@@ -210,7 +218,7 @@ def scaled(bounds: Interval, column: Column) -> tuple[float, float]:
 
 
 def note_of(reason: str, notes: list[str]) -> int:
-    """The number of a note, added to `notes` where it is not among them."""
+    """The number of a note, which is added to `notes` if it is not among them."""
     if reason not in notes:
         notes.append(reason)
     return notes.index(reason) + 1

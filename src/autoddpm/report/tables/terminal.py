@@ -11,8 +11,10 @@ METHOD_WIDTH = 15
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table's values with its footnotes; plain text where the output is no terminal.
-    Intervals and the paper's numbers, for which a terminal is too narrow, are left to the page."""
+    """Print a table's values with its footnotes, as plain text if the output is no terminal.
+
+    Intervals and the paper's numbers are left to the page: a terminal is too narrow for them.
+    """
     drawn = RichTable(
         title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )

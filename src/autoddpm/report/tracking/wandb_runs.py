@@ -1,11 +1,8 @@
-"""The report in Weights & Biases: its rows, tables and curves as runs that can be filtered,
-compared and shared.
+"""The report in Weights & Biases: rows, tables and curves as runs to filter, compare and share.
 
-wandb is imported only where it was asked for; the report is complete without it. Offline needs no
-account and no
-network: the runs lie in FOLDER/wandb until `wandb sync` sends them. Online, the images of the
-    example slices leave the
-machine: see to it that the data's licence allows that.
+wandb is imported only if it was asked for. The report is complete without it. Offline needs no
+account and no network: the runs lie in FOLDER/wandb until `wandb sync` sends them. Online, the
+images of the example slices leave the machine: see to it that the data's licence allows that.
 """
 
 import hashlib
@@ -13,28 +10,33 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from matplotlib import colormaps
-from numpy.typing import NDArray
 from PIL import Image
 
-from autoddpm.report.figures.examples import Example, read_shown
-from autoddpm.report.figures.figure import ANOMALY_COLOURS, top_of_scale
-from autoddpm.report.rows.row import Row
+from autoddpm.report.figures.curve import Curve
+from autoddpm.report.figures.examples import Example, Examples, Stages
+from autoddpm.report.figures.panels import top_of_scale
+from autoddpm.report.figures.theme import ANOMALY_COLOURS
+from autoddpm.report.rows.row import NOT_SETTINGS, Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.table import Table
-from autoddpm.report.tracking.training import composed, read_history, training_folders
-from autoddpm.report.tracking.workspace import EXAMPLES, STEP, curves, workspace
+from autoddpm.report.tracking.workspace import EXAMPLES, Chart, chart_of, workspace
 
-PROJECT = "autoddpm"  # where WANDB_PROJECT does not name another
+PROJECT = "autoddpm"  # unless WANDB_PROJECT names another
+NEEDED = ("reconstruction", "anomaly_map")
 
 
 def check_tracking(mode: str | None) -> None:
-    """Raise ValueError, with the remedy, where `report.wandb` cannot be done. None: it was not
-    asked for."""
+    """Raise ValueError, with the remedy, if `report.wandb` cannot be done.
+
+    mode: None if it was not asked for.
+    """
     if mode is None:
         return
     if mode not in ("offline", "online"):
@@ -56,81 +58,90 @@ def log_report(
     name: str,
     tables: Sequence[Table],
     rows: Sequence[Row],
-    examples: Sequence[Example],
+    curves: Sequence[Curve],
+    examples: Examples,
     settings: Mapping[str, Any],
     folder: Path,
 ) -> list[str]:
-    """Log a report to W&B as a group of runs called `name`. Returns what was done and what could
-    not be, in words.
+    """Log a report to W&B as a group of runs. Returns what was done and what could not be.
 
-    A run for each row, tagged with its tables: composed settings, metrics, thresholds, provenance,
-    and the examples with lesion and predicted mask. One for each training run of the rows'
-    checkpoints: its curves. One for the report: each table as paper, ours, low, high, and the
-    metrics against the noise level. Online also saves a workspace that shows them. What was logged
-    before under the same name, in the same folder or online, is replaced.
+    There is a run for each row, tagged with its tables: composed settings, metrics, thresholds,
+    provenance, and the examples with lesion and predicted mask. One more is for the report: each
+    table in long form, and the metrics against the noise level. Online also saves a workspace that
+    shows them. What was logged before under the same name, in the same folder or online, is
+    replaced. (`logger=wandb` of src.train logs the training itself.)
 
-    settings: as `report` in conf/report.yaml; nothing is done where its `wandb` is None.  folder:
-    of the report, which exists. Raises ValueError as `check_tracking` does, and where W&B refuses.
+    name: of the group.
+    settings: as `report` in conf/report.yaml; nothing is done if its `wandb` is None.
+    folder: of the report, which exists.
+
+    Raises ValueError as `check_tracking` does, and if W&B refuses.
     """
     mode = settings.get("wandb")
     check_tracking(mode)
     if mode is None:
         return []
-    import wandb
-
     for before in folder.glob(f"wandb/offline-run-*-{_digest(name)}-*"):
         shutil.rmtree(before)
-    runs = [(one, row) for row in rows for one in row.runs]
-    trainings, remarks = training_folders([one for one, _ in runs])
-    charts = curves(settings, rows)
-    with (
-        _refusal(),
-        _environment(WANDB_ERROR_REPORTING="false"),
-    ):  # else offline runs report to W&B's makers
-        for one, row in runs:
-            title = f"{row.title}, {seed_of(one, row.members)}" if row.members else row.title
-            tags = [
-                table.name
-                for table in tables
-                if row.folder in {shown.folder for shown in table.rows}
-            ]
-            with _run(
-                mode, folder, name, f"evaluate {one.folder.name}", title, row_config(one), tags
-            ) as run:
-                run.summary.update(row_summary(one, tables))
-                shown, lost = read_shown([one], examples, _stages(one)) if examples else ([], [])
-                remarks += lost
-                if shown:
-                    run.log(_images(one, examples, shown[0].stages))
-        for training in trainings:
-            made_by = composed(training / ".hydra" / "config.yaml")
-            with _run(
-                mode, folder, name, f"train {training}", f"train {training.name}", made_by
-            ) as run:
-                run.define_metric("*", step_metric=STEP)
-                for step, values in read_history(training).iterrows():
-                    run.log({STEP: step, **values.dropna()})
-        shows = {"note": settings["note"], "rows": [one.folder.name for one, _ in runs]}
-        with _run(mode, folder, name, "report", f"report {name}", shows) as run:
-            for table in tables:
-                columns, lines = in_long_form(table)
-                run.log({table.name: wandb.Table(columns=columns, data=lines)})
-            for chart in charts:
-                points = wandb.Table(columns=[chart.x, chart.y, "method"], data=chart.points)
-                run.log(
-                    {chart.name: wandb.plot.line(points, chart.x, chart.y, "method", chart.title)}
-                )
-            view = workspace(run.entity or "", run.project, name, tables, charts)
-            if mode == "online":
-                view.save()
-                return [f"W&B: {run.url}; workspace {view.url}", *remarks]
-    return [f"W&B, offline. To send it: wandb sync {folder}/wandb/offline-run-*", *remarks]
+    group, remarks = Group(name, mode, folder), []
+    charts = [chart_of(curve) for curve in curves]
+    # else offline runs report to W&B's makers
+    with _refusal(), _environment(WANDB_ERROR_REPORTING="false"):
+        for row in rows:
+            tags = [t.name for t in tables if row.folder in {shown.folder for shown in t.rows}]
+            for one in row.runs:
+                remarks += _log_row(group, row, one, tags, tables, examples)
+        shows = {
+            "note": settings["note"],
+            "rows": [one.folder.name for r in rows for one in r.runs],
+        }
+        return [*_log_tables(group, shows, tables, charts), *remarks]
+
+
+def _log_row(
+    group: "Group",
+    row: Row,
+    one: Row,
+    tags: Sequence[str],
+    tables: Sequence[Table],
+    examples: Examples,
+) -> list[str]:
+    """Log a run folder of a row. Returns why it has no images, if it has none."""
+    title = f"{row.title}, {seed_of(one, row.members)}" if row.members else row.title
+    with group.run(f"evaluate {one.folder.name}", title, row_config(one), tags) as run:
+        run.summary.update(row_summary(one, tables))
+        shown, lost = examples.of([one], NEEDED)
+        if shown:
+            run.log(_images(one, examples.examples, shown[0].stages))
+    return lost
+
+
+def _log_tables(
+    group: "Group", shows: Mapping[str, Any], tables: Sequence[Table], charts: Sequence[Chart]
+) -> list[str]:
+    """Log tables and charts. Returns where they are."""
+    import wandb
+
+    with group.run("report", f"report {group.name}", shows) as run:
+        for table in tables:
+            columns, lines = in_long_form(table)
+            run.log({table.name: wandb.Table(columns=columns, data=lines)})
+        for one in charts:
+            points = wandb.Table(columns=[one.x, one.y, "method"], data=one.points)
+            run.log({one.name: wandb.plot.line(points, one.x, one.y, "method", one.title)})
+        if group.mode == "online":
+            view = workspace(run.entity or "", run.project, group.name, tables, charts)
+            view.save()
+            return [f"W&B: {run.url}; workspace {view.url}"]
+    return [f"W&B, offline. To send it: wandb sync {group.folder}/wandb/offline-run-*"]
 
 
 def in_long_form(table: Table) -> tuple[list[str | int], list[Iterable[Any]]]:
-    """Columns and lines: method, metric, the paper's value, ours and the bounds of its interval, in
-    the table's unit (percent, say); or of a table of differences the difference, its bounds and p.
-    None: undefined, or not known."""
+    """Columns and lines of a table, in its unit (percent, say); None is undefined or not known.
+
+    A line has method, metric, the paper's value, ours and the bounds of its interval. In a table
+    of differences it has the difference, its bounds and p.
+    """
     columns: list[str | int] = ["method", "metric", "paper", "ours", "low", "high"]
     if table.measured != "ours":
         columns = ["method", "metric", table.measured, "low", "high", "p_value"]
@@ -149,9 +160,10 @@ def in_long_form(table: Table) -> tuple[list[str | int], list[Iterable[Any]]]:
 
 
 def row_config(row: Row) -> dict[str, Any]:
-    """What made a row: its composed configuration without paths, the detector as it was built, and
-    the provenance."""
-    settings = composed(row.folder / "config.yaml")
+    """Composed configuration of a row without paths, its detector as built, and its provenance."""
+    path = row.folder / "config.yaml"
+    read = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    settings = {key: value for key, value in (read or {}).items() if key not in NOT_SETTINGS}
     return settings | {
         "label": row.label,
         "folder": row.folder.name,
@@ -163,9 +175,10 @@ def row_config(row: Row) -> dict[str, Any]:
 
 
 def row_summary(row: Row, tables: Sequence[Table]) -> dict[str, float]:
-    """A row's metrics, as fractions; KEY_low and KEY_high where a table holds an interval. What is
-    undefined is
-    left out: `row_config` says why."""
+    """A row's metrics as fractions, and KEY_low and KEY_high if a table holds an interval.
+
+    What is undefined is left out: `row_config` says why.
+    """
     summary = {key: value for key, value in row.metrics.items() if value is not None}
     for table in tables:
         for shown, cells in zip(table.rows, table.cells, strict=True):
@@ -183,8 +196,7 @@ def row_summary(row: Row, tables: Sequence[Table]) -> dict[str, float]:
 
 @contextmanager
 def _refusal() -> Iterator[None]:
-    """What W&B refuses (no account, no network, no right to the project) as a ValueError with the
-    remedy."""
+    """Raise what W&B refuses (no account, network or right) as a ValueError with the remedy."""
     import wandb
 
     try:
@@ -193,14 +205,13 @@ def _refusal() -> Iterator[None]:
         why = str(error).rstrip(".")
         raise ValueError(
             f"W&B refused: {why}. Log in once with `wandb login`, or say report.wandb=offline; "
-            "`wandb sync` sends "
-            "the files later"
+            "`wandb sync` sends the files later"
         ) from error
 
 
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Environment variables that hold inside, where the user has not set them."""
+    """Environment variables that hold inside, unless the user has set them."""
     added = {key: value for key, value in values.items() if key not in os.environ}
     os.environ.update(added)
     try:
@@ -210,57 +221,61 @@ def _environment(**values: str) -> Iterator[None]:
             del os.environ[key]
 
 
-@contextmanager
-def _run(
-    mode: Any,
-    folder: Path,
-    group: str,
-    what: str,
-    title: str,
-    config: Mapping[str, Any],
-    tags: Sequence[str] = (),
-) -> Iterator[Any]:
-    """A W&B run of this group, finished at the end.  what: tells it from the others, its first word
-    the type of job.
+@dataclass(frozen=True)
+class Group:
+    """A group of W&B runs.
 
-    wandb keeps a second copy of each table, which `wandb sync` needs: here in the run's folder, not
-    in the home folder.
+    mode: "offline" or "online".
+    folder: in which wandb keeps its files.
     """
-    import wandb
 
-    # The machine and process that write a report say nothing about its rows.
-    settings = wandb.Settings(
-        silent=mode == "offline",
-        console="off",
-        disable_git=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-    )
-    run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
-        group=group,
-        job_type=what.split()[0],
-        id=f"{_digest(group)}-{_digest(what)}",
-        name=title,
-        tags=tags,
-        config=dict(config),
-        dir=str(folder),
-        mode=mode,
-        settings=settings,
-    )
-    with (
-        _environment(WANDB_DATA_DIR=str(Path(run.dir).parent)),
-        run,
-    ):  # a run that raises is marked as failed
-        yield run
+    name: str
+    mode: Any
+    folder: Path
+
+    @contextmanager
+    def run(
+        self, what: str, title: str, config: Mapping[str, Any], tags: Sequence[str] = ()
+    ) -> Iterator[Any]:
+        """A run of this group, finished at the end; one that raises is marked as failed.
+
+        what: tells it from the others; its first word is the type of job.
+
+        wandb keeps a second copy of each table, which `wandb sync` needs: here it lies in the
+        run's folder, not in the home folder.
+        """
+        import wandb
+
+        # The machine and process that write a report say nothing about its rows.
+        settings = wandb.Settings(
+            silent=self.mode == "offline",
+            console="off",
+            disable_git=True,
+            x_disable_stats=True,
+            x_disable_meta=True,
+        )
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            group=self.name,
+            job_type=what.split()[0],
+            id=f"{_digest(self.name)}-{_digest(what)}",
+            name=title,
+            tags=tags,
+            config=dict(config),
+            dir=str(self.folder),
+            mode=self.mode,
+            settings=settings,
+        )
+        with _environment(WANDB_DATA_DIR=str(Path(run.dir).parent)), run:
+            yield run
 
 
-def _images(
-    row: Row, examples: Sequence[Example], stages: Mapping[str, NDArray[Any]]
-) -> dict[str, list[Any]]:
-    """Input, reconstruction and anomaly map of each example, with masks to lay over them: the
-    lesion, the mask that was re-sampled, and what the map flags at the threshold that flags 5 % of
-    healthy pixels."""
+def _images(row: Row, examples: Sequence[Example], stages: Stages) -> dict[str, list[Any]]:
+    """Input, reconstruction and anomaly map of each example, with masks to lay over them.
+
+    The masks are the lesion, the mask that was re-sampled, and what the map flags at the threshold
+    that flags 5 % of healthy pixels.
+    """
     import wandb
 
     images: dict[str, list[Any]] = {key: [] for key in EXAMPLES}
@@ -284,14 +299,6 @@ def _images(
             picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
             images[key].append(wandb.Image(picture, caption=caption, masks=overlays))
     return images
-
-
-def _stages(row: Row) -> list[str]:
-    return [
-        "reconstruction",
-        "anomaly_map",
-        *(["mask"] if "mask_threshold" in row.detector else []),
-    ]
 
 
 def _digest(text: str) -> str:

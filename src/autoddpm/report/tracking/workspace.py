@@ -1,21 +1,22 @@
-"""What of a tracked report Weights & Biases draws: metrics against the noise level, and a workspace
-defined in code."""
+"""Charts and dashboard of a report in Weights & Biases: a workspace, defined in code."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from autoddpm.report.rows.methods import Method
-from autoddpm.report.rows.row import Row
-from autoddpm.report.tables.table import Column, Table
+from autoddpm.report.figures.curve import Curve
+from autoddpm.report.tables.table import Table
 
-STEP = "trainer/global_step"  # as Lightning's logger calls it
 EXAMPLES = ("examples/input", "examples/reconstruction", "examples/anomaly_map")
 
 
-class Curve(NamedTuple):
-    """A metric, called y, against the noise level x.  name: of the chart.  points: (x, y,
-    method)."""
+class Chart(NamedTuple):
+    """A metric against the noise level as W&B draws it.
+
+    name: of the chart.
+    x, y: names of the axes.
+    points: (x, y, method).
+    """
 
     name: str
     x: str
@@ -24,52 +25,28 @@ class Curve(NamedTuple):
 
     @property
     def title(self) -> str:
+        """Heading of the chart."""
         return f"{self.y} against {self.x}"
 
 
-def curves(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[Curve]:
-    """Of each figure with columns, each column against the baselines' noise level. The method,
-    which has no such level, is the same at all of them. An undefined value is left out."""
-    found = []
-    for figure in (
-        figure for figure in settings["figures"].values() if figure and "columns" in figure
-    ):
-        baselines, method = (
-            Method(**settings["methods"][figure[key]]) for key in ("baselines", "method")
-        )
-        x = str(baselines.order)
-        levels = [row for row in baselines.rows(rows) if x in row.detector]
-        points = [
-            (
-                row.detector[x],
-                row,
-                f"{row.detector['name']}{f' [{row.variant}]' if row.variant else ''}",
-            )
-            for row in levels
-        ]
-        steps = sorted({step for step, _, _ in points})
-        points += [(step, row, row.title) for row in method.rows(rows) for step in steps]
-        for column in (Column(**column) for column in figure["columns"]):
-            values = [(step, row.metrics.get(column.key), line) for step, row, line in points]
-            name = f"{re.sub(r'[^a-zA-Z0-9]', '_', column.key)}_against_{x}"
-            shown: list[Iterable[Any]] = [
-                [step, value * column.scale, line]
-                for step, value, line in values
-                if value is not None
-            ]
-            found.append(Curve(name, x, column.title, shown))
-    return found
+def chart_of(curve: Curve) -> Chart:
+    """A curve's points. A method, which has no noise level, is the same at all of them."""
+    name = f"{re.sub(r'[^a-zA-Z0-9]', '_', curve.column.key)}_against_{curve.order}"
+    points: list[Iterable[Any]] = [
+        [point.x, point.y, line] for line, found in curve.lines.items() for point in found
+    ]
+    points += [[x, level.y, level.title] for level in curve.levels for x in curve.xs]
+    return Chart(name, curve.order, curve.column.title, points)
 
 
 def workspace(
-    entity: str, project: str, name: str, tables: Sequence[Table], charts: Sequence[Curve]
+    entity: str, project: str, name: str, tables: Sequence[Table], charts: Sequence[Chart]
 ) -> Any:
-    """A W&B workspace that shows the group of runs called `name`: tables, curves, examples,
-    training. Not saved."""
+    """A dashboard of the group of runs called `name`: tables, curves and examples. Not saved."""
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
 
-    def chart_panel(chart: Curve) -> panels.CustomChart:
+    def chart_panel(chart: Chart) -> panels.CustomChart:
         return panels.CustomChart(
             query={"summaryTable": {"tableKey": f"{chart.name}_table"}},
             chart_name="wandb/line/v0",
@@ -77,28 +54,25 @@ def workspace(
             chart_strings={"title": chart.title},
         )
 
-    training = [panels.LinePlot(x=STEP, y=["train/loss"]), panels.LinePlot(x=STEP, y=["val/loss"])]
-    media = [panels.MediaBrowser(title=key, media_keys=[key], num_columns=3) for key in EXAMPLES]
     sections: dict[str, list[Any]] = {
         "Tables: paper, ours, interval": [
             panels.WeavePanelSummaryTable(table_name=table.name) for table in tables
         ],
         "Against the noise level": [chart_panel(chart) for chart in charts],
-        "Examples with lesion and predicted mask": media,
-        "Training": training,
+        "Examples with lesion and predicted mask": [
+            panels.MediaBrowser(title=key, media_keys=[key], num_columns=3) for key in EXAMPLES
+        ],
     }
     columns = dict.fromkeys(f"summary:{column.key}" for table in tables for column in table.columns)
+    shown = {title: found for title, found in sections.items() if found}
     return ws.Workspace(
         entity=entity,
         project=project,
         name=f"{name}: report",
         sections=[
-            ws.Section(name=title, panels=found, is_open=True)
-            for title, found in sections.items()
-            if found
+            ws.Section(name=title, panels=found, is_open=True) for title, found in shown.items()
         ],
         runset_settings=ws.RunsetSettings(
-            filters=f'Metric("Group") == {name!r}',
-            pinned_columns=list(columns),
+            filters=f'Metric("Group") == {name!r}', pinned_columns=list(columns)
         ),
     )

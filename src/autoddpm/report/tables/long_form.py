@@ -1,4 +1,4 @@
-"""Every measured value of an experiment in one long table, with its interval and what made it."""
+"""Long form: every measured value of an experiment as a line, with its interval and origin."""
 
 import csv
 import io
@@ -25,10 +25,12 @@ MADE_BY = (
 )
 
 
-def to_measured(rows: Sequence[Row], resamples: Resamples) -> str:
-    """measured.csv: one line a row and metric, with the bounds of its 95 % interval where it has
-    one; an undefined value has none and says why. Of several seeds the means with their standard
-    deviation, and then each seed."""
+def to_long_form(rows: Sequence[Row], resamples: Resamples) -> str:
+    """measured.csv: a line per row and metric, with the bounds of its 95 % interval if it has one.
+
+    An undefined value has none and says why. Of several seeds there are the means with their
+    standard deviation, and then each seed.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

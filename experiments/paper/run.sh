@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1: run.sh [CHECKPOINT [OVERRIDE ...]]; EXPERIMENT=ixi_stroke or demo for another test set. Finished rows are kept.
+# Tables 1 and 2, Figure 4: run.sh [CHECKPOINT [OVERRIDE ...]]; EXPERIMENT=ixi_stroke or demo for another test set. Finished rows are kept.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 experiment=${EXPERIMENT:-atlas}
