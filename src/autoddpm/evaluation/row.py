@@ -1,7 +1,5 @@
 """One row of a table: calibrate, detect, score, and write down what was done."""
 
-import csv
-import io
 import logging
 import shutil
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ import numpy as np
 import torch
 from lightning import Trainer
 
-from autoddpm.atomic import read_json, write_json, write_text
+from autoddpm.atomic import read_json
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.evaluation.detect import run
@@ -25,8 +23,9 @@ from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored import Scored
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.preparation.nifti import write_nifti
-from autoddpm.runs.parts import MapFolder, write_npz
+from autoddpm.runs.parts import MapFolder
 from autoddpm.runs.provenance import describe, environment, forget_peak_memory, peak_memory_mb
+from autoddpm.runs.row import write_row
 
 log = logging.getLogger(__name__)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -163,9 +162,6 @@ def evaluate(
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
-        write_text(folder / "config.yaml", config)
-        write_npz(folder / MAPS, arrays)
-        write_slices(folder / "slices.csv", arrays, group, datamodule, calibrated["healthy_fpr5"])
         if nifti:
             shown = {
                 name: values
@@ -173,7 +169,8 @@ def evaluate(
                 if name in ("id", "anomaly_map", "mask")
             }
             write_nifti(folder / "nifti", shown, datamodule.index("test"))
-        write_json(finished, row)
+        slices = slice_lines(arrays, group, datamodule, calibrated["healthy_fpr5"])
+        write_row(folder, row, config, arrays, slices)
         shutil.rmtree(maps.folder)
     trainer.strategy.barrier()
     return row
@@ -186,8 +183,8 @@ def score(
     lpips: Lpips | None = None,
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
-    for name in ("anomaly_map", "reconstruction"):
-        refuse_non_finite(arrays[name], f"of the merged maps {name}")
+    refuse_non_finite(arrays["anomaly_map"], "an anomaly map")
+    refuse_non_finite(arrays["reconstruction"], "a reconstruction")
     maps, dimensions = arrays["anomaly_map"], arrays["anomaly_map"].ndim - 1
     pair = arrays["image"], arrays["reconstruction"]
     kept = fidelity(*pair, group == HEALTHY, dimensions, lpips)
@@ -200,44 +197,31 @@ def score(
     }
 
 
-def write_slices(
-    path: Path,
+def slice_lines(
     arrays: Mapping[str, np.ndarray],
     group: np.ndarray,
     datamodule: SliceDataModule,
     threshold: float,
-) -> None:
-    """slices.csv: one line a slice with its lesion, group, and its own SSIM and MSE, or Dice."""
+) -> list[dict[str, Any]]:
+    """The lines of slices.csv: each slice's lesion and group, and its own SSIM and MSE, or Dice."""
     index = datamodule.index("test")
     subjects = dict(zip(index["id"], index["subject"], strict=True))
-    text = io.StringIO()
-    names = [
-        "id",
-        "subject",
-        "lesion_pixels",
-        "size_group",
-        "ssim",
-        "mse",
-        "dice@healthy_fpr5",
-        "max_dice",
-        "calls",
-    ]
-    writer = csv.DictWriter(text, [*names, "seconds"])
-    writer.writeheader()
+    lines = []
     for i, slice_id in enumerate(arrays["id"].tolist()):
         image, lesion, scores = arrays["image"][i], arrays["lesion"][i], arrays["anomaly_map"][i]
         line: dict[str, Any] = {
             "id": slice_id,
             "subject": subjects[slice_id],
             "lesion_pixels": int(lesion.sum()),
+            "size_group": GROUPS[group[i]],
+            "calls": int(arrays["calls"][i]),
+            "seconds": float(arrays["seconds"][i]),
         }
-        line |= {"size_group": GROUPS[group[i]], "calls": int(arrays["calls"][i])}
-        line |= {"seconds": float(arrays["seconds"][i])}
         if group[i] == HEALTHY:
-            reconstruction = arrays["reconstruction"][i]
-            line |= {"ssim": ssim(image, reconstruction), "mse": mse(image, reconstruction)}
+            other = arrays["reconstruction"][i]
+            line |= {"ssim": ssim(image, other, scores.ndim), "mse": mse(image, other)}
         else:
             line["dice@healthy_fpr5"] = dice(scores > threshold, lesion)
             line["max_dice"] = float(localization(every_score(scores, lesion)).max_dice[0])
-        writer.writerow(line)
-    write_text(path, text.getvalue())
+        lines.append(line)
+    return lines

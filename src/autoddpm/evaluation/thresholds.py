@@ -15,7 +15,8 @@ from autoddpm.evaluation.detect import run
 from autoddpm.metrics.localization import healthy_threshold
 from autoddpm.models.trained import TrainedDDPM
 from autoddpm.models.weights_file import known_thresholds
-from autoddpm.runs.parts import MapFolder, write_npz
+from autoddpm.runs.maps import write_npz
+from autoddpm.runs.parts import MapFolder
 from autoddpm.runs.provenance import describe
 
 #: Settings of detectors that entries of 0.1.0 do not name, and what they were then.

@@ -1,27 +1,24 @@
-"""The maps of an evaluation, written batch by batch so that a stop loses little."""
+"""The maps of an evaluation, written batch by batch, so that a stop loses little."""
 
 import hashlib
 import json
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autoddpm.atomic import written_whole
 from autoddpm.data.sample import Batch
 from autoddpm.detectors.detector import Detection
+from autoddpm.runs.maps import DAMAGES, as_stored, write_npz
 
 
 class MapFolder:
-    """The parts of one evaluation, one file a batch, each written under a temporary name and
-    renamed.
+    """The parts of one evaluation, one file per batch, none of them ever half-written.
 
-    They lie in `folder/name-HASH`, the hash of `conditions`, all that the maps depend on: parts
+    They lie in `folder/name-HASH`. The hash is of `conditions`, all that the maps depend on: parts
     that were made under other conditions are never mixed in.
     """
 
@@ -31,7 +28,10 @@ class MapFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, batch: Batch, detection: Detection, seconds: float) -> None:
-        """Keep what the detector said of a batch; seconds: wall time of the whole batch."""
+        """Keep a detector's images of a batch, with all their channels.
+
+        seconds: wall time of the whole batch.
+        """
         images = {
             "image": batch.image,
             "lesion": batch.lesion,
@@ -39,7 +39,7 @@ class MapFolder:
             "reconstruction": detection.reconstruction,
             **detection.stages,
         }
-        arrays = {name: values[:, 0].cpu().numpy() for name, values in images.items()}
+        arrays = {name: as_stored(name, one.cpu().numpy()) for name, one in images.items()}
         arrays["id"] = np.array(batch.id)
         arrays["calls"] = detection.calls.cpu().numpy()
         arrays["seconds"] = np.full(len(batch.id), seconds / len(batch.id))
@@ -50,7 +50,7 @@ class MapFolder:
         return {str(slice_id) for path in self._parts() for slice_id in _read(path)["id"]}
 
     def merged(self) -> dict[str, np.ndarray]:
-        """All parts in one, in the order of the slices' ids, each slice once."""
+        """All parts as one, in the order of the slices' ids, each slice once."""
         parts = self._parts()
         _, order = np.unique(
             np.concatenate([_read(path, "id")["id"] for path in parts]), return_index=True
@@ -65,17 +65,11 @@ class MapFolder:
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named arrays of a part; all without a name."""
+    """The named arrays of a part; all if none is named."""
     try:
         with np.load(path) as part:
             return {name: part[name] for name in names or part.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, *DAMAGES) as error:
         raise ValueError(
             f"{path}: damaged ({error}); delete it, and its slices are computed again"
         ) from error
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays compressed."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)

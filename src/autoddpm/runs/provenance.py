@@ -1,4 +1,4 @@
-"""What a result's record says of how it was made."""
+"""Provenance: the settings, code, machine and memory that a result was made with."""
 
 import datetime
 import inspect
@@ -17,11 +17,10 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  #
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """Name and plain settings of a detector, sampler, distance or map function: what tells two
-    results apart.
+    """Name and plain settings of a detector, sampler, distance or map function.
 
-    Raises ValueError where an object does not keep an argument of its constructor as an attribute
-    of the same name.
+    They tell two results apart. Raises ValueError if an object does not keep an argument of its
+    constructor as an attribute of the same name.
     """
     if inspect.isfunction(thing) or hasattr(thing, "func"):
         return {"name": getattr(thing, "func", thing).__name__, **getattr(thing, "keywords", {})}
@@ -29,8 +28,7 @@ def describe(thing: Any) -> dict[str, Any]:
     if lost := [name for name in names if not hasattr(thing, name)]:
         raise ValueError(
             f"{type(thing).__name__} must keep its setting {lost[0]} as an attribute: two results "
-            "that differ in it "
-            "would pass for the same"
+            "that differ in it would pass for the same"
         )
     settings = {name: getattr(thing, name) for name in names}
     plain = {
@@ -58,8 +56,7 @@ def environment(trainer: Trainer) -> dict[str, Any]:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """From here on `peak_memory_mb` is counted anew, where the system allows it: CUDA and Linux
-    do."""
+    """Count `peak_memory_mb` anew from here on, if the system allows it: CUDA and Linux do."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR_REFS.exists():
