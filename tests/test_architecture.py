@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": {"data"},
     "models": {"diffusion"},
     "detectors": {"diffusion", "models"},
-    "runs": {"data", "detectors"},
+    "runs": set(),
     "machine": {"diffusion", "models"},
     "training": {"data", "diffusion", "machine", "models"},
     "evaluation": {
@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
         "preparation",
         "runs",
     },
-    "launch": {"machine", "models"},
+    "launch": {"machine", "models", "runs"},
     "report": {"data", "metrics", "preparation", "runs"},
 }
 FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "monai.data"}

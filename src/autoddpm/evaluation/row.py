@@ -1,8 +1,6 @@
 """One row of a table: calibrate, detect, score, and write down what was done."""
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import shutil
@@ -13,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning import Trainer
 
-from autoddpm.atomic import read_json, write_json, write_text
+from autoddpm.atomic import read_json
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.detectors.detector import Detector
@@ -27,12 +26,15 @@ from autoddpm.metrics.measure import measure
 from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored import Scored
 from autoddpm.preparation.nifti import write_nifti
-from autoddpm.runs.parts import PartFolder, write_npz
+from autoddpm.runs.folder import METRICS
+from autoddpm.runs.maps import as_stored
+from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
+from autoddpm.runs.row import write_row
 from autoddpm.settings import describe
 
 log = logging.getLogger(__name__)
-MAPS = "maps.npz"
+IN_VOLUMES = ("id", "anomaly_map", "mask")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -72,25 +74,17 @@ def evaluate(
     lpips: the distance of `healthy/lpips`, which is left out without it.
     """
     settings, trainer = settings or RowSettings(), bench.trainer
-    if str(trainer.precision) not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}"
-        )
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    fixed_precision(trainer)
     own = {
         "size_groups": settings.size_groups,
         "mask_false_positive_rate": settings.mask_false_positive_rate,
         **settings.about,
     }
     provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
-    if (folder / "metrics.json").is_file():
+    if (folder / METRICS).is_file():
         return finished_row(folder, detector, provenance)
-    if settings.nifti and (bench.datamodule.index("test")["geometry"] == "").any():
-        raise ValueError(
-            "nifti=true: the test slices do not say which volumes they were cut from; see "
-            "src.prepare"
-        )
+    if settings.nifti:
+        check_geometry(bench.datamodule)
     forget_peak_memory(trainer.strategy.root_device)
     thresholds = Thresholds(bench, folder, provenance)
     of_mask = set_calibrated(detector, thresholds, settings.mask_false_positive_rate)
@@ -106,31 +100,49 @@ def evaluate(
         "metrics": {key: None if isinstance(v, str) else v for key, v in values.items()},
         "undefined": {key: value for key, value in values.items() if isinstance(value, str)},
         "thresholds": {"mask_threshold": of_mask, **found},
-        "provenance": provenance
-        | environment(trainer)
-        | {
-            "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device)),
-            "reconstructions_of": made.reused,
-        },
+        "provenance": provenance | environment(trainer) | memory(trainer) | reused(made),
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
-        write_text(folder / "config.yaml", settings.config)
-        write_npz(folder / MAPS, arrays)
-        write_slices(folder / "slices.csv", arrays, group, bench.datamodule, found["healthy_fpr5"])
         if settings.nifti:
-            wanted = ("id", "anomaly_map", "mask")
-            shown = {name: values for name, values in arrays.items() if name in wanted}
+            shown = {name: arrays[name] for name in IN_VOLUMES if name in arrays}
             write_nifti(folder / "nifti", shown, bench.datamodule.index("test"))
-        write_json(folder / "metrics.json", row)
+        slices = slice_lines(arrays, group, bench.datamodule, found["healthy_fpr5"])
+        write_row(folder, row, settings.config, arrays, slices)
         shutil.rmtree(parts.folder)
     trainer.strategy.barrier()
     return row
 
 
+def fixed_precision(trainer: Trainer) -> None:
+    """Make fp32 mean fp32. Raises ValueError on a precision that a map cannot have."""
+    if str(trainer.precision) not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}"
+        )
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def check_geometry(datamodule: SliceDataModule) -> None:
+    """Raise ValueError if test slices do not say which volumes they were cut from."""
+    if (datamodule.index("test")["geometry"] == "").any():
+        raise ValueError(
+            "nifti=true: the test slices do not say which volumes they were cut from; see "
+            "src.prepare"
+        )
+
+
+def memory(trainer: Trainer) -> dict[str, Any]:
+    return {"peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device))}
+
+
+def reused(made: Made) -> dict[str, Any]:
+    return {"reconstructions_of": made.reused}
+
+
 def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The row that a folder holds. Raises ValueError if it is another one than is asked for."""
-    row = read_json(folder / "metrics.json")
+    row = read_json(folder / METRICS)
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
     # 0.1.0 did not record it; the weights are compared.
@@ -181,9 +193,7 @@ def detect(
         "reconstruction": kept.pop("image"),
         **{name: kept[name] for name in kept if name not in ("id", "calls", "seconds")},
     }
-    arrays = {
-        name: values[:, 0] if values.shape[1] == 1 else values for name, values in images.items()
-    }
+    arrays = {name: as_stored(name, values) for name, values in images.items()}
     arrays |= {"id": kept["id"], "calls": kept["calls"]}
     return arrays | {"seconds": made.seconds + maps["seconds"]}, made, parts
 
@@ -195,8 +205,8 @@ def score(
     lpips: Lpips | None = None,
 ) -> dict[str, float | str]:
     """Every metric of the merged maps: its value, or a text that says why it is undefined."""
-    for name in ("anomaly_map", "reconstruction"):
-        refuse_non_finite(arrays[name], f"of the merged maps {name}")
+    refuse_non_finite(arrays["anomaly_map"], "an anomaly map")
+    refuse_non_finite(arrays["reconstruction"], "a reconstruction")
     maps, dimensions = arrays["anomaly_map"], arrays["anomaly_map"].ndim - 1
     pair = arrays["image"], arrays["reconstruction"]
     kept = fidelity(*pair, group == HEALTHY, dimensions, lpips)
@@ -209,44 +219,31 @@ def score(
     }
 
 
-def write_slices(
-    path: Path,
+def slice_lines(
     arrays: Mapping[str, np.ndarray],
     group: np.ndarray,
     datamodule: SliceDataModule,
     threshold: float,
-) -> None:
-    """slices.csv: one line a slice with its lesion, group, and its own SSIM and MSE, or Dice."""
+) -> list[dict[str, Any]]:
+    """The lines of slices.csv: each slice's lesion and group, and its own SSIM and MSE, or Dice."""
     index = datamodule.index("test")
     subjects = dict(zip(index["id"], index["subject"], strict=True))
-    text = io.StringIO()
-    names = [
-        "id",
-        "subject",
-        "lesion_pixels",
-        "size_group",
-        "ssim",
-        "mse",
-        "dice@healthy_fpr5",
-        "max_dice",
-        "calls",
-    ]
-    writer = csv.DictWriter(text, [*names, "seconds"])
-    writer.writeheader()
+    lines = []
     for i, slice_id in enumerate(arrays["id"].tolist()):
         image, lesion, scores = arrays["image"][i], arrays["lesion"][i], arrays["anomaly_map"][i]
         line: dict[str, Any] = {
             "id": slice_id,
             "subject": subjects[slice_id],
             "lesion_pixels": int(lesion.sum()),
+            "size_group": GROUPS[group[i]],
+            "calls": int(arrays["calls"][i]),
+            "seconds": float(arrays["seconds"][i]),
         }
-        line |= {"size_group": GROUPS[group[i]], "calls": int(arrays["calls"][i])}
-        line |= {"seconds": float(arrays["seconds"][i])}
         if group[i] == HEALTHY:
-            reconstruction = arrays["reconstruction"][i]
-            line |= {"ssim": ssim(image, reconstruction), "mse": mse(image, reconstruction)}
+            other = arrays["reconstruction"][i]
+            line |= {"ssim": ssim(image, other, scores.ndim), "mse": mse(image, other)}
         else:
             line["dice@healthy_fpr5"] = dice(scores > threshold, lesion)
             line["max_dice"] = float(localization(every_score(scores, lesion)).max_dice[0])
-        writer.writerow(line)
-    write_text(path, text.getvalue())
+        lines.append(line)
+    return lines

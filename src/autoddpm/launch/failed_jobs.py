@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from autoddpm.atomic import read_json, write_json
 from autoddpm.launch.refusal import RefusedError
+from autoddpm.runs.folder import forget_failure, write_failure
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class FailedJobs(Callback):
         self.notes = Path(config.hydra.sweep.dir).absolute() / f".failed-{uuid.uuid4().hex[:8]}"
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        (Path(config.hydra.runtime.output_dir) / "failed.json").unlink(missing_ok=True)
+        forget_failure(Path(config.hydra.runtime.output_dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
@@ -52,8 +53,7 @@ class FailedJobs(Callback):
         refused = isinstance(error, RefusedError)
         message = str(error) if refused else f"{type(error).__name__}: {error}"
         log.error("%s: failed: %s", folder, message, exc_info=None if refused else error)
-        if not (folder / "metrics.json").is_file():
-            write_json(folder / "failed.json", {"error": message})
+        write_failure(folder, message)
         self.notes.mkdir(parents=True, exist_ok=True)
         write_json(
             self.notes / f"{config.hydra.job.num}.json", {"folder": str(folder), "error": message}

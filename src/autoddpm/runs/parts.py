@@ -2,15 +2,13 @@
 
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from autoddpm.atomic import written_whole
+from autoddpm.runs.maps import DAMAGES, write_npz
 
 
 class PartFolder:
@@ -44,7 +42,7 @@ class PartFolder:
         return {str(slice_id) for path in self._parts() for slice_id in _read(path, "id")["id"]}
 
     def merged(self) -> dict[str, np.ndarray]:
-        """All parts in one, in the order of the slices' ids, each slice once."""
+        """All parts as one, in the order of the slices' ids, each slice once."""
         parts = self._parts()
         ids = np.concatenate([_read(path, "id")["id"] for path in parts])
         _, order = np.unique(ids, return_index=True)
@@ -59,17 +57,11 @@ class PartFolder:
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named arrays of a part; all without a name."""
+    """The named arrays of a part; all if none is named."""
     try:
         with np.load(path) as part:
             return {name: part[name] for name in names or part.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, *DAMAGES) as error:
         raise ValueError(
             f"{path}: damaged ({error}); delete it, and its slices are computed again"
         ) from error
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays compressed."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)

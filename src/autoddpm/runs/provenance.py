@@ -1,4 +1,4 @@
-"""What a result's record says of how it was made."""
+"""Provenance: the settings, code, machine and memory that a result was made with."""
 
 import datetime
 import resource
@@ -32,8 +32,7 @@ def environment(trainer: Trainer) -> dict[str, Any]:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """From here on `peak_memory_mb` is counted anew, where the system allows it: CUDA and Linux
-    do."""
+    """Count `peak_memory_mb` anew from here on, if the system allows it: CUDA and Linux do."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR_REFS.exists():

@@ -1,5 +1,4 @@
-"""Which rows are meant by a method of conf/report.yaml, what sets two of them apart, and whether
-they may stand side by side."""
+"""Methods of conf/report.yaml: choosing their rows, telling those apart, and comparing them."""
 
 import re
 from collections import Counter, defaultdict
@@ -8,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from autoddpm.report.rows.row import Row
+from autoddpm.runs.row import Row
 
 MUST_AGREE = (
     "data_hash",
@@ -25,13 +24,13 @@ ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the 
 class Method:
     """A kind of row.
 
-    title:    how a missing row is called.
-    match:    setting of the detector, else of the configuration -> the value, a list of values
-              (null: not set), or {min:, max:} (both included). The key `label` is matched as a
-              shell pattern. Without any: all rows.
-    order:    the detector setting by which the rows are sorted.
+    title: how a missing row is called.
+    match: settings of the detector, else of the configuration, that a row must have; without any,
+        all rows are meant. A setting has a value, a list of values (null: not set), or {min:, max:}
+        (both included). The key `label` is matched as a shell pattern.
+    order: the detector setting by which the rows are sorted.
     expected: the values of `order` that one expects to see; a missing one is said.
-    optional: whether nothing is said where there is no such row.
+    optional: whether nothing is said if there is no such row.
     """
 
     title: str
@@ -41,8 +40,10 @@ class Method:
     optional: bool = False
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of this kind, named by what differs among them, sorted by `order` and then by
-        title."""
+        """The rows of this kind, named by what differs among them.
+
+        They are sorted by `order` and then by title.
+        """
         found = named_among(
             [
                 row
@@ -56,7 +57,7 @@ class Method:
         )
 
     def missing(self, rows: Sequence[Row]) -> list[str]:
-        """What is expected and not among `rows`, in words: ["AnoDDPM (t=50)"]."""
+        """Titles of expected rows that are not among `rows`: ["AnoDDPM (t=50)"]."""
         found = self.rows(rows)
         if not self.expected:
             return [] if found or self.optional else [self.title]
@@ -67,7 +68,7 @@ class Method:
 
 
 def _natural(title: str) -> list[tuple[int, str]]:
-    """Order of titles in which t=50 comes before t=100."""
+    """Sort key of a title: its numbers as numbers, so that t=50 comes before t=100."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", title)]
 
 
@@ -83,17 +84,16 @@ def _holds(row: Row, key: str, wanted: Any) -> bool:
 
 
 def _place(value: Any) -> tuple[bool, float]:
-    """Numbers in their order, and what is none behind them."""
+    """Sort key of a setting: numbers in their order, then everything else."""
     is_number = isinstance(value, int | float)
     return not is_number, float(value) if is_number else 0.0
 
 
 def without_copies(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows without those that say the same as one before them: equal label, settings and
-    metrics (but for time).
+    """The rows without copies of one before them, and a remark for each copy.
 
-    They are one evaluation under two names, and would be compared with each other. A remark tells
-    of each.
+    A copy has an equal label, settings and metrics (but for time). It is one evaluation under two
+    names, which would be compared with itself.
     """
     kept: dict[str, Row] = {}
     remarks = []
@@ -108,17 +108,15 @@ def without_copies(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def named_among(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the variants that tell them apart, and no more: a setting that all of these
-    share is not named."""
+    """The rows with the variants that tell them apart: a setting that all share is not named."""
     return set_apart([replace(row, variant="") for row in rows])[0]
 
 
 def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Give rows of the same label a variant: the settings in which they differ, without those in
-    which a row is as most of the others are.
+    """Give rows of the same label a variant: the settings in which they differ.
 
-    Returns the rows, in the same order, and a remark for each pair that no setting tells apart;
-    these get the names of their folders.
+    Settings in which a row is as most of the others are not named. Returns the rows in the same
+    order, and a remark for rows that no setting tells apart: these get the names of their folders.
     """
     twins = defaultdict(list)
     for row in rows:
@@ -148,7 +146,7 @@ def set_apart(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def is_seed(key: str) -> bool:
-    """Whether a setting is a seed: in a row that is the mean of several it is not set."""
+    """Whether a setting is a seed, which a row that is the mean of several does not have."""
     return key.split(".")[-1] == "seed"
 
 
@@ -163,14 +161,16 @@ def _named(row: Row, settings: Mapping[str, Any], usual: Mapping[str, str]) -> l
 
 
 def _usual(values: Sequence[Any]) -> str:
-    """What more than half of the values are, as `repr` writes it, or nothing."""
+    """The value that more than half of the values have, as `repr` writes it; else empty."""
     value, times = Counter(map(repr, values)).most_common(1)[0]
     return value if 2 * times > len(values) else ""
 
 
 def settings_of(row: Row) -> dict[str, Any]:
-    """What a twin may differ in; the provenance counts only where the configuration does not say it
-    already."""
+    """All settings in which a row may differ from a twin: two rows of the same label.
+
+    Settings of the provenance are added if the configuration does not have them.
+    """
     settings = dict(row.settings)
     recorded = {key: row.provenance[key] for key in ALSO_SETTINGS if key in row.provenance}
     return settings | {
@@ -185,8 +185,10 @@ def _short(value: Any) -> str:
 
 
 def noise_level(rows: Sequence[Row]) -> str:
-    """What t means in these rows, in words: the noise of a level depends on the range that the
-    model was trained on."""
+    """A sentence on the meaning of t in these rows.
+
+    The noise of a level depends on the range that the model was trained on.
+    """
     ranges = {repr(row.provenance.get("data_range")) for row in rows}
     if ranges == {"[0.0, 1.0]"}:
         return "The models' range is [0, 1], so that t is the paper's noise level."
@@ -204,16 +206,15 @@ def noise_level(rows: Sequence[Row]) -> str:
 
 
 def disagreements(rows: Sequence[Row]) -> list[str]:
-    """What must agree among rows that are compared (data, weights, distance, sizes) and does not,
-    in words, naming the folders. A perceptual distance that is not recorded (null) was not used and
-    agrees with any."""
+    """Facts of MUST_AGREE in which rows that are compared differ, in words, with the folders.
+
+    A perceptual distance that is not recorded (null) was not used, and agrees with any.
+    """
     found = []
     same_weights = len({row.provenance.get("weights_hash") for row in rows}) == 1
     for key in MUST_AGREE:
-        if (
-            key == "data_range" and same_weights
-        ):  # not recorded in 0.1.0: the same weights have the same
-            continue
+        if key == "data_range" and same_weights:
+            continue  # not recorded in 0.1.0: the same weights have the same
         folders = defaultdict(list)
         for row in rows:
             value = row.provenance.get(key)

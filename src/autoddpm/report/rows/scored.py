@@ -4,7 +4,8 @@ import pandas as pd
 
 from autoddpm.data.lesion_size import GROUPS
 from autoddpm.metrics.scored import Scored
-from autoddpm.report.rows.row import Row, UnreadableRunError, read_ids, read_maps, read_slices
+from autoddpm.runs.folder import SLICES, UnreadableRunError
+from autoddpm.runs.row import Row, read_ids, read_maps, read_slices
 
 FIDELITY = ("ssim", "mse", "lpips")  # columns of slices.csv
 
@@ -29,7 +30,7 @@ def read_scored(row: Row) -> tuple[Scored, list[str]]:
 
 
 def _in_order(row: Row, ids: list[str]) -> pd.DataFrame:
-    slices, path = read_slices(row).set_index("id", drop=False), row.folder / "slices.csv"
+    slices, path = read_slices(row).set_index("id", drop=False), row.folder / SLICES
     if len(slices) != len(ids) or set(slices.index) != set(ids):
         raise UnreadableRunError(
             f"{path} has {len(slices)} slices and maps.npz {len(ids)}, which are not the same"

@@ -1,5 +1,4 @@
-"""Rows that differ only in their seeds, as one row: means, and the standard deviation over the
-seeds."""
+"""Rows that differ only in their seeds, as one row of means and standard deviations."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,17 +8,18 @@ from typing import Any
 
 from autoddpm.metrics.statistics import seed_spread
 from autoddpm.report.rows.methods import is_seed, settings_of
-from autoddpm.report.rows.row import Row
+from autoddpm.runs.row import Row
 
 
 def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
-    """Rows of one label and data that differ only in settings called seed, each group as one row at
-    its first's place.
+    """Pool rows of one label and data that differ only in settings called seed.
 
-    Its metrics are means, undefined where one member's is; `members` holds the rows themselves.
-    across_weights: rows of different weights, trained for equally many steps, are seeds of one
-    training as well. Rows that have the same seeds and weights are no seeds of each other, and stay
-    apart.
+    Each group becomes one row, at its first's place. Its metrics are means, undefined if one
+    member's is; `members` holds the rows themselves. Rows that have the same seeds and weights are
+    no seeds of each other, and stay apart.
+
+    across_weights: whether rows of different weights, trained for equally many steps, are seeds of
+        one training too.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -32,8 +32,10 @@ def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
 
 
 def seed_of(row: Row, among: Sequence[Row] = ()) -> str:
-    """The seed of a row and its weights, and each other seed in which the rows `among` differ, in
-    words."""
+    """The seed of a row and its weights, in words.
+
+    among: rows; each further seed in which they differ is named too.
+    """
     seeds = [
         {key: value for key, value in _settings(one).items() if is_seed(key)}
         for one in (row, *among)
@@ -94,7 +96,7 @@ def _mean(members: Sequence[Row]) -> Row:
 
 
 def _of_all(members: Sequence[Row], key: str) -> Any:
-    """What the members' records say, joined with + where they differ: a mean is of all of them."""
+    """The value in all members' records, joined with + if they differ: a mean is of all of them."""
     values = [row.provenance.get(key) for row in members]
     return (
         values[0]

@@ -23,8 +23,9 @@ from autoddpm.metrics.localization import precision_recall
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.statistics import Difference, Interval, difference, interval, subject_weights
 from autoddpm.report.rows import scored
-from autoddpm.report.rows.row import Row, UnreadableRunError
 from autoddpm.report.rows.scored import read_scored
+from autoddpm.runs.folder import MAPS, METRICS, SLICES, UnreadableRunError
+from autoddpm.runs.row import Row
 
 # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
 MOST_APART = 2e-3
@@ -171,19 +172,12 @@ def _identity(row: Row, resamples: int, seed: int) -> str:
     digest = hashlib.sha256(f"{resamples} {seed}".encode())
     for path in (*sorted(Path(metrics.__path__[0]).glob("*.py")), Path(scored.__file__)):
         digest.update(path.read_bytes())
-    try:
-        for name in ("metrics.json", "slices.csv"):
-            digest.update((row.folder / name).read_bytes())
-        with zipfile.ZipFile(row.folder / "maps.npz") as archive:
-            digest.update(
-                repr(
-                    [(part.filename, part.file_size, part.CRC) for part in archive.infolist()]
-                ).encode()
-            )
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UnreadableRunError(
-            f"{row.folder / 'maps.npz'} or what lies beside it is not readable ({error})"
-        ) from error
+    for path in (row.folder / METRICS, row.folder / SLICES):
+        try:
+            digest.update(path.read_bytes())
+        except OSError as error:
+            raise UnreadableRunError(f"{path} is not readable ({error})") from error
+    digest.update(repr(row.reader.contents(row.folder / MAPS)).encode())
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,169 @@
+"""A run folder is read as it was written, and no channel of it is dropped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autoddpm.data.sample import Batch
+from autoddpm.detectors.detector import Detection
+from autoddpm.runs.folder import (
+    UnreadableRunError,
+    forget_failure,
+    is_finished,
+    read_failure,
+    write_failure,
+)
+from autoddpm.runs.maps import MapReader, write_npz
+from autoddpm.runs.parts import MapFolder
+from autoddpm.runs.row import (
+    has_stage,
+    read_config,
+    read_ids,
+    read_maps,
+    read_row,
+    read_rows,
+    read_slices,
+    write_row,
+)
+
+RECORD = {
+    "label": "AnoDDPM (t=50)",
+    "detector": {"name": "AnoDDPM", "t": 50},
+    "metrics": {"lesion/auprc": 0.5, "healthy/ssim": None},
+    "undefined": {"healthy/ssim": "no healthy slice in the test set"},
+    "thresholds": {"mask_threshold": None, "healthy_fpr5": 0.1},
+    "provenance": {"seed": 0},
+}
+LINES = [
+    {"id": "a", "subject": "007", "lesion_pixels": 3, "size_group": "small", "max_dice": 0.25},
+    {"id": "b", "subject": "008", "lesion_pixels": 0, "size_group": "healthy", "ssim": 0.5},
+]
+SPACES = [(4, 5), (3, 4, 5)]
+
+
+def merged(folder: Path, channels: int, space: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The maps of two slices or volumes, through the parts of an evaluation."""
+    generator = torch.Generator().manual_seed(channels)
+    image = torch.rand(2, channels, *space, generator=generator)
+    one = image[:, :1]
+    detection = Detection(one * 2, image * 3, torch.tensor([7, 8]), {"mask": one > 0.5})
+    batch = Batch(image, one > 0.7, ["b", "a"], torch.zeros(2, dtype=torch.int64))
+    maps = MapFolder(folder, "parts", {})
+    maps.write(batch, detection, 1.0)
+    return maps.merged()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "demo" / "evaluate" / "row"
+    folder.mkdir(parents=True)
+    config = "seed: 3\npaths: {runs: x}\nsampler: {_target_: a.b.Ancestral, stride: 10}\n"
+    write_row(folder, RECORD, config, merged(tmp_path, 1, (4, 5)), LINES)
+    return folder
+
+
+def test_a_row_is_read_as_it_was_written(run: Path) -> None:
+    ([row], remarks) = read_rows(run.parent)
+    assert remarks == []
+    read = {key: getattr(row, key) for key in RECORD}
+    assert read == RECORD
+    assert row.settings == {
+        "detector.name": "AnoDDPM",
+        "detector.t": 50,
+        "seed": 3,
+        "sampler": "Ancestral",
+        "sampler.stride": 10,
+    }
+    assert read_config(run)["paths"] == {"runs": "x"}
+    slices = read_slices(row)
+    assert slices["subject"].tolist() == ["007", "008"]
+    assert slices["max_dice"].tolist() == pytest.approx([0.25, np.nan], nan_ok=True)
+    assert read_ids(row) == ["a", "b"]
+    assert has_stage(row, "mask")
+    assert not has_stage(row, "stitched")
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_no_channel_is_dropped(tmp_path: Path, channels: int, space: tuple[int, ...]) -> None:
+    write_row(tmp_path, RECORD, "", merged(tmp_path, channels, space), LINES)
+    stages = ["image", "reconstruction", "anomaly_map", "lesion", "mask"]
+    maps = read_maps(read_row(tmp_path), ["b", "a"], stages)
+    generator = torch.Generator().manual_seed(channels)
+    image = torch.rand(2, channels, *space, generator=generator).numpy()
+    shape = (2, *space) if channels == 1 else (2, channels, *space)
+    assert np.array_equal(maps["image"], image.reshape(shape))
+    assert np.array_equal(maps["reconstruction"], (image * 3).reshape(shape))
+    assert np.array_equal(maps["anomaly_map"], image[:, 0] * 2)
+    assert np.array_equal(maps["lesion"], image[:, 0] > 0.7)
+    assert np.array_equal(maps["mask"], image[:, 0] > 0.5)
+
+
+@pytest.mark.parametrize("name", ["anomaly_map", "lesion"])
+def test_a_map_or_lesion_of_two_channels_is_refused(tmp_path: Path, name: str) -> None:
+    given = dict.fromkeys(("anomaly_map", "lesion"), torch.zeros(1, 1, 4, 4))
+    given[name] = torch.zeros(1, 2, 4, 4)
+    image = torch.zeros(1, 2, 4, 4)
+    detection = Detection(given["anomaly_map"], image, torch.tensor([1]))
+    batch = Batch(image, given["lesion"], ["a"], torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(ValueError, match=f"{name} has 2 channels: it must have one"):
+        MapFolder(tmp_path, "parts", {}).write(batch, detection, 1.0)
+
+
+def test_the_maps_of_a_row_are_opened_once(run: Path) -> None:
+    row = read_row(run)
+    assert read_ids(row) == ["a", "b"]
+    (run / "maps.npz").unlink()
+    assert read_maps(row, ["a"], ["image", "mask"]).keys() == {"image", "mask"}
+    with pytest.raises(UnreadableRunError, match=r"row/maps\.npz is not readable"):
+        read_ids(read_row(run))
+
+
+def test_only_the_last_used_arrays_are_kept(tmp_path: Path) -> None:
+    arrays = {name: np.full((2, 4, 4), n, np.float32) for n, name in enumerate("xyz")}
+    write_npz(tmp_path / "maps.npz", {"id": np.array(["a", "b"]), **arrays})
+    reader = MapReader(most=2 * arrays["x"].nbytes)
+    first = {name: reader.read(tmp_path / "maps.npz", name) for name in "xyz"}
+    assert reader.read(tmp_path / "maps.npz", "z") is first["z"]
+    again = reader.read(tmp_path / "maps.npz", "x")
+    assert again is not first["x"]
+    assert np.array_equal(again, arrays["x"])
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 4)])
+def test_maps_of_another_number_or_shape_are_refused(run: Path, shape: tuple[int, ...]) -> None:
+    with np.load(run / "maps.npz") as archive:
+        arrays = dict(archive)
+    write_npz(run / "maps.npz", arrays | {"image": np.zeros(shape)})
+    with pytest.raises(UnreadableRunError, match=r"maps\.npz: image has shape"):
+        read_maps(read_row(run), ["a"], ["image"])
+
+
+def test_a_stage_or_slice_that_is_not_there_is_named(run: Path) -> None:
+    row = read_row(run)
+    with pytest.raises(UnreadableRunError, match=r"maps\.npz is not whole .*stitched"):
+        read_maps(row, ["a"], ["stitched"])
+    with pytest.raises(UnreadableRunError, match=r"maps\.npz has no slice c"):
+        read_maps(row, ["a", "c"], ["image"])
+
+
+def test_a_failure_is_noted_until_the_next_start(tmp_path: Path) -> None:
+    assert read_failure(tmp_path) is None
+    write_failure(tmp_path, "out of memory.")
+    assert read_failure(tmp_path) == "out of memory"
+    (tmp_path / "failed.json").write_text("{")
+    assert "failed.json is not readable" in str(read_failure(tmp_path))
+    forget_failure(tmp_path)
+    forget_failure(tmp_path)
+    assert read_failure(tmp_path) is None
+
+
+def test_a_finished_row_gets_no_failure(run: Path) -> None:
+    write_failure(run, "killed")
+    assert is_finished(run)
+    assert not (run / "failed.json").exists()
+    (run / "failed.json").write_text(json.dumps({"error": "old"}))
+    assert read_failure(run) is None
