@@ -97,10 +97,9 @@ def evaluate(
     row = {
         "label": detector.label,
         "detector": describe(detector),
-        "metrics": {key: None if isinstance(v, str) else v for key, v in values.items()},
-        "undefined": {key: value for key, value in values.items() if isinstance(value, str)},
+        **defined_and_not(values),
         "thresholds": {"mask_threshold": of_mask, **found},
-        "provenance": provenance | environment(trainer) | memory(trainer) | reused(made),
+        "provenance": provenance | made_with(trainer, made),
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
@@ -132,12 +131,18 @@ def check_geometry(datamodule: SliceDataModule) -> None:
         )
 
 
-def memory(trainer: Trainer) -> dict[str, Any]:
-    return {"peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device))}
+def made_with(trainer: Trainer, made: Made) -> dict[str, Any]:
+    """The machine's part of the provenance, and what made the reconstructions if another row did."""
+    memory = round(peak_memory_mb(trainer.strategy.root_device))
+    return environment(trainer) | {"peak_memory_mb": memory, "reconstructions_of": made.reused}
 
 
-def reused(made: Made) -> dict[str, Any]:
-    return {"reconstructions_of": made.reused}
+def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, Any]]:
+    """Metrics, None if undefined, and the reasons of those that are."""
+    return {
+        "metrics": {key: None if isinstance(one, str) else one for key, one in values.items()},
+        "undefined": {key: one for key, one in values.items() if isinstance(one, str)},
+    }
 
 
 def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:

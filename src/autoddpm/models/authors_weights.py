@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoddpm.models.model import Trained
-from autoddpm.models.trained import build_model, trained_model
+from autoddpm.models.trained import NOT_A_CHECKPOINT, build_model, trained_model
 from autoddpm.models.weights_file import SUFFIX, open_safetensors, write_weights
 
 PAPER_NETWORK: Mapping[str, Any] = {
@@ -100,18 +100,9 @@ def _read(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: holds more than weights, or is no torch file; nothing in it was run. Save "
-            "the authors' "
-            "dictionary with its `model_weights` alone"
+            "the authors' dictionary with its `model_weights` alone"
         ) from error
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        EOFError,
-        OSError,
-    ) as error:
+    except (ValueError, *NOT_A_CHECKPOINT) as error:
         raise ValueError(
             f"{path}: not a torch file, or truncated ({type(error).__name__})"
         ) from error
@@ -143,8 +134,7 @@ def _renamed(old: Mapping[str, Any], denoiser: nn.Module, path: Path) -> dict[st
         if list(values.shape) != shape:
             raise ValueError(
                 f"{path}: {old_name} has the shape {list(values.shape)}, the paper's network has "
-                f"{shape} there; only "
-                "that network can be imported"
+                f"{shape} there; only that network can be imported"
             )
     if missing := [name for name in names if name not in old]:
         raise ValueError(f"{path}: without {_listed(missing)}, which the network needs")
