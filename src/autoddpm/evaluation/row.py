@@ -21,7 +21,7 @@ from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.record import provenance_of
 from autoddpm.evaluation.thresholds import Thresholds, with_added
 from autoddpm.metrics.counts import every_score, refuse_non_finite
-from autoddpm.metrics.localization import HEALTHY_FPRS, dice, localization
+from autoddpm.metrics.localization import dice, localization
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored import Scored
@@ -55,6 +55,11 @@ class RowSettings:
     config: str = ""
     nifti: bool = False
 
+    def recorded(self) -> dict[str, Any]:
+        """What of it the provenance holds."""
+        names = ("size_groups", "mask_false_positive_rate")
+        return {name: getattr(self, name) for name in names} | dict(self.about)
+
 
 def evaluate(
     detector: Detector,
@@ -75,12 +80,9 @@ def evaluate(
     """
     settings, trainer = settings or RowSettings(), bench.trainer
     fixed_precision(trainer)
-    own = {
-        "size_groups": settings.size_groups,
-        "mask_false_positive_rate": settings.mask_false_positive_rate,
-        **settings.about,
-    }
-    provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
+    provenance = provenance_of(
+        detector, bench.trained, bench.datamodule, trainer, settings.recorded()
+    )
     if (folder / METRICS).is_file():
         return finished_row(folder, detector, provenance)
     if settings.nifti:
@@ -88,10 +90,9 @@ def evaluate(
     forget_peak_memory(trainer.strategy.root_device)
     thresholds = Thresholds(bench, folder, provenance)
     of_mask = set_calibrated(detector, thresholds, settings.mask_false_positive_rate)
-    of_map = thresholds.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map")
-    found = dict(zip(HEALTHY_FPRS, of_map, strict=True))
+    found = thresholds.of_map(detector)
     arrays, made, parts = detect(detector, bench, folder, provenance)
-    pixels = arrays["lesion"].reshape(len(arrays["lesion"]), -1).sum(1)
+    pixels = arrays["lesion"].sum(axis=tuple(range(1, arrays["lesion"].ndim)))
     group = size_group(pixels, bench.datamodule.size, settings.size_groups)
     values = score(arrays, group, found, lpips)
     row = {

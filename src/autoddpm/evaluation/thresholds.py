@@ -14,7 +14,7 @@ from autoddpm.atomic import read_json, write_json
 from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, map_anomalies, reconstruct
 from autoddpm.evaluation.record import record_of_parts
-from autoddpm.metrics.localization import healthy_threshold
+from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.models.weights_file import known_thresholds
 from autoddpm.runs.parts import PartFolder
 from autoddpm.settings import describe
@@ -73,6 +73,11 @@ class Thresholds:
             shutil.rmtree(parts.folder)
         strategy.barrier()
         return found
+
+    def of_map(self, detector: Detector) -> dict[str, float]:
+        """The map's thresholds, by the names in `HEALTHY_FPRS`."""
+        found = self.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map")
+        return dict(zip(HEALTHY_FPRS, found, strict=True))
 
     def _add(self, found: "zip[tuple[float, dict[str, Any]]]") -> None:
         new = [{"threshold": value, "conditions": one} for value, one in found]

@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
         )
         raise ValueError(
             f"{path}: has no `model_weights`, as the authors' checkpoints have; found: "
-            f"{found[:200]}"
+            f"{', '.join(map(str, names))[:200]}"
         )
     return content
 
