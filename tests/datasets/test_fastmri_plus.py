@@ -20,9 +20,10 @@ from autoddpm.datasets.fastmri_plus import (
     published_splits,
     read_annotations,
 )
-from autoddpm.preparation.cutting import RawVolume, Steps
+from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepare_volumes
 from autoddpm.preparation.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.volume import RawVolume
 
 SHARED = REAL_DATA / "fastmri_plus"
 STEPS = Steps(n4=False, brain_mask="none", register=False, slices="middle")

@@ -11,14 +11,15 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from test_cutting import PLAIN, SHAPE, data, plane, raw, save
+from test_cutting import AFFINE, PLAIN, SHAPE, data, raw, save
 
+from autoddpm.atomic import write_json
+from autoddpm.data.image_file import read_image, read_lesion
 from autoddpm.data.store import prepare_store
 from autoddpm.preparation import folder as preparation
-from autoddpm.preparation.cutting import RawVolume, cut_volume
-from autoddpm.preparation.folder import prepare_volumes, prepared, read_index
+from autoddpm.preparation.folder import prepare_volumes, prepared, read_index, write_slices
 from autoddpm.preparation.geometry import SliceGeometry, to_volume
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.volume import RawVolume, Source, Volume, read_volume
 
 
 def three(folder: Path) -> list[RawVolume]:
@@ -34,6 +35,58 @@ def contents(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def plane(folder: Path, file: str) -> np.ndarray:
+    array = np.asarray(nibabel.load(folder / file).dataobj)
+    assert array.shape[2:] == (1,)
+    return array[..., 0]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A folder with room for slices and lesions."""
+    for name in ("slices", "lesions"):
+        (tmp_path / "parts" / name).mkdir(parents=True)
+    return tmp_path / "parts"
+
+
+def test_a_slice_is_written_turned_with_the_front_above(tmp_path: Path, parts: Path) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[4:7, 9:14, 2:4] = True
+    (row,) = write_slices(raw(tmp_path, "a", 1, lesion), PLAIN, parts)
+    np.testing.assert_array_equal(plane(parts, row["file"]), data(1)[:, :, 3])
+    np.testing.assert_array_equal(plane(parts, row["lesion_file"]), lesion[:, :, 3])
+    image = read_image(parts / row["file"])
+    np.testing.assert_array_equal(image, np.rot90(data(1)[:, :, 3]))
+    seen = read_lesion(parts / row["lesion_file"], image)
+    np.testing.assert_array_equal(seen, np.rot90(lesion[:, :, 3]))
+    corner = nibabel.load(parts / row["file"]).affine @ [5, 7, 0, 1]
+    np.testing.assert_allclose(corner, AFFINE @ [5, 7, 3, 1], atol=1e-4)
+    assert (row["id"], row["volume"], row["slice"], row["windowed"]) == ("a", "a", "3", "")
+    assert row["source_sha256"] == hashlib.sha256((tmp_path / "a.nii.gz").read_bytes()).hexdigest()
+
+
+def test_each_of_several_slices_has_its_name_and_only_a_lesion_has_a_file(
+    tmp_path: Path, parts: Path
+) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[4:7, 9:14, 2] = True
+    rows = write_slices(raw(tmp_path, "a", 1, lesion), replace(PLAIN, slices="1:4"), parts)
+    assert [row["id"] for row in rows] == ["a_z001", "a_z002", "a_z003"]
+    assert {row["volume"] for row in rows} == {"a"}
+    assert [row["lesion_file"] for row in rows] == ["", "lesions/a_z002.nii.gz", ""]
+    assert sorted(path.name for path in (parts / "lesions").iterdir()) == ["a_z002.nii.gz"]
+
+
+def test_a_volume_of_which_one_slice_is_empty_leaves_nothing(tmp_path: Path, parts: Path) -> None:
+    volume = raw(tmp_path, "a", 1)
+    values = data(1)
+    values[:, :, 3:] = 0
+    save(volume.image.path, values)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/a\.nii\.gz: slice 3 is empty"):
+        write_slices(volume, replace(PLAIN, slices="1:5"), parts)
+    assert not list(parts.glob("*/*"))
 
 
 def test_a_folder_lists_its_slices_and_what_was_left_out(tmp_path: Path) -> None:
@@ -107,27 +160,26 @@ def test_a_prepared_folder_that_lost_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cuts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The volumes that were worked on."""
+    """The volumes whose files were read."""
     done: list[str] = []
 
-    def counted(volume: RawVolume, *arguments: Any) -> list[dict[str, Any]]:
-        done.append(volume.id)
-        return cut_volume(volume, *arguments)
+    def counted(source: Source) -> Volume:
+        done.append(source.name.removesuffix(".nii.gz"))
+        return read_volume(source)
 
-    monkeypatch.setattr(preparation, "cut_volume", counted)
+    monkeypatch.setattr(preparation, "read_volume", counted)
     return done
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Stop after the slices of a volume were written and before its rows are."""
 
-    def stopping(volume: RawVolume, *arguments: Any) -> list[dict[str, Any]]:
-        rows = cut_volume(volume, *arguments)
-        if volume.id == name:
+    def stopping(path: Path, content: Any) -> None:
+        if path.name.startswith(f"{name}-"):
             raise KeyboardInterrupt
-        return rows
+        write_json(path, content)
 
-    monkeypatch.setattr(preparation, "cut_volume", stopping)
+    monkeypatch.setattr(preparation, "write_json", stopping)
 
 
 def test_after_a_stop_the_work_is_continued_to_the_same_bytes(
@@ -135,12 +187,12 @@ def test_after_a_stop_the_work_is_continued_to_the_same_bytes(
 ) -> None:
     volumes = three(tmp_path / "raw")
     prepare_volumes(volumes, PLAIN, tmp_path / "straight", processes=1)
-    cuts.clear()
     with monkeypatch.context() as patch:
         stop_at(patch, "a")
         with pytest.raises(KeyboardInterrupt):
             prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
     assert not (tmp_path / "set").exists()
+    cuts.clear()
     prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
     assert cuts == ["a", "b"]
     assert contents(tmp_path / "set") == contents(tmp_path / "straight")
@@ -188,6 +240,7 @@ def test_work_with_other_settings_is_not_continued(
         stop_at(patch, "b")
         with pytest.raises(KeyboardInterrupt):
             prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    cuts.clear()
     prepare_volumes(volumes, replace(PLAIN, slices=2), tmp_path / "set", processes=1)
     assert cuts == ["c", "a", "b"]
     for name, seed in zip("abc", (1, 2, 3), strict=True):
@@ -205,6 +258,7 @@ def test_a_volume_that_changed_or_was_left_out_since_the_stop_leaves_no_trace(
         stop_at(patch, "b")
         with pytest.raises(KeyboardInterrupt):
             prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    cuts.clear()
     size = a.image.size
     save(a.image.path, np.pad(data(7), ((0, 4), (0, 0), (0, 0))))
     assert a.image.size != size

@@ -8,9 +8,8 @@ from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.ixi import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
-from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.volume import RawVolume, Source
 
 log = logging.getLogger(__name__)
 

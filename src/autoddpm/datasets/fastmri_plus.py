@@ -10,9 +10,8 @@ from autoddpm.data.sample import SliceRecord
 from autoddpm.datasets.ixi import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import split_by_subject
-from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.volume import RawVolume, Source
 
 HEALTHY = ("Normal for age", "Normal variant")
 COLUMNS = ("file", "slice", "study_level", "x", "y", "width", "height", "label")

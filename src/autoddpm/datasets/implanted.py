@@ -20,8 +20,9 @@ from autoddpm.data.preprocess import window98
 from autoddpm.data.sample import SliceRecord, Split
 from autoddpm.data.shift import older, rescanned
 from autoddpm.datasets.ixi import ixi
-from autoddpm.datasets.phantom.anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
+from autoddpm.datasets.phantom.anatomy import CENTRE, Array, Axes, Cut, atlas, step
 from autoddpm.datasets.phantom.lesion import Lesion
+from autoddpm.preparation.template import SHAPE, SLICE_Z
 
 VERSION = 1
 TISSUE = 0.4  # of the windowed slice: what is darker is fluid, and no place for a lesion

@@ -7,9 +7,8 @@ from pathlib import Path
 from autoddpm.data.sample import SliceRecord, Split
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
-from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.volume import Source, members
+from autoddpm.preparation.volume import RawVolume, Source, members
 
 #: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after
 # Clinica's t1-linear.

@@ -23,10 +23,9 @@ from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
 from autoddpm.data.sample import SliceRecord
 from autoddpm.data.shift import older, rescanned
 from autoddpm.datasets.ixi import existing, ixi
-from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z
 from autoddpm.datasets.stroke import contrast, implant_stroke
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.registration import template
+from autoddpm.preparation.template import SHAPE, SLICE_Z, template
 from autoddpm.random import Draw, Stage, slice_keys, uniform
 
 VERSION = 2

@@ -25,9 +25,10 @@ from scipy import ndimage
 from autoddpm.atomic import written_whole
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
 from autoddpm.data.sample import SliceRecord
-from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
+from autoddpm.datasets.phantom.anatomy import Array, Axes, Head, Mask, atlas
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.datasets.slice_folder import slice_folder
+from autoddpm.preparation.template import SHAPE, SLICE_Z
 
 #: Part of the folder's hash: raise it with any change of what is drawn.
 VERSION = 2
