@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.preparation.correction import brain_mask, n4
 from autoddpm.preparation.geometry import resample_slice
 from autoddpm.preparation.registration import register
@@ -62,13 +62,13 @@ def loader_slices_a_second(slices: int = 512, batch: int = 16) -> float:
         return slices / _seconds(lambda: [None for _ in loader])
 
 
-def random_slices(folder: Path, count: int, size: int) -> list[SliceRecord]:
+def random_slices(folder: Path, count: int, size: int) -> list[Record]:
     """PNG files of noise, to train on."""
     rng, records = np.random.default_rng(0), []
     for number in range(count):
         path = folder / f"{number:04d}.png"
         Image.fromarray(rng.integers(0, 255, (size, size), dtype=np.uint8)).save(path)
-        records.append(SliceRecord(f"bench/{number:04d}", str(number), "train", path))
+        records.append(Record(f"bench/{number:04d}", str(number), "train", {"T1": path}))
     return records
 
 

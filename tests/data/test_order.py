@@ -15,7 +15,7 @@ from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.order import TrainingOrder, training_rows
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def data(folder: Path, train: int = 10, test: int = 1, **settings) -> SliceDataM
                 Image.fromarray(
                     np.random.default_rng([ord(name), i]).integers(0, 200, (16, 16), dtype=np.uint8)
                 ).save(image)
-            records.append(SliceRecord(f"{name}/{i:02d}", image.stem, split, image))
+            records.append(Record(f"{name}/{i:02d}", image.stem, split, {"T1": image}))
     settings = {
         "size": 16,
         "prepared": folder / "prepared",

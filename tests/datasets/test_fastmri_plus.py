@@ -11,7 +11,7 @@ import pytest
 from conftest import REAL_DATA
 
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.datasets.fastmri_plus import (
     COLUMNS,
     derived_splits,
@@ -78,19 +78,19 @@ def test_a_box_is_exactly_the_bright_rectangle_that_it_was_drawn_around(tmp_path
     volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, 3, BOX, "Mass")))
     prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
     (record,) = fastmri_plus(tmp_path / "set")
-    image = read_image(record.image)
+    image = read_image(record.images["T1"])
     np.testing.assert_array_equal(image, flipped)
     np.testing.assert_array_equal(read_lesion(record.lesion, image), flipped == 1)
     # To the network, and back into the stack.
-    store = prepare_store("fastmri", [record], ROWS, tmp_path / "prepared")
-    assert store.lesions[0].sum() == width * height
-    assert store.images[0][store.lesions[0]].min() == 1
-    assert np.argwhere(store.lesions[0]).min(axis=0).tolist() == [
+    store = build_store("fastmri", [record], ROWS, tmp_path / "prepared")
+    assert store.lesions[0, 0].sum() == width * height
+    assert store.images[0, 0][store.lesions[0, 0]].min() == 1
+    assert np.argwhere(store.lesions[0, 0]).min(axis=0).tolist() == [
         y,
         x + (ROWS - COLUMNS_OF_IMAGE) // 2,
     ]
     geometry = SliceGeometry.from_json(store.index["geometry"][0])
-    back = np.asarray(to_volume([store.lesions[0].astype(np.float32)], [geometry]).dataobj)
+    back = np.asarray(to_volume([store.lesions[0, 0].astype(np.float32)], [geometry]).dataobj)
     np.testing.assert_allclose(back.transpose(2, 1, 0) > 0.5, reconstruction == 1)
 
 
@@ -112,9 +112,9 @@ def test_slices_are_counted_from_0_and_each_has_the_boxes_of_its_own(tmp_path: P
         expected = np.zeros((ROWS, COLUMNS_OF_IMAGE), bool)
         for x, y, width, height in areas:
             expected[y : y + height, x : x + width] = True
-        np.testing.assert_array_equal(read_image(record.image), np.flipud(stack()[z]))
+        np.testing.assert_array_equal(read_image(record.images["T1"]), np.flipud(stack()[z]))
         np.testing.assert_array_equal(
-            read_lesion(record.lesion, read_image(record.image)), expected
+            read_lesion(record.lesion, read_image(record.images["T1"])), expected
         )
 
 
@@ -124,7 +124,7 @@ def test_a_box_that_reaches_over_the_edge_is_cut_there(tmp_path: Path) -> None:
     volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, 2, box, "Mass")))
     prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
     (record,) = fastmri_plus(tmp_path / "set")
-    lesion = read_lesion(record.lesion, read_image(record.image))
+    lesion = read_lesion(record.lesion, read_image(record.images["T1"]))
     assert lesion.sum() == 6
     assert lesion[-2:, -3:].all()
 

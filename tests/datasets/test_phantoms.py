@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from autoddpm.data.preprocess import window98
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.datasets.phantom import phantoms as phantom
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
 from autoddpm.datasets.phantom.phantoms import (
@@ -29,7 +29,7 @@ AXES = (np.arange(197.0), np.arange(233.0), np.array([float(SLICE_Z)]))
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[SliceRecord]:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     return phantoms(tmp_path_factory.mktemp("drawn"), size=64, processes=1, **COUNTS)
 
 
@@ -38,8 +38,8 @@ def pixels(path: Path | None) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def folder_of(records: list[SliceRecord]) -> Path:
-    return records[0].image.parent.parent
+def folder_of(records: list[Record]) -> Path:
+    return records[0].images["T1"].parent.parent
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -60,10 +60,10 @@ def test_the_records_say_who_is_healthy_and_in_which_split(drawn):
     assert [record.split for record in drawn].count("train") == 3
     assert [record.split for record in drawn].count("val") == 1
     for record in drawn:
-        assert record.id == f"phantom/{record.image.stem}"
+        assert record.id == f"phantom/{record.images['T1'].stem}"
         assert (record.lesion is not None) == record.id.startswith("phantom/lesion_test_")
         assert record.lesion is None or (
-            record.split == "test" and record.lesion.name == record.image.name
+            record.split == "test" and record.lesion.name == record.images["T1"].name
         )
 
 
@@ -78,7 +78,7 @@ def test_a_subject_does_not_depend_on_how_many_others_there_are(drawn, tmp_path)
     assert folder_of(fewer).name != folder_of(drawn).name
     same = {record.id: record for record in drawn}
     for record in fewer:
-        assert record.image.read_bytes() == same[record.id].image.read_bytes()
+        assert record.images["T1"].read_bytes() == same[record.id].images["T1"].read_bytes()
         assert (
             record.lesion is None
             or record.lesion.read_bytes() == same[record.id].lesion.read_bytes()
@@ -133,7 +133,7 @@ def test_a_lesion_is_darker_than_its_healthy_twin_and_the_rest_is_the_same(numbe
 
 def test_slices_are_windowed_eight_bit_squares_and_stay_as_they_are(drawn):
     for record in drawn:
-        image = pixels(record.image)
+        image = pixels(record.images["T1"])
         assert image.shape == (64, 64)
         assert image.dtype == np.uint8
         assert image.max() == 255
@@ -168,7 +168,7 @@ def test_the_montage_outlines_lesions_below_healthy_slices(drawn):
 
 
 def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
-    monkeypatch.setattr(phantom, "_build", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(phantom, "atlas", lambda: pytest.fail("drawn again"))
     assert phantoms(folder_of(drawn).parent, size=64, **COUNTS) == drawn
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from test_cutting import AFFINE, PLAIN, SHAPE, data, raw, save
 
-from autoddpm.atomic import write_json
+from autoddpm.atomic import read_json, write_json
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.preparation import folder as preparation
+from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepare_volumes, prepared, read_index, write_slices
 from autoddpm.preparation.geometry import SliceGeometry, to_volume
 from autoddpm.preparation.volume import RawVolume, Source, Volume, read_volume
@@ -118,17 +119,51 @@ def test_prepared_slices_go_to_the_network_with_where_they_came_from(tmp_path: P
     records = prepared(tmp_path / "set", "mine")
     assert [record.id for record in records] == ["mine/a", "mine/b", "mine/c", "mine/w"]
     assert all(record.windowed for record in records)
-    store = prepare_store("mine", records, 21, tmp_path / "prepared")
+    store = build_store("mine", records, 21, tmp_path / "prepared")
     assert store.index["site"].tolist() == ["", "", "", "HH"]
+    assert store.index["volume"].tolist() == ["mine/a", "mine/b", "mine/c", "mine/w"]
     assert store.index["lesion_pixels"].tolist() == [15, 0, 0, 0]
     scale = np.percentile(data(1), 98)
     expected = np.clip(
         np.rot90(data(1)[:, :, 3]) / scale, 0, 1
     )  # windowed once, not again by the slice
-    np.testing.assert_allclose(store.images[0][:, 1:19], expected, rtol=1e-5)
+    np.testing.assert_allclose(store.images[0, 0, :, 1:19], expected, rtol=1e-5)
     geometry = SliceGeometry.from_json(store.index["geometry"][0])
-    back = np.asarray(to_volume([store.images[0]], [geometry]).dataobj)
+    back = np.asarray(to_volume([store.images[0, 0]], [geometry]).dataobj)
     np.testing.assert_allclose(back[::-1, :, 3], np.clip(data(1)[:, :, 3] / scale, 0, 1), atol=2e-4)
+
+
+def test_all_slices_of_a_volume_name_it(tmp_path: Path) -> None:
+    steps = replace(PLAIN, slices="2:4")
+    prepare_volumes(three(tmp_path / "raw"), steps, tmp_path / "set", processes=1)
+    store = build_store("s", prepared(tmp_path / "set", "s"), 21, tmp_path / "prepared")
+    grouped = store.index.groupby("volume")["slice"].agg(list).to_dict()
+    assert grouped == {"s/a": ["2", "3"], "s/b": ["2", "3"], "s/c": ["2", "3"]}
+
+
+def test_slices_say_how_they_were_made(tmp_path: Path) -> None:
+    volumes = [replace(volume, modality="FLAIR") for volume in three(tmp_path / "raw")]
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    records = prepared(tmp_path / "set", "s")
+    assert all(list(record.images) == ["FLAIR"] for record in records)
+    store = build_store("s", records, 21, tmp_path / "prepared")
+    assert store.modalities == ("FLAIR",)
+    assert store.preparation == PLAIN.record("FLAIR")
+    assert Steps.from_record(store.preparation) == PLAIN
+    with pytest.raises(ValueError, match="modality is FLAIR there and T1 here"):
+        prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    with pytest.raises(ValueError, match=r"c\.nii\.gz is FLAIR .* is T1; prepare each modality"):
+        prepare_volumes([three(tmp_path / "raw")[1], volumes[0]], PLAIN, tmp_path / "two")
+
+
+def test_a_folder_of_before_modalities_is_of_t1(tmp_path: Path) -> None:
+    prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    settings = read_json(tmp_path / "set" / "preparation.json")
+    del settings["modality"]
+    write_json(tmp_path / "set" / "preparation.json", settings)
+    prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    (record, *_) = prepared(tmp_path / "set", "s")
+    assert (list(record.images), record.preparation) == (["T1"], PLAIN.record("T1"))
 
 
 def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume(
@@ -143,9 +178,7 @@ def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume
     prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
     assert (
         len(
-            prepare_store(
-                "mine", prepared(tmp_path / "set", "mine"), 21, tmp_path / "prepared"
-            ).index
+            build_store("mine", prepared(tmp_path / "set", "mine"), 21, tmp_path / "prepared").index
         )
         == 2
     )

@@ -19,7 +19,7 @@ from raw_trees import (
 from scipy import ndimage
 
 from autoddpm.data.preprocess import pad_to_square, resize_image
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.datasets.fastmri_plus import COLUMNS, published_splits
 from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.published import published
@@ -99,7 +99,7 @@ def test_a_mark_in_a_volume_is_found_in_its_slice_and_comes_back_to_its_voxel(
     laboratory: Laboratory,
 ) -> None:
     root = laboratory.folder / "data" / "ixi"
-    store = prepare_store("ixi", ixi(root), 128, laboratory.folder / "prepared")
+    store = build_store("ixi", ixi(root), 128, laboratory.folder / "prepared")
     for row in store.index.to_dict("records"):
         geometry = SliceGeometry.from_json(row["geometry"])
         volume = read_volume(Source(Path(row["source"])))

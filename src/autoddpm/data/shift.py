@@ -1,5 +1,6 @@
-"""Healthy slices as older patients and other scanners give them: pure functions of images and given
-random numbers.
+"""Healthy slices as older patients and other scanners give them.
+
+The changes are pure functions of slices of one channel and of given random numbers.
 
 Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side, so that the
 same numbers mean the same change at any resolution. Computed in the image's own precision: in
@@ -40,15 +41,16 @@ AGE_NUMBERS, SCAN_NUMBERS = 4, 19
 
 
 def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
-    """Atrophy: a smooth deformation that widens what is dark in the brain, sulci by up to a pixel,
-    ventricles by four.
+    """Atrophy: a smooth deformation that widens sulci by up to a pixel and ventricles by four.
 
     image: (B, 1, H, W) in [0, 1], fluid dark.
     u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles; all
         1 is no change.
     share: how probable each of the two is.
-    Returns (B, 1, H, W) in [0, 1]. The skull stays as it is.
+    Returns (B, 1, H, W) in [0, 1]. The skull stays as it is. Raises ValueError for volumes, or for
+    several channels.
     """
+    _check(image)
     with torch.autocast(image.device.type, enabled=False):
         amounts = torch.where(u[:, 0::2] < share, u[:, 1::2], 0).to(image.dtype)
         deep, middle = _inside(image)
@@ -68,17 +70,20 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
 
 
 def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tuple[Tensor, Tensor]:
-    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view,
+    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view, and
     Rician noise.
 
     image: (B, 1, H, W) in [0, 1].
     u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.
     normals: (B, 2, H, W) standard normals for the two channels of the noise.
     share: how probable each of the six changes is (of a cut: half of it).
-    Returns the image (B, 1, H, W), if it was changed divided by its 98th percentile and clipped to
-    [0, 1] again; and (B, 1, H, W) bool, the field of view: behind its end there is nothing or, in
-    half of the cases, noise alone.
+
+    Returns the image, (B, 1, H, W), and the field of view, (B, 1, H, W) bool. An image that was
+    changed is divided by its 98th percentile and clipped to [0, 1] again. Behind the end of the
+    field of view there is nothing or, in half of the cases, noise alone. Raises ValueError for
+    volumes, or for several channels.
     """
+    _check(image)
     with torch.autocast(image.device.type, enabled=False):
         u = u.to(image.dtype)
         warped, bent, biased, blurred, noisy = (_each(value) for value in (u[:, :5] < share).T)
@@ -112,16 +117,25 @@ def older(image: NDArray, key: str) -> NDArray[np.float64]:
 def rescanned(
     image: NDArray, lesion: NDArray[np.bool_], key: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and what it
-    shows of the lesion.
+    """One slice as another scanner, a function of `key`, gives it, and the lesion that it shows.
 
-    lesion: (H, W); the field of view holds most of it. Raises ValueError if no such scan was drawn.
+    image: (H, W) in [0, 1].
+    lesion: (H, W); the field of view holds most of it.
+    Raises ValueError if no such scan was drawn.
     """
     for attempt in range(SCANS):
         scanned, seen = _scanned(image, f"{key}/{attempt}" if attempt else key)
         if np.count_nonzero(lesion & seen) >= SEEN * np.count_nonzero(lesion):
             return scanned, lesion & seen
     raise ValueError(f"{key}: no field of view of {SCANS} holds the lesion")
+
+
+def _check(image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 1:
+        raise ValueError(
+            f"module.shift: changes slices of one channel, not images of {tuple(image.shape[1:])} "
+            "values; set module.shift=0"
+        )
 
 
 def _scanned(image: NDArray, key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -162,8 +176,7 @@ def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slope(image: Tensor, width: float) -> Tensor:
-    """(B, 2, H, W): how much the blurred image rises to the right, and downwards, a pixel of
-    128."""
+    """(B, 2, H, W): rise of the blurred image to the right, and downwards, per pixel of 128."""
     smooth = _blurred(image, torch.full_like(image[:, 0, 0, 0], width), width)
     wide = functional.pad(smooth, (1, 1, 1, 1), mode="replicate")
     right, down = (

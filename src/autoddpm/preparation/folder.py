@@ -34,7 +34,7 @@ from rich.progress import (
 )
 
 from autoddpm.atomic import read_json, write_json, write_text, written_whole
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.data.store import ORIGIN
 from autoddpm.preparation.cutting import Cut, Steps, cut
 from autoddpm.preparation.volume import RawVolume, Source, read_mask, read_volume
@@ -172,12 +172,14 @@ def read_index(folder: str | Path) -> pd.DataFrame:
     return pd.read_csv(Path(folder) / "index.csv", dtype=str, keep_default_na=False)
 
 
-def prepared(root: str | Path, name: str) -> list[SliceRecord]:
+def prepared(root: str | Path, name: str) -> list[Record]:
     """The slices of a prepared folder, without what was left out; ids are `name/ID`, sorted.
 
     Raises FileNotFoundError if `root` is no such folder, or lost a file.
     """
     root, records = Path(root), []
+    stored = read_json(root / "preparation.json")
+    modality, preparation = stored.get("modality", OLDEST_MODALITY), _preparation(stored)
     for row in read_index(root).to_dict("records"):
         if row["excluded"]:
             continue
@@ -188,12 +190,27 @@ def prepared(root: str | Path, name: str) -> list[SliceRecord]:
                 f"{absent[0]}: there is no such file, though {root / 'index.csv'} lists it"
             )
         origin = {column: str(row.get(column, "")) for column in ORIGIN}
-        windowed = bool(row["windowed"])
-        record = SliceRecord(
-            f"{name}/{row['id']}", row["subject"], row["split"], image, lesion, windowed, origin
+        origin["volume"] = f"{name}/{origin['volume'] or row['id']}"
+        record = Record(
+            f"{name}/{row['id']}",
+            row["subject"],
+            row["split"],
+            {modality: image},
+            lesion,
+            windowed=bool(row["windowed"]),
+            origin=origin,
+            preparation=preparation,
         )
         records.append(record)
     return sorted(records, key=lambda record: record.id)
+
+
+def _preparation(stored: dict[str, Any]) -> dict[str, Any] | None:
+    """`Steps.record` of a preparation.json; None if the folder was built in another way."""
+    steps = stored.get("steps", {})
+    if "slices" not in steps:
+        return None
+    return Steps(**steps).record(stored.get("modality", OLDEST_MODALITY))
 
 
 def _check(volumes: Sequence[RawVolume], folder: Path, on_error: str) -> None:
