@@ -183,7 +183,7 @@ def test_a_subject_in_two_splits_of_a_source_is_refused(tmp_path):
         module_of(tmp_path, test=["s"], s=records)()
 
 
-def test_a_subject_of_one_source_to_train_on_is_refused_in_the_test_of_another(tmp_path):
+def test_a_training_subject_is_refused_in_the_test_of_another_source(tmp_path):
     one, other = slices(tmp_path / "1", "a", "train", 3), slices(tmp_path / "2", "b", "test", 3)
     other[2] = replace(other[2], subject="a0")
     with pytest.raises(
@@ -223,7 +223,7 @@ def test_ixi_prepares_as_one_experiment(tmp_path):
     assert not batch.lesion.any()
 
 
-def test_the_same_slice_under_two_names_in_two_roles_is_refused_unless_allowed(tmp_path, caplog):
+def test_one_slice_under_two_names_is_refused_unless_allowed(tmp_path, caplog):
     one = slices(tmp_path / "train", "a", "train", 3)
     other = replace(one[1], id="z/9", subject="z9", split="test")
     sources = {"s": lambda: [*one, *slices(tmp_path / "val", "b", "val", 2), other]}

@@ -61,7 +61,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_the_same_head_under_two_names_is_found_and_is_a_leak_between_splits(how: str) -> None:
+def test_one_head_under_two_names_is_a_leak_between_splits(how: str) -> None:
     images = heads(5)
     images[3] = COPIES[how](images[1])
     same = table(5)
@@ -157,7 +157,7 @@ def test_a_lesion_that_the_resize_lost_is_named_with_its_size() -> None:
     assert "3 pixels" in finding.text
 
 
-def test_a_poor_registration_and_what_was_skipped_are_taken_from_the_preparation() -> None:
+def test_a_poor_registration_and_a_skipped_volume_are_found() -> None:
     prepared = pd.DataFrame(
         [
             ["a", "", f"{ALIGNED + 0.01:.4f}"],
@@ -177,7 +177,7 @@ def test_a_poor_registration_and_what_was_skipped_are_taken_from_the_preparation
     )  # none was registered
 
 
-def test_the_same_head_in_training_and_test_is_a_leak_whatever_the_sets() -> None:
+def test_one_head_in_training_and_test_is_a_leak_whatever_the_sets() -> None:
     images, others = heads(6)[:3], heads(6)[3:]
     others[1] = images[2] ** 1.1
     index, other = (

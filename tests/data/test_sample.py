@@ -94,7 +94,7 @@ def test_nifti_slices_of_either_form_stand_upright(tmp_path):
         assert read[-1, -1] == GREY[-1, 0]  # right, back
 
 
-def test_a_nifti_slice_that_is_stored_mirrored_is_turned_by_its_affine(tmp_path):
+def test_a_mirrored_nifti_slice_is_turned_by_its_affine(tmp_path):
     nibabel.save(
         nibabel.Nifti1Image(GREY[::-1, :, None].astype(np.float32), np.diag([-1, 1, 1, 1])),
         tmp_path / "a.nii",

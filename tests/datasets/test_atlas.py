@@ -40,7 +40,7 @@ def write(root: Path, subject: str, lesion_pixels: int = 0, session: int = 1) ->
     return image
 
 
-def test_the_tree_gives_each_subject_with_its_mask_site_and_whether_it_is_left_out(
+def test_the_tree_gives_each_subject_its_mask_site_and_exclusion(
     tmp_path: Path,
 ) -> None:
     subjects = [GOOD[0], ARTEFACTS[0], "r099s001"]  # the last is on no list
@@ -92,7 +92,7 @@ def test_a_tree_becomes_test_slices_without_the_artefacts(tmp_path: Path) -> Non
     }
 
 
-def test_a_missing_mask_is_named_before_the_work_starts_and_can_be_skipped(tmp_path: Path) -> None:
+def test_a_missing_mask_is_named_at_once_and_can_be_skipped(tmp_path: Path) -> None:
     write(tmp_path / "ATLAS_2", GOOD[0])
     image = write(tmp_path / "ATLAS_2", GOOD[1])
     mask = image.with_name(image.name.replace("T1w", "label-L_desc-T1lesion_mask"))

@@ -69,7 +69,7 @@ def by_file(volumes: list[RawVolume]) -> dict[str, RawVolume]:
 # Boxes
 
 
-def test_a_box_is_exactly_the_bright_rectangle_that_it_was_drawn_around(tmp_path: Path) -> None:
+def test_a_box_is_exactly_the_rectangle_that_it_was_drawn_around(tmp_path: Path) -> None:
     reconstruction = stack()
     x, y, width, height = BOX
     flipped = np.flipud(reconstruction[3])  # a view: the annotators saw the image flipped up/down
@@ -159,7 +159,7 @@ def test_a_box_outside_its_image_is_refused_by_name(
 # Which files
 
 
-def test_healthy_files_give_their_middle_slice_and_the_rest_its_boxes_or_a_reason(
+def test_a_file_gives_its_middle_slice_its_boxes_or_a_reason(
     tmp_path: Path,
 ) -> None:
     raw = tmp_path / "raw"
@@ -355,7 +355,7 @@ def test_the_packaged_list_is_the_published_one(annotations: pd.DataFrame) -> No
     assert set(published_splits()) <= set(annotations["file"])
 
 
-def test_the_derived_rule_gives_177_files_of_which_175_are_the_published_ones(
+def test_of_the_177_derived_files_175_are_the_published_ones(
     annotations: pd.DataFrame,
 ) -> None:
     splits = derived_splits(annotations)

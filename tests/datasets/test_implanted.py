@@ -39,9 +39,7 @@ def ixi_tuning_healthy(root: Path) -> list[Record]:
     return [record for record in ixi(root) if record.split == "val"]
 
 
-def test_half_of_the_validation_subjects_calibrate_and_the_others_are_tested_healthy_and_ill(
-    root, tmp_path
-):
+def test_half_of_the_subjects_calibrate_and_the_others_are_tested(root, tmp_path):
     records = ixi_tuning(root, tmp_path, lesions=3)
     assert {r.subject for r in records if r.split == "val"} == {"IXI000", "IXI002"}
     assert {r.subject for r in records if r.split == "test"} == {"IXI001", "IXI003"}
@@ -50,7 +48,7 @@ def test_half_of_the_validation_subjects_calibrate_and_the_others_are_tested_hea
     assert len({r.id for r in records}) == len(records) == 2 + 2 + 6
 
 
-def test_a_lesion_is_darker_tissue_of_its_size_and_the_rest_is_untouched(root):
+def test_an_implanted_lesion_is_darker_and_the_rest_is_untouched(root):
     (record,) = [r for r in ixi_tuning_healthy(root) if r.subject == "IXI001"]
     healthy = window98(read_image(record.images["T1"]))
     for group, (low, high) in enumerate(((2, 71), (60, 570), (400, 1500))):
@@ -87,9 +85,7 @@ def test_a_slice_on_another_grid_is_refused(root, tmp_path):
     assert not list((tmp_path / "phantoms").glob("*"))
 
 
-def test_a_shifted_test_set_has_more_healthy_slices_and_each_is_changed_in_its_own_way(
-    root, tmp_path
-):
+def test_each_slice_of_a_shifted_test_set_is_changed_in_its_own_way(root, tmp_path):
     plain, shifted = (
         ixi_tuning(root, tmp_path, lesions=3, shifted=which) for which in ((), ("test",))
     )

@@ -58,7 +58,7 @@ def test_the_same_slices_give_the_same_bytes(root, built, tmp_path):
     assert len(digests(built)) == 9 + 6 + 2  # slices, lesions, index and settings
 
 
-def test_every_subject_is_there_healthy_and_each_size_as_often_as_asked(built):
+def test_every_subject_is_healthy_once_and_each_size_is_as_asked(built):
     records = ixi_stroke(built)
     assert len(records) == 3 + 3 * 2
     assert sum(record.lesion is None for record in records) == 3

@@ -26,7 +26,7 @@ def table(path: Path, *lines: str) -> Path:
 # --- layouts -------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_images_is_healthy_test_slices_each_its_own_subject(tmp_path):
+def test_a_folder_of_images_is_test_slices_each_its_own_subject(tmp_path):
     records = slice_folder(
         files(tmp_path, "b.png", "a.nii.gz", "c.npy", "d.nii", "notes.txt", ".hidden.png"), name="n"
     )

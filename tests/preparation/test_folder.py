@@ -68,9 +68,7 @@ def test_a_slice_is_written_turned_with_the_front_above(tmp_path: Path, parts: P
     assert row["source_sha256"] == hashlib.sha256((tmp_path / "a.nii.gz").read_bytes()).hexdigest()
 
 
-def test_each_of_several_slices_has_its_name_and_only_a_lesion_has_a_file(
-    tmp_path: Path, parts: Path
-) -> None:
+def test_each_slice_has_its_name_and_only_a_lesion_has_a_mask(tmp_path: Path, parts: Path) -> None:
     lesion = np.zeros(SHAPE, bool)
     lesion[4:7, 9:14, 2] = True
     rows = write_slices(raw(tmp_path, "a", 1, lesion), replace(PLAIN, slices="1:4"), parts)
@@ -166,7 +164,7 @@ def test_a_folder_of_before_modalities_is_of_t1(tmp_path: Path) -> None:
     assert (list(record.images), record.preparation) == (["T1"], PLAIN.record("T1"))
 
 
-def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume(
+def test_a_slice_without_a_window_is_left_out_with_its_volume(
     tmp_path: Path,
 ) -> None:
     volumes = three(tmp_path / "raw")
@@ -282,7 +280,7 @@ def test_work_with_other_settings_is_not_continued(
         )
 
 
-def test_a_volume_that_changed_or_was_left_out_since_the_stop_leaves_no_trace(
+def test_a_volume_that_changed_since_the_stop_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: list[str]
 ) -> None:
     c, a, b = (replace(volume, lesion=None) for volume in three(tmp_path / "raw"))
@@ -311,7 +309,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert sorted(contents(tmp_path / "set")) == ["mine.txt"]
 
 
-def test_the_first_bad_file_stops_the_work_and_its_copy_is_all_that_is_done_again(
+def test_only_the_bad_file_that_stopped_the_work_is_done_again(
     tmp_path: Path, cuts: list[str]
 ) -> None:
     volumes = three(tmp_path / "raw")
@@ -409,7 +407,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
     ids=["a slice", "its rows", "the index", "the settings"],
 )
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
-def test_a_full_disk_leaves_nothing_half_written_and_can_be_gone_on_from(
+def test_a_full_disk_leaves_nothing_half_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     writer: Any,

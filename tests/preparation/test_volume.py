@@ -44,7 +44,7 @@ def put(path: Path, content: bytes) -> Source:
 
 @pytest.mark.parametrize("affine", [AFFINE, OBLIQUE], ids=["straight", "oblique"])
 @pytest.mark.parametrize("axes", AXES)
-def test_every_voxel_keeps_its_place_in_millimetres_however_the_file_is_stored(
+def test_every_voxel_keeps_its_place_however_the_file_is_stored(
     tmp_path: Path, axes: str, affine: np.ndarray
 ) -> None:
     image = stored_as(Nifti1Image(DATA, affine), axes)
@@ -209,7 +209,7 @@ def h5(path: Path, **content: object) -> Source:
     return Source(path)
 
 
-def test_an_h5_is_its_reconstruction_with_columns_to_the_right_and_rows_to_the_front(
+def test_an_h5_has_columns_to_the_right_and_rows_to_the_front(
     tmp_path: Path,
 ) -> None:
     stack = (

@@ -95,7 +95,7 @@ def test_brains_in_the_scanner_are_registered_to_the_template(laboratory: Labora
         )  # the deformation itself is of up to 3 mm an axis
 
 
-def test_a_mark_in_a_volume_is_found_in_its_slice_and_comes_back_to_its_voxel(
+def test_a_mark_in_a_volume_comes_back_to_its_voxel(
     laboratory: Laboratory,
 ) -> None:
     root = laboratory.folder / "data" / "ixi"

@@ -5,19 +5,17 @@ from torch import Tensor
 
 GROUPS = ("healthy", "small", "medium", "large")
 HEALTHY = 0  # index of a slice's group in GROUPS
-LARGEST_OF_GROUP = (
-    1,
-    71,
-    570,
-)  # lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570)
+#: Lesion pixels at 128 x 128, by the authors' code (the text prints < 71 and >= 570).
+LARGEST_OF_GROUP = (1, 71, 570)
 
 
 def size_group(lesion_pixels: Tensor, size: int, cuts: str = "published") -> Tensor:
     """(N,) indices into GROUPS, by the lesion's size as if at 128x128.
 
-    lesion_pixels: (N,) at size x size.  cuts: "published" (71 and 570 pixels), or "percentiles":
-    small up to the 25th and large above the 75th percentile of these lesions' unique sizes, which
-    is how the published cuts were made.
+    lesion_pixels: (N,) at size x size.
+    size: pixels a side.
+    cuts: "published" (71 and 570 pixels), or "percentiles": small up to the 25th and large above
+        the 75th percentile of these lesions' unique sizes, as the published cuts were made.
     """
     at_128 = lesion_pixels.double() * (128 / size) ** 2
     largest = torch.tensor(LARGEST_OF_GROUP, dtype=torch.float64, device=at_128.device)

@@ -33,7 +33,7 @@ def is_windowed(image: NDArray) -> bool:
     """Whether an image has been clipped at its maximum before.
 
     At least 0.5 % of its pixels are at the maximum, and no other value above 0.9 of it is as
-    frequent, as where a histogram runs out.
+    frequent: a histogram that was not clipped runs out.
     """
     counts = np.unique(image[image > 0.9 * image.max()], return_counts=True)[1]
     return bool(counts[-1] >= 0.005 * image.size and counts[-1] > counts[:-1].max(initial=0))

@@ -18,10 +18,8 @@ from torch.nn import functional
 from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
 VERSION = 1  # of what this file computes: part of the names of what is written with it
-SCANS, SEEN = (
-    20,
-    0.8,
-)  # how often a scan is drawn anew until its field of view holds that share of a lesion
+#: A scan is drawn anew, this often, until its field of view holds this share of a lesion.
+SCANS, SEEN = 20, 0.8
 
 SIDE = 128  # pixels that lengths refer to
 GAMMA = (0.6, 1.6)
@@ -31,8 +29,8 @@ BLUR = (0.5, 1.5)
 NOISE = (0.01, 0.06)  # of the 98th percentile
 GRAIN = 0.8  # correlation length of the noise, at most: scans were interpolated
 CUT = (0.6, 1.0)  # distance of a cut from the middle, in halves of the side
-SULCI, VENTRICLES = 7.0, 45.0  # how far edges move a unit of slope; coarser slopes are flatter
-HEAD = 0.1  # of the image's range: what is brighter is head
+SULCI, VENTRICLES = 7.0, 45.0  # movement of edges per unit of slope; coarser slopes are flatter
+HEAD = 0.1  # of the image's range: above it is the head
 COARSE = 32  # cells a side of the grid on which the head is found
 
 SHARE = 0.5  # how probable each change is
@@ -62,7 +60,7 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
         moved = torch.stack([moved[:, 0] / columns, moved[:, 1] / rows], dim=-1) * (
             2 * _unit(image)
         )
-        grid = grid - moved  # what is seen at a place comes from where it is darker
+        grid = grid - moved  # a place shows what was on its darker side
         aged = functional.grid_sample(
             image, grid, mode="bilinear", padding_mode="border", align_corners=False
         )
@@ -101,7 +99,7 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
         grain = grain * _each(_between(u[:, 17], *map(math.log, NOISE)).exp())
         magnitude = (
             (x + grain[:, :1]).square() + grain[:, 1:].square()
-        ).sqrt()  # Rician: also where there is nothing
+        ).sqrt()  # Rician: also outside the head
         x = torch.where(noisy & (seen | _each(u[:, 18] < 0.5)), magnitude, x)
         top = x.flatten(1).quantile(0.98, dim=1).clamp(min=1e-3)
         changed = warped | bent | biased | blurred | noisy | cut
@@ -187,8 +185,12 @@ def _slope(image: Tensor, width: float) -> Tensor:
 
 
 def _blurred(image: Tensor, sigma: Tensor, largest: float, unit_variance: bool = False) -> Tensor:
-    """Each image with its own Gaussian; sigma: (B,), at most `largest`.  unit_variance: white noise
-    keeps it."""
+    """Each image after its own Gaussian.
+
+    sigma: (B,), in pixels of 128.
+    largest: bound of `sigma`.
+    unit_variance: keep the variance of white noise.
+    """
     batch, channels = image.shape[:2]
     sigma = sigma.to(image.dtype) * _unit(image)
     radius = math.ceil(3 * largest * _unit(image))
@@ -223,8 +225,10 @@ def _field(image: Tensor, u: Tensor) -> Tensor:
 
 
 def _kept(image: Tensor, u: Tensor) -> Tensor:
-    """(B, 1, H, W) bool: the near side of a straight line; u: (B, 2), its direction and
-    distance."""
+    """(B, 1, H, W) bool: the near side of a straight line.
+
+    u: (B, 2), its direction and distance.
+    """
     y, x = _places(image)
     angle, distance = 2 * math.pi * _each(u[:, 0]), _each(_between(u[:, 1], *CUT))
     return x * angle.cos() + y * angle.sin() < distance

@@ -139,7 +139,7 @@ def _check_alike(records: Sequence[Record]) -> None:
 
 
 def _particular(record: Record) -> list[str]:
-    """What tells a record from one of a slice that is still to be windowed."""
+    """Marks in the hash of a record that is not one of slices to be windowed."""
     windowed = ["windowed"] if record.windowed else []
     return windowed if record.dimensions == 2 else [*windowed, f"{record.dimensions}-D"]
 

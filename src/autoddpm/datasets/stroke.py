@@ -139,7 +139,7 @@ def _placed(draws: Draws, area: float) -> tuple[str, Array]:
     allowed = _allowed(target)
     order = np.sort(np.where(allowed > 0, distance, -np.inf), axis=None)[::-1]
     level = order[min(int(area), order.size - 1)]
-    if not np.isfinite(level) or level < -0.5 * radius:  # the outline does not fit where it lies
+    if not np.isfinite(level) or level < -0.5 * radius:  # the outline does not fit in its place
         return names[number], np.full_like(distance, -1.0)
     return names[number], np.minimum(distance - level, allowed)
 
@@ -165,7 +165,10 @@ def _moved(draws: Draws, shape: Array, scale: float) -> tuple[Array, Array]:
 
 
 def _allowed(target: Array) -> Array:
-    """Signed distance, positive where a stroke around `target` may lie: in its own hemisphere."""
+    """Signed distance, positive in the pixels that a stroke around `target` may have.
+
+    They lie in its own hemisphere.
+    """
     hull, ventricle, side = template_planes()
     pixel = tuple(np.clip(np.round(target).astype(int), 0, np.array(side.shape) - 1))
     hemisphere = np.sign(side[pixel]) or 1.0

@@ -24,7 +24,13 @@ Boxes = Mapping[int, Sequence[tuple[int, int, int, int]]]
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a member of an uncompressed tar: `member`, and where its bytes are."""
+    """A file, or a member of an uncompressed tar.
+
+    path: of the file, or of the tar.
+    member: its name in the tar.
+    offset: of its first byte in the tar.
+    length: of it, in bytes.
+    """
 
     path: Path
     member: str = ""

@@ -202,7 +202,7 @@ class Head:
         """Intensities of points (3, N) inside the outline.
 
         The template is an average of 152 brains without fine sulci. So each brain gets its own:
-        dark furrows in a grey ribbon where a random field crosses zero, only near the surface.
+        dark furrows in a grey ribbon along the zeros of a random field, only near the surface.
         """
         a = atlas()
         grey, white, texture = (
@@ -235,8 +235,10 @@ class Head:
         return fluid + marrow + self.fat * skin * step(hull - skull, 0.8) * step(scalp - hull, 0.8)
 
     def acquire(self, image: Array, axes: Axes) -> Array:
-        """What the scanner makes of a cut's image: bias field, gamma, Rician noise less its floor
-        (air is black)."""
+        """A cut's image after the scanner: bias field, gamma, Rician noise less its floor.
+
+        Air is black.
+        """
         biased = np.maximum(image * np.exp(self.bias_strength * self.bias(axes)), 0) ** self.gamma
         # Keyed by the first z, so that a slice has the same noise alone and in its volume.
         noise = np.random.default_rng([*self.key, 1, int(axes[2][0])]).standard_normal(
