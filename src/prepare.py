@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from autoddpm.data.integrity import inspect
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.preparation.folder import prepare_volumes, read_index
@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
         except KeyboardInterrupt:
             raise SystemExit("prepare: stopped; the same command goes on from there") from None
         records = instantiate(cfg.data.sources[name])()
-        store = prepare_store(name, records, cfg.data.size, cfg.paths.prepared)
+        store = build_store(name, records, cfg.data.size, cfg.paths.prepared)
         index = read_index(folder)
         findings = inspect(store.images, store.index, index)
         page = write_preparation(folder / "report", name, store, index, findings)

@@ -9,7 +9,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from autoddpm.preparation.registration import template
+from autoddpm.preparation.template import template
 
 IXI_SHAPE, IXI_SPACING = (
     (150, 256, 256),

@@ -255,7 +255,6 @@ def test_there_is_no_drawer_for_odds_and_ends() -> None:
     assert [path for path in SRC.rglob("*") if path.stem.lower() in DRAWERS] == []
 
 
-@pytest.mark.xfail(strict=True, reason="the rooms are moved, their long functions not yet cut")
 def test_a_function_is_short_enough_to_be_read_at_once() -> None:
     found = [(file, one) for file in SRC.rglob("*.py") for one in functions(file)]
     long = {f"{file.name}: {one.name}": code_lines(one) for file, one in found}
@@ -271,7 +270,6 @@ def configured() -> set[str]:
     return {name.rsplit(".", 1)[-1] for name in found}
 
 
-@pytest.mark.xfail(strict=True, reason="the rooms are moved, their long functions not yet cut")
 def test_a_function_has_few_parameters_but_for_what_the_configuration_fills() -> None:
     many, settings = {}, configured()
     for file in SRC.rglob("*.py"):

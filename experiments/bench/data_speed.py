@@ -11,8 +11,11 @@ import numpy as np
 from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.sample import SliceRecord
-from autoddpm.preparation.registration import brain_mask, cut, n4, register, template
+from autoddpm.data.sample import Record
+from autoddpm.preparation.correction import brain_mask, n4
+from autoddpm.preparation.geometry import resample_slice
+from autoddpm.preparation.registration import register
+from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, read_volume
 
 PAPER_GFLOP, H100_TFLOPS = 3 * 186, 800  # a training slice of the paper's network at 128 px; bf16
@@ -24,7 +27,8 @@ def volumes_a_minute() -> dict[str, float]:
     shape = (150, 240, 200)
     index = np.linalg.inv(template().affine) @ affine
     planes = [
-        cut(template().data, np.eye(4), np.eye(4), index, shape[:2], z) for z in range(shape[2])
+        resample_slice(template().data, np.eye(4), np.eye(4), index, shape[:2], z)
+        for z in range(shape[2])
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii.gz"
@@ -39,7 +43,7 @@ def volumes_a_minute() -> dict[str, float]:
             "N4": lambda: n4(volume),
             "brain mask (deepbet)": lambda: brain_mask(volume, "deepbet"),
             "affine registration": lambda: register(volume, brain),
-            "cut one slice": lambda: cut(
+            "cut one slice": lambda: resample_slice(
                 volume.data, volume.affine, to_source, template().affine, (197, 233), 95
             ),
         }
@@ -58,13 +62,13 @@ def loader_slices_a_second(slices: int = 512, batch: int = 16) -> float:
         return slices / _seconds(lambda: [None for _ in loader])
 
 
-def random_slices(folder: Path, count: int, size: int) -> list[SliceRecord]:
+def random_slices(folder: Path, count: int, size: int) -> list[Record]:
     """PNG files of noise, to train on."""
     rng, records = np.random.default_rng(0), []
     for number in range(count):
         path = folder / f"{number:04d}.png"
         Image.fromarray(rng.integers(0, 255, (size, size), dtype=np.uint8)).save(path)
-        records.append(SliceRecord(f"bench/{number:04d}", str(number), "train", path))
+        records.append(Record(f"bench/{number:04d}", str(number), "train", {"T1": path}))
     return records
 
 

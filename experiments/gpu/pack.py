@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.datasets.packed import write_packed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -21,7 +21,7 @@ def main(path: str = "data/packed.npz", size: str = "128") -> None:
         cfg = compose("evaluate", ["+experiment=ixi_stroke"])
     sources = {name: instantiate(source)() for name, source in cfg.data.sources.items()}
     stores = {
-        name: prepare_store(name, records, int(size), cfg.paths.prepared)
+        name: build_store(name, records, int(size), cfg.paths.prepared)
         for name, records in sources.items()
     }
     written = write_packed(stores, path)

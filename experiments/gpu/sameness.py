@@ -23,8 +23,8 @@ def main(path: str, checkpoint: str = "ixi-small") -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     store, device = packed(path, "ixi_stroke"), "cuda" if torch.cuda.is_available() else "cpu"
     rows = store.index.index[store.index["lesion_pixels"] > 0][:SLICES]
-    image = torch.from_numpy(store.images[rows])[:, None]
-    lesion = torch.from_numpy(store.lesions[rows])[:, None]
+    image = torch.from_numpy(store.images[rows])
+    lesion = torch.from_numpy(store.lesions[rows])
     ids, epoch = store.index["id"][rows].tolist(), torch.zeros(len(rows), dtype=torch.int64)
     found: dict[str, Detection] = {}
     for place in ("cpu", device):

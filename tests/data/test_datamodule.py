@@ -14,7 +14,7 @@ from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.order import EvaluationOrder
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.datasets.ixi import ixi
 
 
@@ -26,9 +26,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def slices(
-    folder: Path, name: str, split: str, n: int, lesion_pixels: int = 0
-) -> list[SliceRecord]:
+def slices(folder: Path, name: str, split: str, n: int, lesion_pixels: int = 0) -> list[Record]:
     """n slices of 16 x 16 whose mean tells them apart; one subject each."""
     folder.mkdir(exist_ok=True, parents=True)
     records = []
@@ -44,7 +42,7 @@ def slices(
             mask[:lesion_pixels] = 255
             lesion = folder / f"{name}{i}_lesion.png"
             Image.fromarray(mask.reshape(16, 16)).save(lesion)
-        records.append(SliceRecord(f"{name}/{i:02d}", f"{name}{i}", split, path, lesion))
+        records.append(Record(f"{name}/{i:02d}", f"{name}{i}", split, {"T1": path}, lesion))
     return records
 
 
@@ -136,7 +134,7 @@ def test_the_hash_changes_with_a_pixel_of_its_own_role_only(tmp_path):
 
 
 def test_only_the_sources_that_a_role_names_are_read(tmp_path):
-    def missing() -> list[SliceRecord]:
+    def missing() -> list[Record]:
         raise AssertionError
 
     records = slices(tmp_path, "c", "test", 2)
@@ -155,7 +153,7 @@ def test_only_the_sources_that_a_role_names_are_read(tmp_path):
 
 
 def module_of(
-    tmp_path: Path, train=(), calibrate=(), test=(), **sources: list[SliceRecord]
+    tmp_path: Path, train=(), calibrate=(), test=(), **sources: list[Record]
 ) -> Callable[[], None]:
     listed = {name: partial(list, records) for name, records in sources.items()}
     return SliceDataModule(listed, train, calibrate, test, 16, tmp_path / "prepared").prepare_data
@@ -185,7 +183,7 @@ def test_a_subject_in_two_splits_of_a_source_is_refused(tmp_path):
         module_of(tmp_path, test=["s"], s=records)()
 
 
-def test_a_subject_of_one_source_to_train_on_is_refused_in_the_test_of_another(tmp_path):
+def test_a_training_subject_is_refused_in_the_test_of_another_source(tmp_path):
     one, other = slices(tmp_path / "1", "a", "train", 3), slices(tmp_path / "2", "b", "test", 3)
     other[2] = replace(other[2], subject="a0")
     with pytest.raises(
@@ -225,7 +223,7 @@ def test_ixi_prepares_as_one_experiment(tmp_path):
     assert not batch.lesion.any()
 
 
-def test_the_same_slice_under_two_names_in_two_roles_is_refused_unless_allowed(tmp_path, caplog):
+def test_one_slice_under_two_names_is_refused_unless_allowed(tmp_path, caplog):
     one = slices(tmp_path / "train", "a", "train", 3)
     other = replace(one[1], id="z/9", subject="z9", split="test")
     sources = {"s": lambda: [*one, *slices(tmp_path / "val", "b", "val", 2), other]}
@@ -236,3 +234,41 @@ def test_the_same_slice_under_two_names_in_two_roles_is_refused_unless_allowed(t
         SliceDataModule(sources, ["s"], ["s"], ["s"], **settings).setup()
     SliceDataModule(sources, ["s"], ["s"], ["s"], **settings, allow_leaks=True).setup()
     assert "a/01 (train) and z/9 (test)" in caplog.text
+
+
+# --- how the slices were made --------------------------------------------------------------------
+
+
+def prepared_alike(folder: Path, name: str, preparation: dict | None) -> list[Record]:
+    return [
+        replace(record, preparation=preparation)
+        for record in slices(folder / name, name, "train", 2)
+    ]
+
+
+def test_the_preparation_of_all_training_sources_is_one(tmp_path):
+    made = {"steps": {"n4": True}, "slices": 95, "modality": "T1"}
+    other = made | {"slices": "85:106"}
+
+    def module(**preparations: dict | None) -> SliceDataModule:
+        sources = {
+            name: partial(prepared_alike, tmp_path, name, preparation)
+            for name, preparation in preparations.items()
+        }
+        train = [name for name in sources if name != "unused"]
+        return SliceDataModule(sources, train, [], [], 16, tmp_path / "stores")
+
+    assert module(a=made).preparation() == made
+    assert module(a=made, b=dict(made), unused=other).preparation() == made
+    assert module(a=None).preparation() is None
+    assert module(a=made, b=None).preparation() is None
+    with pytest.raises(ValueError, match=r"slices of a and of b were made in different ways: .*95"):
+        module(a=made, b=other).preparation()
+    assert SliceDataModule({}, [], [], [], 16, tmp_path).preparation() is None
+
+
+def test_records_that_were_made_in_different_ways_say_nothing(tmp_path):
+    records = prepared_alike(tmp_path, "a", {"slices": 95})
+    records[1] = replace(records[1], preparation={"slices": 96})
+    module = SliceDataModule({"a": lambda: records}, ["a"], [], [], 16, tmp_path / "stores")
+    assert module.preparation() is None

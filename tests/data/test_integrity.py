@@ -40,7 +40,7 @@ def table(n: int, **columns: list[object]) -> pd.DataFrame:
 
 
 def heads(n: int) -> np.ndarray:
-    return np.stack([head(seed) for seed in range(n)])
+    return np.stack([head(seed) for seed in range(n)])[:, None]
 
 
 def kinds(found: list[Finding]) -> list[tuple[str, tuple[str, ...], bool]]:
@@ -61,7 +61,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_the_same_head_under_two_names_is_found_and_is_a_leak_between_splits(how: str) -> None:
+def test_one_head_under_two_names_is_a_leak_between_splits(how: str) -> None:
     images = heads(5)
     images[3] = COPIES[how](images[1])
     same = table(5)
@@ -74,7 +74,7 @@ def test_the_same_head_under_two_names_is_found_and_is_a_leak_between_splits(how
 
 
 def test_below_64_pixels_only_what_is_identical_is_taken_for_a_twin() -> None:
-    images = heads(4)[:, ::2, ::2]
+    images = heads(4)[..., ::2, ::2]
     images[2], images[3] = images[0] ** 1.01, images[1]
     assert [finding.ids for finding in twins(images, table(4), "split")] == [("s/1", "s/3")]
 
@@ -87,15 +87,31 @@ def test_slices_of_one_subject_may_be_alike() -> None:
 
 def test_twins_are_found_among_more_slices_than_are_compared_at_once() -> None:
     rng = np.random.default_rng(0)
-    images = rng.random((1030, 8, 8)).astype(np.float32)
+    images = rng.random((1030, 1, 8, 8)).astype(np.float32)
     images[1025], images[1029] = images[7], images[1026]
     found = twins(images, table(1030), "split")
     assert sorted(finding.ids for finding in found) == [("s/1026", "s/1029"), ("s/7", "s/1025")]
 
 
+def test_volumes_are_compared_whole_if_their_middle_slices_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    volumes = rng.random((4, 1, 16, 16, 16)).astype(np.float32)
+    volumes[2] = volumes[0]
+    volumes[3, :, 8] = volumes[1, :, 8]
+    assert [finding.ids for finding in twins(volumes, table(4), "split")] == [("s/0", "s/2")]
+
+
+def test_slices_that_differ_in_one_modality_are_no_twins() -> None:
+    images = np.concatenate([heads(6)[:3], heads(6)[3:]], axis=1)
+    images[2, 0] = images[0, 0]
+    assert twins(images, table(3), "split") == []
+    images[2, 1] = images[0, 1]
+    assert [finding.ids for finding in twins(images, table(3), "split")] == [("s/0", "s/2")]
+
+
 def test_one_slice_has_no_twin() -> None:
     assert twins(heads(1), table(1), "split") == []
-    assert twins(np.zeros((0, SIZE, SIZE), np.float32), table(0), "split") == []
+    assert twins(np.zeros((0, 1, SIZE, SIZE), np.float32), table(0), "split") == []
 
 
 @pytest.mark.skipif(not IXI.is_dir(), reason=f"the slices of IXI are not at {IXI}")
@@ -103,7 +119,7 @@ def test_no_two_of_120_subjects_of_ixi_are_taken_for_one() -> None:
     paths = sorted(IXI.glob("*.png"))[:120]
     images = np.stack(
         [preprocess(np.asarray(Image.open(path), np.float32), None, 64).image for path in paths]
-    )
+    )[:, None]
     assert twins(images, table(120), "split") == []
     images[50] = images[4] ** 1.2
     assert [finding.ids for finding in twins(images, table(120), "split")] == [("s/4", "s/50")]
@@ -141,7 +157,7 @@ def test_a_lesion_that_the_resize_lost_is_named_with_its_size() -> None:
     assert "3 pixels" in finding.text
 
 
-def test_a_poor_registration_and_what_was_skipped_are_taken_from_the_preparation() -> None:
+def test_a_poor_registration_and_a_skipped_volume_are_found() -> None:
     prepared = pd.DataFrame(
         [
             ["a", "", f"{ALIGNED + 0.01:.4f}"],
@@ -161,14 +177,14 @@ def test_a_poor_registration_and_what_was_skipped_are_taken_from_the_preparation
     )  # none was registered
 
 
-def test_the_same_head_in_training_and_test_is_a_leak_whatever_the_sets() -> None:
+def test_one_head_in_training_and_test_is_a_leak_whatever_the_sets() -> None:
     images, others = heads(6)[:3], heads(6)[3:]
     others[1] = images[2] ** 1.1
     index, other = (
         table(3),
         table(3).assign(id=["t/0", "t/1", "t/2"], subject=["q0", "q1", "q2"], split="train"),
     )
-    empty = np.zeros((0, SIZE, SIZE), np.float32), table(0)
+    empty = np.zeros((0, 1, SIZE, SIZE), np.float32), table(0)
     (leak,) = leaks_between({"train": (images, index), "calibrate": empty, "test": (others, other)})
     assert (leak.ids, leak.is_leak) == (("s/2", "t/1"), True)
     assert "s/2 (train) and t/1 (test)" in leak.text

@@ -15,7 +15,7 @@ from PIL import Image
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.order import TrainingOrder, training_rows
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def data(folder: Path, train: int = 10, test: int = 1, **settings) -> SliceDataM
                 Image.fromarray(
                     np.random.default_rng([ord(name), i]).integers(0, 200, (16, 16), dtype=np.uint8)
                 ).save(image)
-            records.append(SliceRecord(f"{name}/{i:02d}", image.stem, split, image))
+            records.append(Record(f"{name}/{i:02d}", image.stem, split, {"T1": image}))
     settings = {
         "size": 16,
         "prepared": folder / "prepared",
@@ -104,7 +104,7 @@ def stream(n: int, samples: int, seed: int = 0, prefix: str = "a") -> list[tuple
 # -------------------------------------------------------------------------------------------
 
 
-def test_each_epoch_of_the_stream_is_another_permutation_of_all_slices():
+def test_each_epoch_is_another_permutation_of_all_slices():
     rows, epochs = training_rows(0, 7, np.arange(21))
     assert epochs == [0] * 7 + [1] * 7 + [2] * 7
     parts = [rows[:7], rows[7:14], rows[14:]]
@@ -141,7 +141,7 @@ def test_a_set_smaller_than_the_batch_fills_it_and_counts_its_epochs():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_follows_the_stream_over_epochs_and_through_validations(tmp_path, workers):
+def test_training_follows_the_stream_through_epochs_and_validations(tmp_path, workers):
     recorder = fit(
         data(tmp_path, train=11, num_workers=workers), tmp_path, 13, val_check_interval=2
     )
@@ -166,14 +166,14 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(tmp_path, workers, 
     assert first.places + resumed.places == [(step // 5, step % 5) for step in range(12)]
 
 
-def test_a_training_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path):
+def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path):
     straight = fit(data(tmp_path), tmp_path, 9)
     resumed = fit(data(tmp_path), tmp_path, 9, tmp_path / "step=3.ckpt")
     assert resumed.seen == straight.seen[6:]
     assert torch.equal(resumed.weight, straight.weight)
 
 
-def test_gradient_accumulation_that_does_not_divide_the_epoch_keeps_the_order(tmp_path):
+def test_accumulation_that_does_not_divide_the_epoch_keeps_the_order(tmp_path):
     straight = fit(data(tmp_path), tmp_path, 7, accumulate_grad_batches=2)  # 5 batches are 3 steps
     assert straight.seen == stream(10, 24)
     resumed = fit(data(tmp_path), tmp_path, 7, tmp_path / "step=4.ckpt", accumulate_grad_batches=2)

@@ -80,7 +80,7 @@ def test_an_almost_empty_and_a_centred_slice_are_refused():
         window98(scan() - 200)
 
 
-def test_padding_centres_the_slice_and_sends_an_odd_pixel_down_or_right():
+def test_padding_centres_and_sends_an_odd_pixel_down_or_right():
     padded = pad_to_square(np.ones((2, 5)), 7)
     assert padded.shape == (5, 5)
     assert (padded[1:3] == 1).all()
@@ -116,7 +116,7 @@ def test_a_pixel_is_lesion_from_one_half_on():
     assert np.flatnonzero(resize_lesion(column, 16)[5]).tolist() == [4, 5]
 
 
-def test_the_resize_keeps_the_area_of_a_large_lesion_and_loses_a_tiny_one():
+def test_the_resize_keeps_a_large_lesion_s_area_and_loses_a_tiny_one():
     yy, xx = np.mgrid[:233, :233]
     disc = (yy - 100) ** 2 + (xx - 130) ** 2 < 30**2
     assert resize_lesion(disc, 128).sum() == pytest.approx(disc.sum() * (128 / 233) ** 2, rel=0.03)
@@ -125,7 +125,7 @@ def test_the_resize_keeps_the_area_of_a_large_lesion_and_loses_a_tiny_one():
     assert not resize_lesion(dot, 128).any()
 
 
-def test_the_window_comes_before_the_padding_and_the_padding_before_the_resize():
+def test_the_order_is_window_then_padding_then_resize():
     image = scan((60, 31)) + 300
     prepared = preprocess(image, None, 32)
     windowed = np.minimum(image / np.percentile(image, 98), 1)

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from PIL import Image
 
 from autoddpm.data.image_file import read_image, read_lesion, stem
-from autoddpm.data.sample import Batch, SliceRecord
+from autoddpm.data.sample import Batch, Record
 
 GREY = np.random.default_rng(0).integers(1, 255, (18, 21), dtype=np.uint8)
 
@@ -43,7 +43,7 @@ def test_a_batch_stays_a_batch_on_its_way_to_a_device():
 
 
 def test_a_record_is_a_value():
-    record = SliceRecord("ixi/IXI002", "IXI002", "train", Path("a.png"))
+    record = Record("ixi/IXI002", "IXI002", "train", {"T1": Path("a.png")})
     assert record == pickle.loads(pickle.dumps(record))
     assert record.lesion is None
 
@@ -94,7 +94,7 @@ def test_nifti_slices_of_either_form_stand_upright(tmp_path):
         assert read[-1, -1] == GREY[-1, 0]  # right, back
 
 
-def test_a_nifti_slice_that_is_stored_mirrored_is_turned_by_its_affine(tmp_path):
+def test_a_mirrored_nifti_slice_is_turned_by_its_affine(tmp_path):
     nibabel.save(
         nibabel.Nifti1Image(GREY[::-1, :, None].astype(np.float32), np.diag([-1, 1, 1, 1])),
         tmp_path / "a.nii",

@@ -12,7 +12,7 @@ from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
 from autoddpm.data.sample import HEALTHY_PIXELS
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.datasets.atlas import ARTEFACT, atlas, atlas_volumes
 from autoddpm.datasets.published import published
 from autoddpm.preparation.cutting import Steps
@@ -40,7 +40,7 @@ def write(root: Path, subject: str, lesion_pixels: int = 0, session: int = 1) ->
     return image
 
 
-def test_the_tree_gives_each_subject_with_its_mask_site_and_whether_it_is_left_out(
+def test_the_tree_gives_each_subject_its_mask_site_and_exclusion(
     tmp_path: Path,
 ) -> None:
     subjects = [GOOD[0], ARTEFACTS[0], "r099s001"]  # the last is on no list
@@ -85,14 +85,14 @@ def test_a_tree_becomes_test_slices_without_the_artefacts(tmp_path: Path) -> Non
     assert Counter(index["excluded"]) == {"": 2, ARTEFACT: 1}
     records = atlas(tmp_path / "set")
     assert [record.id for record in records] == sorted(f"atlas/{subject}" for subject in GOOD[:2])
-    store = prepare_store("atlas", records, 24, tmp_path / "prepared")
+    store = build_store("atlas", records, 24, tmp_path / "prepared")
     assert dict(zip(store.index["subject"], store.index["lesion_pixels"], strict=True)) == {
         GOOD[0]: 0,
         GOOD[1]: 7,
     }
 
 
-def test_a_missing_mask_is_named_before_the_work_starts_and_can_be_skipped(tmp_path: Path) -> None:
+def test_a_missing_mask_is_named_at_once_and_can_be_skipped(tmp_path: Path) -> None:
     write(tmp_path / "ATLAS_2", GOOD[0])
     image = write(tmp_path / "ATLAS_2", GOOD[1])
     mask = image.with_name(image.name.replace("T1w", "label-L_desc-T1lesion_mask"))
@@ -142,14 +142,16 @@ def test_the_authors_slices_are_taken_exactly_as_they_are(tmp_path: Path) -> Non
     records = atlas(folder)
     assert [record.id for record in records] == sorted(f"atlas/{subject}" for subject in sizes)
     assert {record.split for record in records} == {"test"}
-    store = prepare_store("atlas", records, 128, tmp_path / "prepared")
+    store = build_store("atlas", records, 128, tmp_path / "prepared")
     assert dict(zip(store.index["subject"], store.index["lesion_pixels"], strict=True)) == sizes
     assert (store.index["lesion_pixels"] <= HEALTHY_PIXELS).sum() == 2
     for i, record in enumerate(records):
         np.testing.assert_allclose(
-            store.images[i], np.asarray(Image.open(record.image)) / 255, atol=1e-6
+            store.images[i, 0], np.asarray(Image.open(record.images["T1"])) / 255, atol=1e-6
         )
-        np.testing.assert_array_equal(store.lesions[i], np.asarray(Image.open(record.lesion)) > 0)
+        np.testing.assert_array_equal(
+            store.lesions[i, 0], np.asarray(Image.open(record.lesion)) > 0
+        )
 
 
 def test_the_packaged_index_has_655_subjects_and_20_artefacts() -> None:

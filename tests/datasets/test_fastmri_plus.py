@@ -11,7 +11,7 @@ import pytest
 from conftest import REAL_DATA
 
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.datasets.fastmri_plus import (
     COLUMNS,
     derived_splits,
@@ -20,9 +20,10 @@ from autoddpm.datasets.fastmri_plus import (
     published_splits,
     read_annotations,
 )
-from autoddpm.preparation.cutting import RawVolume, Steps
+from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepare_volumes
 from autoddpm.preparation.geometry import SliceGeometry, to_volume
+from autoddpm.preparation.volume import RawVolume
 
 SHARED = REAL_DATA / "fastmri_plus"
 STEPS = Steps(n4=False, brain_mask="none", register=False, slices="middle")
@@ -68,7 +69,7 @@ def by_file(volumes: list[RawVolume]) -> dict[str, RawVolume]:
 # Boxes
 
 
-def test_a_box_is_exactly_the_bright_rectangle_that_it_was_drawn_around(tmp_path: Path) -> None:
+def test_a_box_is_exactly_the_rectangle_that_it_was_drawn_around(tmp_path: Path) -> None:
     reconstruction = stack()
     x, y, width, height = BOX
     flipped = np.flipud(reconstruction[3])  # a view: the annotators saw the image flipped up/down
@@ -77,19 +78,19 @@ def test_a_box_is_exactly_the_bright_rectangle_that_it_was_drawn_around(tmp_path
     volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, 3, BOX, "Mass")))
     prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
     (record,) = fastmri_plus(tmp_path / "set")
-    image = read_image(record.image)
+    image = read_image(record.images["T1"])
     np.testing.assert_array_equal(image, flipped)
     np.testing.assert_array_equal(read_lesion(record.lesion, image), flipped == 1)
     # To the network, and back into the stack.
-    store = prepare_store("fastmri", [record], ROWS, tmp_path / "prepared")
-    assert store.lesions[0].sum() == width * height
-    assert store.images[0][store.lesions[0]].min() == 1
-    assert np.argwhere(store.lesions[0]).min(axis=0).tolist() == [
+    store = build_store("fastmri", [record], ROWS, tmp_path / "prepared")
+    assert store.lesions[0, 0].sum() == width * height
+    assert store.images[0, 0][store.lesions[0, 0]].min() == 1
+    assert np.argwhere(store.lesions[0, 0]).min(axis=0).tolist() == [
         y,
         x + (ROWS - COLUMNS_OF_IMAGE) // 2,
     ]
     geometry = SliceGeometry.from_json(store.index["geometry"][0])
-    back = np.asarray(to_volume([store.lesions[0].astype(np.float32)], [geometry]).dataobj)
+    back = np.asarray(to_volume([store.lesions[0, 0].astype(np.float32)], [geometry]).dataobj)
     np.testing.assert_allclose(back.transpose(2, 1, 0) > 0.5, reconstruction == 1)
 
 
@@ -111,9 +112,9 @@ def test_slices_are_counted_from_0_and_each_has_the_boxes_of_its_own(tmp_path: P
         expected = np.zeros((ROWS, COLUMNS_OF_IMAGE), bool)
         for x, y, width, height in areas:
             expected[y : y + height, x : x + width] = True
-        np.testing.assert_array_equal(read_image(record.image), np.flipud(stack()[z]))
+        np.testing.assert_array_equal(read_image(record.images["T1"]), np.flipud(stack()[z]))
         np.testing.assert_array_equal(
-            read_lesion(record.lesion, read_image(record.image)), expected
+            read_lesion(record.lesion, read_image(record.images["T1"])), expected
         )
 
 
@@ -123,7 +124,7 @@ def test_a_box_that_reaches_over_the_edge_is_cut_there(tmp_path: Path) -> None:
     volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, 2, box, "Mass")))
     prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
     (record,) = fastmri_plus(tmp_path / "set")
-    lesion = read_lesion(record.lesion, read_image(record.image))
+    lesion = read_lesion(record.lesion, read_image(record.images["T1"]))
     assert lesion.sum() == 6
     assert lesion[-2:, -3:].all()
 
@@ -158,7 +159,7 @@ def test_a_box_outside_its_image_is_refused_by_name(
 # Which files
 
 
-def test_healthy_files_give_their_middle_slice_and_the_rest_its_boxes_or_a_reason(
+def test_a_file_gives_its_middle_slice_its_boxes_or_a_reason(
     tmp_path: Path,
 ) -> None:
     raw = tmp_path / "raw"
@@ -354,7 +355,7 @@ def test_the_packaged_list_is_the_published_one(annotations: pd.DataFrame) -> No
     assert set(published_splits()) <= set(annotations["file"])
 
 
-def test_the_derived_rule_gives_177_files_of_which_175_are_the_published_ones(
+def test_of_the_177_derived_files_175_are_the_published_ones(
     annotations: pd.DataFrame,
 ) -> None:
     splits = derived_splits(annotations)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from autoddpm.data.image_file import read_image
 from autoddpm.data.preprocess import window98
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.datasets.implanted import implant, ixi_tuning
 from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.phantom.phantoms import phantom_slice
@@ -35,13 +35,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def ixi_tuning_healthy(root: Path) -> list[SliceRecord]:
+def ixi_tuning_healthy(root: Path) -> list[Record]:
     return [record for record in ixi(root) if record.split == "val"]
 
 
-def test_half_of_the_validation_subjects_calibrate_and_the_others_are_tested_healthy_and_ill(
-    root, tmp_path
-):
+def test_half_of_the_subjects_calibrate_and_the_others_are_tested(root, tmp_path):
     records = ixi_tuning(root, tmp_path, lesions=3)
     assert {r.subject for r in records if r.split == "val"} == {"IXI000", "IXI002"}
     assert {r.subject for r in records if r.split == "test"} == {"IXI001", "IXI003"}
@@ -50,9 +48,9 @@ def test_half_of_the_validation_subjects_calibrate_and_the_others_are_tested_hea
     assert len({r.id for r in records}) == len(records) == 2 + 2 + 6
 
 
-def test_a_lesion_is_darker_tissue_of_its_size_and_the_rest_is_untouched(root):
+def test_an_implanted_lesion_is_darker_and_the_rest_is_untouched(root):
     (record,) = [r for r in ixi_tuning_healthy(root) if r.subject == "IXI001"]
-    healthy = window98(read_image(record.image))
+    healthy = window98(read_image(record.images["T1"]))
     for group, (low, high) in enumerate(((2, 71), (60, 570), (400, 1500))):
         image, lesion = implant(healthy, (0, group))
         pixels = lesion.sum() * (128 / 233) ** 2
@@ -65,8 +63,12 @@ def test_a_lesion_is_darker_tissue_of_its_size_and_the_rest_is_untouched(root):
 
 
 def test_it_is_drawn_once_and_the_same_again(root, tmp_path):
-    first = [np.asarray(Image.open(r.image)) for r in ixi_tuning(root, tmp_path / "a", lesions=1)]
-    second = [np.asarray(Image.open(r.image)) for r in ixi_tuning(root, tmp_path / "b", lesions=1)]
+    first = [
+        np.asarray(Image.open(r.images["T1"])) for r in ixi_tuning(root, tmp_path / "a", lesions=1)
+    ]
+    second = [
+        np.asarray(Image.open(r.images["T1"])) for r in ixi_tuning(root, tmp_path / "b", lesions=1)
+    ]
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*.png")}
     ixi_tuning(root, tmp_path / "a", lesions=1)
@@ -83,9 +85,7 @@ def test_a_slice_on_another_grid_is_refused(root, tmp_path):
     assert not list((tmp_path / "phantoms").glob("*"))
 
 
-def test_a_shifted_test_set_has_more_healthy_slices_and_each_is_changed_in_its_own_way(
-    root, tmp_path
-):
+def test_each_slice_of_a_shifted_test_set_is_changed_in_its_own_way(root, tmp_path):
     plain, shifted = (
         ixi_tuning(root, tmp_path, lesions=3, shifted=which) for which in ((), ("test",))
     )
@@ -93,7 +93,9 @@ def test_a_shifted_test_set_has_more_healthy_slices_and_each_is_changed_in_its_o
     test = [r for r in shifted if r.split == "test"]
     assert sum(r.lesion is None for r in test) == 2 * 3
     assert sum(r.lesion is not None for r in test) == 2 * 3
-    images = [read_image(r.image) for r in test if r.subject == "IXI001" and r.lesion is None]
+    images = [
+        read_image(r.images["T1"]) for r in test if r.subject == "IXI001" and r.lesion is None
+    ]
     assert all(np.abs(one - other).max() > 10 for one, other in combinations(images, 2))
 
 
@@ -103,5 +105,5 @@ def test_the_slices_to_calibrate_on_can_be_of_the_target_s_kind(root, tmp_path):
         for which in (("val", "test"), ("test",))
     )
     assert {r.id.rsplit("_", 1)[-1] for r in both if r.split == "val"} == {"h0"}
-    written = {r.id: r.image.read_bytes() for r in one if r.split == "test"}
-    assert written == {r.id: r.image.read_bytes() for r in both if r.split == "test"}
+    written = {r.id: r.images["T1"].read_bytes() for r in one if r.split == "test"}
+    assert written == {r.id: r.images["T1"].read_bytes() for r in both if r.split == "test"}

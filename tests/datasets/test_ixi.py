@@ -14,8 +14,9 @@ from PIL import Image
 
 from autoddpm.datasets.ixi import ixi, ixi_volumes
 from autoddpm.datasets.published import published
-from autoddpm.preparation.cutting import RawVolume, Steps
+from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepare_volumes, read_index
+from autoddpm.preparation.volume import RawVolume
 
 SHARED = REAL_DATA / "ixi" / "split.csv"
 SPLITS = published("ixi_split.csv").set_index("subject")["split"].to_dict()

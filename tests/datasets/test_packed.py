@@ -1,5 +1,4 @@
-"""Prepared slices in one file: lossless, the same data to every check, and damage refused by
-name."""
+"""Stores in one file: lossless, the same data to every check, and damage refused by name."""
 
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 from conftest import SIZE, Site
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.store import prepare_store
+from autoddpm.data.store import build_store
 from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.ixi_stroke import ixi_stroke
 from autoddpm.datasets.packed import packed, write_packed
@@ -29,7 +28,7 @@ def sources(site: Site) -> dict:
 @pytest.fixture(scope="module")
 def file(sources: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
-    stores = {name: prepare_store(name, source(), SIZE, folder) for name, source in sources.items()}
+    stores = {name: build_store(name, source(), SIZE, folder) for name, source in sources.items()}
     return write_packed(stores, folder / "packed.npz")
 
 
@@ -66,6 +65,11 @@ def test_what_is_absent_or_damaged_is_named(file, tmp_path):
         packed(tmp_path / "nowhere.npz", "ixi")
     with pytest.raises(ValueError, match=r"packed\.npz: .*it holds ixi, ixi_stroke, and no atlas"):
         packed(file, "atlas")
+    with np.load(file) as stored:
+        arrays = {**stored, "about": np.array(str(stored["about"]).replace("[2,", "[1,", 1))}
+    np.savez(tmp_path / "old.npz", **arrays)
+    with pytest.raises(ValueError, match=r"old\.npz: .*by another version.*pack it again"):
+        packed(tmp_path / "old.npz", "ixi")
     content = file.read_bytes()
     (tmp_path / "short.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"short\.npz: not a file of packed slices, or damaged"):

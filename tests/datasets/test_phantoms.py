@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from autoddpm.data.preprocess import window98
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.datasets.phantom import phantoms as phantom
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
 from autoddpm.datasets.phantom.phantoms import (
@@ -29,7 +29,7 @@ AXES = (np.arange(197.0), np.arange(233.0), np.array([float(SLICE_Z)]))
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[SliceRecord]:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     return phantoms(tmp_path_factory.mktemp("drawn"), size=64, processes=1, **COUNTS)
 
 
@@ -38,8 +38,8 @@ def pixels(path: Path | None) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def folder_of(records: list[SliceRecord]) -> Path:
-    return records[0].image.parent.parent
+def folder_of(records: list[Record]) -> Path:
+    return records[0].images["T1"].parent.parent
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -60,14 +60,14 @@ def test_the_records_say_who_is_healthy_and_in_which_split(drawn):
     assert [record.split for record in drawn].count("train") == 3
     assert [record.split for record in drawn].count("val") == 1
     for record in drawn:
-        assert record.id == f"phantom/{record.image.stem}"
+        assert record.id == f"phantom/{record.images['T1'].stem}"
         assert (record.lesion is not None) == record.id.startswith("phantom/lesion_test_")
         assert record.lesion is None or (
-            record.split == "test" and record.lesion.name == record.image.name
+            record.split == "test" and record.lesion.name == record.images["T1"].name
         )
 
 
-def test_the_same_settings_give_the_same_bytes_with_one_process_or_two(drawn, tmp_path):
+def test_one_process_and_two_give_the_same_bytes(drawn, tmp_path):
     again = phantoms(tmp_path, size=64, processes=2, **COUNTS)
     assert folder_of(again).name == folder_of(drawn).name
     assert files_of(folder_of(again)) == files_of(folder_of(drawn))
@@ -78,7 +78,7 @@ def test_a_subject_does_not_depend_on_how_many_others_there_are(drawn, tmp_path)
     assert folder_of(fewer).name != folder_of(drawn).name
     same = {record.id: record for record in drawn}
     for record in fewer:
-        assert record.image.read_bytes() == same[record.id].image.read_bytes()
+        assert record.images["T1"].read_bytes() == same[record.id].images["T1"].read_bytes()
         assert (
             record.lesion is None
             or record.lesion.read_bytes() == same[record.id].lesion.read_bytes()
@@ -107,7 +107,7 @@ def test_a_third_of_the_lesions_falls_in_each_size_group(size, tmp_path):
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_lesion_lies_in_one_hemisphere_of_the_brain_outside_the_ventricles(number):
+def test_a_lesion_lies_in_one_hemisphere_outside_the_ventricles(number):
     cut = Head(0, GROUPS.index("lesion_test"), number).cut(AXES)
     lesion = phantom_slice("lesion_test", number)[1] >= 0.5
     hull, ventricle, side = (
@@ -118,7 +118,7 @@ def test_a_lesion_lies_in_one_hemisphere_of_the_brain_outside_the_ventricles(num
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_lesion_is_darker_than_its_healthy_twin_and_the_rest_is_the_same(number):
+def test_a_lesion_is_darker_than_its_twin_and_the_rest_is_the_same(number):
     image, strength = phantom_slice("lesion_test", number)
     twin, none = phantom_slice("lesion_test", number, lesion=False)
     lesion = strength >= 0.5
@@ -133,7 +133,7 @@ def test_a_lesion_is_darker_than_its_healthy_twin_and_the_rest_is_the_same(numbe
 
 def test_slices_are_windowed_eight_bit_squares_and_stay_as_they_are(drawn):
     for record in drawn:
-        image = pixels(record.image)
+        image = pixels(record.images["T1"])
         assert image.shape == (64, 64)
         assert image.dtype == np.uint8
         assert image.max() == 255
@@ -168,7 +168,7 @@ def test_the_montage_outlines_lesions_below_healthy_slices(drawn):
 
 
 def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
-    monkeypatch.setattr(phantom, "_build", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(phantom, "atlas", lambda: pytest.fail("drawn again"))
     assert phantoms(folder_of(drawn).parent, size=64, **COUNTS) == drawn
 
 
@@ -183,7 +183,7 @@ def test_an_interrupted_drawing_leaves_nothing_and_can_be_repeated(stop, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the patch reaches forked processes only")
-def test_a_failure_in_another_process_ends_the_drawing_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failure_in_another_process_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(
         phantom, "_save", lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full"))
     )
@@ -221,9 +221,7 @@ def test_a_drawing_that_another_process_finished_first_is_kept(tmp_path, monkeyp
         ({"train": 0, "test_lesion": 0}, "nor all counts 0"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_written(
-    settings, message, tmp_path
-):
+def test_impossible_settings_are_refused_before_anything_is_written(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         phantoms(tmp_path, **(FEW | settings))
     assert list(tmp_path.iterdir()) == []
@@ -257,7 +255,7 @@ def test_a_slice_is_the_cut_of_the_volume_with_anterior_at_the_top(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["t1.nii", "t1.nii.gz"])
-def test_a_saved_volume_reads_back_and_an_older_one_survives_a_failure(name, tmp_path, monkeypatch):
+def test_a_saved_volume_reads_back_and_survives_a_failure(name, tmp_path, monkeypatch):
     volume = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
     save_nifti(tmp_path / name, volume, atlas().affine)
     save_nifti(tmp_path / "lesion.nii", volume > 0.5, atlas().affine)

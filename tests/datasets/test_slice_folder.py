@@ -26,14 +26,19 @@ def table(path: Path, *lines: str) -> Path:
 # --- layouts -------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_images_is_healthy_test_slices_each_its_own_subject(tmp_path):
+def test_a_folder_of_images_is_test_slices_each_its_own_subject(tmp_path):
     records = slice_folder(
         files(tmp_path, "b.png", "a.nii.gz", "c.npy", "d.nii", "notes.txt", ".hidden.png"), name="n"
     )
     assert [(r.id, r.subject, r.split, r.lesion) for r in records] == [
         (f"n/{name}", name, "test", None) for name in "abcd"
     ]
-    assert [record.image.name for record in records] == ["a.nii.gz", "b.png", "c.npy", "d.nii"]
+    assert [record.images["T1"].name for record in records] == [
+        "a.nii.gz",
+        "b.png",
+        "c.npy",
+        "d.nii",
+    ]
 
 
 def test_masks_in_a_second_folder_go_by_name_whatever_their_format(tmp_path):
@@ -57,7 +62,7 @@ def test_a_csv_lists_paths_from_its_own_folder_and_finds_masks_beside(
     files(tmp_path, "sub/a.png", "sub/a_mask.png", "sub/b.png", "sub/not_listed.png")
     listed = table(tmp_path / "list.csv", *header, "sub/b.png", "./sub/a.png", *masks_listed)
     a, b = slice_folder(listed, name="n")
-    assert (a.id, a.subject, a.image, a.lesion) == (
+    assert (a.id, a.subject, a.images["T1"], a.lesion) == (
         "n/sub/a",
         "a",
         tmp_path / "sub/a.png",

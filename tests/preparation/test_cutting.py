@@ -1,6 +1,6 @@
-"""What is cut out of one raw volume, and what is refused."""
+"""The slices that are cut out of one volume in memory, and what is refused."""
 
-import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from scipy.spatial.transform import Rotation
 
-from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.preparation.cutting import RawVolume, Steps, cut_volume
-from autoddpm.preparation.geometry import SliceGeometry, to_volume
-from autoddpm.preparation.volume import Source
+from autoddpm.data.preprocess import preprocess
+from autoddpm.preparation.cutting import Steps, cut
+from autoddpm.preparation.geometry import to_volume
+from autoddpm.preparation.volume import RawVolume, Source, Volume, volume_of
 
 SHAPE = (18, 21, 6)
 AFFINE = np.eye(4)
@@ -32,11 +32,19 @@ def data(seed: int) -> np.ndarray:
     return volume
 
 
-def save(path: Path, volume: np.ndarray) -> Source:
-    """Written from right to left, as many scanners do."""
+def stored(volume: np.ndarray) -> Nifti1Image:
+    """From right to left, as many scanners store it."""
     flipped = AFFINE @ np.diag([-1, 1, 1, 1.0])
     flipped[:3, 3] = (AFFINE @ [SHAPE[0] - 1, 0, 0, 1])[:3]
-    nibabel.save(Nifti1Image(volume[::-1], flipped), path)
+    return Nifti1Image(volume[::-1], flipped)
+
+
+def in_memory(seed: int) -> Volume:
+    return volume_of(stored(data(seed)))
+
+
+def save(path: Path, volume: np.ndarray) -> Source:
+    nibabel.save(stored(volume), path)
     return Source(path)
 
 
@@ -48,56 +56,50 @@ def raw(
     return RawVolume(name, name, "test", save(folder / f"{name}.nii.gz", data(seed)), mask, **more)
 
 
-def plane(folder: Path, file: str) -> np.ndarray:
-    array = np.asarray(nibabel.load(folder / file).dataobj)
-    assert array.shape[2:] == (1,)
-    return array[..., 0]
-
-
-def test_a_slice_is_the_volume_s_own_voxels_turned_with_the_front_above(tmp_path: Path) -> None:
+def test_a_slice_is_the_volume_s_own_voxels() -> None:
     lesion = np.zeros(SHAPE, bool)
     lesion[4:7, 9:14, 2:4] = True
-    (row,) = cut_volume(raw(tmp_path, "a", 1, lesion), PLAIN, tmp_path)
-    np.testing.assert_array_equal(plane(tmp_path, row["file"]), data(1)[:, :, 3])
-    np.testing.assert_array_equal(plane(tmp_path, row["lesion_file"]), lesion[:, :, 3])
-    image = read_image(tmp_path / row["file"])
-    np.testing.assert_array_equal(image, np.rot90(data(1)[:, :, 3]))
-    np.testing.assert_array_equal(
-        read_lesion(tmp_path / row["lesion_file"], image), np.rot90(lesion[:, :, 3])
-    )
-    assert (row["id"], row["file"], row["slice"], row["windowed"]) == (
-        "a",
-        "slices/a.nii.gz",
-        "3",
-        "",
-    )
-    assert row["source_sha256"] == hashlib.sha256((tmp_path / "a.nii.gz").read_bytes()).hexdigest()
+    (one,) = cut(in_memory(1), PLAIN, lesion)
+    np.testing.assert_array_equal(one.image, data(1)[:, :, 3])
+    np.testing.assert_array_equal(one.lesion, lesion[:, :, 3])
+    assert (one.image.dtype, one.z, one.done, one.brain_dice) == (np.float32, 3, (), None)
 
 
-def test_a_slice_lies_in_the_scanner_where_it_was_cut(tmp_path: Path) -> None:
-    (row,) = cut_volume(raw(tmp_path, "a", 1), PLAIN, tmp_path)
-    corner = nibabel.load(tmp_path / row["file"]).affine @ [5, 7, 0, 1]
+def test_a_map_of_a_volume_in_memory_is_put_back_into_it() -> None:
+    (one,) = cut(in_memory(1), PLAIN)
+    corner = one.geometry.slice_affine @ [5, 7, 0, 1]
     np.testing.assert_allclose(corner, AFFINE @ [5, 7, 3, 1], atol=1e-4)
-    geometry = SliceGeometry.from_json(row["geometry"])
-    back = to_volume([np.ones((21, 21))], [geometry])
-    source = nibabel.load(tmp_path / "a.nii.gz")
+    seen = preprocess(np.rot90(one.image), None, 21).image  # as the network sees it
+    back = to_volume([seen], [one.geometry])
+    source = stored(data(1))
     np.testing.assert_array_equal(back.affine, source.affine)
     assert back.shape == source.shape
-    assert np.flatnonzero(np.asarray(back.dataobj).any(axis=(0, 1))).tolist() == [3]
+    planes = np.asarray(back.dataobj)
+    assert np.flatnonzero(planes.any(axis=(0, 1))).tolist() == [3]
+    expected = np.clip(data(1)[:, :, 3] / np.percentile(data(1)[:, :, 3], 98), 0, 1)
+    np.testing.assert_allclose(planes[::-1, :, 3], expected, atol=2e-4)
 
 
-def test_a_slice_without_lesion_of_a_volume_with_one_has_no_lesion_file(tmp_path: Path) -> None:
-    lesion = np.zeros(SHAPE, bool)
-    lesion[4:7, 9:14, 2] = True
-    rows = cut_volume(raw(tmp_path, "a", 1, lesion), replace(PLAIN, slices="1:4"), tmp_path)
-    assert [row["lesion_file"] for row in rows] == ["", "lesions/a_z002.nii.gz", ""]
-    assert sorted(path.name for path in (tmp_path / "lesions").iterdir()) == ["a_z002.nii.gz"]
+def test_cutting_changes_neither_the_volume_nor_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    volume = in_memory(1)
+    before = volume.data.copy()
+    steps = replace(PLAIN, slices="0:6", window="brain", brain_mask="nonzero")
+    cut(volume, steps, boxes={3: [(2, 3, 4, 5)]})
+    np.testing.assert_array_equal(volume.data, before)
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path) -> None:
-    for name in ("slices", "lesions"):
-        (tmp_path / name).mkdir()
+def test_a_box_is_a_rectangle_with_the_front_of_the_head_above() -> None:
+    one, other = cut(in_memory(1), PLAIN, boxes={3: [(2, 5, 4, 3), (-1, -1, 2, 2)]}, slices=[3, 4])
+    picture = np.zeros((21, 18), bool)
+    picture[5:8, 2:6] = picture[0, 0] = True
+    np.testing.assert_array_equal(np.rot90(one.lesion), picture)
+    assert not other.lesion.any()
+    with pytest.raises(ValueError, match=r"slice 3 has 18 x 21 pixels.*\(18, 0\) lies outside"):
+        cut(in_memory(1), PLAIN, boxes={3: [(18, 0, 2, 2)]})
 
 
 @pytest.mark.parametrize(
@@ -112,35 +114,36 @@ def folders(tmp_path: Path) -> None:
         ("2:3", [2]),
     ],
 )
-def test_any_slices_can_be_chosen(tmp_path: Path, slices: int | str, expected: list[int]) -> None:
-    rows = cut_volume(raw(tmp_path, "a", 1), replace(PLAIN, slices=slices), tmp_path)
-    assert [int(row["slice"]) for row in rows] == expected
-    names = [f"a_z{z:03d}" for z in expected] if len(expected) > 1 else ["a"]
-    assert [row["id"] for row in rows] == names
-    for row, z in zip(rows, expected, strict=True):
-        np.testing.assert_array_equal(plane(tmp_path, row["file"]), data(1)[:, :, z])
+def test_any_slices_can_be_chosen(slices: int | str, expected: list[int]) -> None:
+    cuts = cut(in_memory(1), replace(PLAIN, slices=slices))
+    assert [one.z for one in cuts] == expected
+    for one, z in zip(cuts, expected, strict=True):
+        np.testing.assert_array_equal(one.image, data(1)[:, :, z])
 
 
 def test_the_middle_of_an_even_and_of_an_odd_number_of_slices() -> None:
     assert [replace(PLAIN, slices="middle").axial(n) for n in (15, 16, 17)] == [[7], [8], [8]]
 
 
-def test_a_volume_s_own_slices_come_before_the_settings(tmp_path: Path) -> None:
-    rows = cut_volume(raw(tmp_path, "a", 1, slices=[1, 4]), PLAIN, tmp_path)
-    assert [row["slice"] for row in rows] == ["1", "4"]
+def test_a_volume_s_own_slices_come_before_the_settings() -> None:
+    assert [one.z for one in cut(in_memory(1), PLAIN, slices=[1, 4])] == [1, 4]
 
 
 @pytest.mark.parametrize("window", ["volume", "brain"])
-def test_a_percentile_of_the_volume_or_of_its_brain_becomes_1(tmp_path: Path, window: str) -> None:
-    steps = replace(PLAIN, window=window, brain_mask="nonzero")
-    (row,) = cut_volume(raw(tmp_path, "a", 1), steps, tmp_path)
+def test_a_percentile_of_the_volume_or_of_its_brain_becomes_1(window: str) -> None:
+    (one,) = cut(in_memory(1), replace(PLAIN, window=window, brain_mask="nonzero"))
     volume = data(1)
     scale = np.percentile(volume if window == "volume" else volume[volume > 0], 98)
-    np.testing.assert_allclose(
-        plane(tmp_path, row["file"]), np.clip(volume[:, :, 3] / scale, 0, 1), rtol=1e-6
-    )
-    assert row["windowed"] == window
-    assert row["steps"] == ("brain:nonzero" if window == "brain" else "")
+    expected = np.clip(volume[:, :, 3] / scale, 0, 1)
+    np.testing.assert_allclose(one.image, expected, rtol=1e-6)
+    assert one.done == (("brain:nonzero",) if window == "brain" else ())
+
+
+def test_steps_go_through_a_record_of_plain_values_and_back() -> None:
+    steps = replace(PLAIN, slices="85:106", window="volume")
+    record = json.loads(json.dumps(steps.record("T1")))
+    assert (record["slices"], record["modality"]) == ("85:106", "T1")
+    assert Steps.from_record(record) == steps
 
 
 @pytest.mark.parametrize(
@@ -184,11 +187,8 @@ def empty_above(z: int) -> np.ndarray:
         (nothing_above_0(), replace(PLAIN, window="volume"), "not above 0"),
     ],
 )
-def test_a_volume_without_the_slice_is_refused_by_name_and_leaves_nothing(
-    tmp_path: Path, volume: np.ndarray, steps: Steps, words: str
+def test_a_volume_without_the_slice_is_refused_by_name(
+    volume: np.ndarray, steps: Steps, words: str
 ) -> None:
-    source = save(tmp_path / "a.nii.gz", volume)
-    with pytest.raises(ValueError, match=words) as refused:
-        cut_volume(RawVolume("a", "a", "test", source), steps, tmp_path)
-    assert str(refused.value).startswith(f"{tmp_path}/a.nii.gz: ")
-    assert not list(tmp_path.glob("slices/*"))
+    with pytest.raises(ValueError, match=f"^head: .*{words}"):
+        cut(volume_of(stored(volume), "head"), steps)

@@ -11,14 +11,16 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from test_cutting import PLAIN, SHAPE, data, plane, raw, save
+from test_cutting import AFFINE, PLAIN, SHAPE, data, raw, save
 
-from autoddpm.data.store import prepare_store
+from autoddpm.atomic import read_json, write_json
+from autoddpm.data.image_file import read_image, read_lesion
+from autoddpm.data.store import build_store
 from autoddpm.preparation import folder as preparation
-from autoddpm.preparation.cutting import RawVolume, cut_volume
-from autoddpm.preparation.folder import prepare_volumes, prepared, read_index
+from autoddpm.preparation.cutting import Steps
+from autoddpm.preparation.folder import prepare_volumes, prepared, read_index, write_slices
 from autoddpm.preparation.geometry import SliceGeometry, to_volume
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.volume import RawVolume, Source, Volume, read_volume
 
 
 def three(folder: Path) -> list[RawVolume]:
@@ -34,6 +36,56 @@ def contents(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def plane(folder: Path, file: str) -> np.ndarray:
+    array = np.asarray(nibabel.load(folder / file).dataobj)
+    assert array.shape[2:] == (1,)
+    return array[..., 0]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A folder with room for slices and lesions."""
+    for name in ("slices", "lesions"):
+        (tmp_path / "parts" / name).mkdir(parents=True)
+    return tmp_path / "parts"
+
+
+def test_a_slice_is_written_turned_with_the_front_above(tmp_path: Path, parts: Path) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[4:7, 9:14, 2:4] = True
+    (row,) = write_slices(raw(tmp_path, "a", 1, lesion), PLAIN, parts)
+    np.testing.assert_array_equal(plane(parts, row["file"]), data(1)[:, :, 3])
+    np.testing.assert_array_equal(plane(parts, row["lesion_file"]), lesion[:, :, 3])
+    image = read_image(parts / row["file"])
+    np.testing.assert_array_equal(image, np.rot90(data(1)[:, :, 3]))
+    seen = read_lesion(parts / row["lesion_file"], image)
+    np.testing.assert_array_equal(seen, np.rot90(lesion[:, :, 3]))
+    corner = nibabel.load(parts / row["file"]).affine @ [5, 7, 0, 1]
+    np.testing.assert_allclose(corner, AFFINE @ [5, 7, 3, 1], atol=1e-4)
+    assert (row["id"], row["volume"], row["slice"], row["windowed"]) == ("a", "a", "3", "")
+    assert row["source_sha256"] == hashlib.sha256((tmp_path / "a.nii.gz").read_bytes()).hexdigest()
+
+
+def test_each_slice_has_its_name_and_only_a_lesion_has_a_mask(tmp_path: Path, parts: Path) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[4:7, 9:14, 2] = True
+    rows = write_slices(raw(tmp_path, "a", 1, lesion), replace(PLAIN, slices="1:4"), parts)
+    assert [row["id"] for row in rows] == ["a_z001", "a_z002", "a_z003"]
+    assert {row["volume"] for row in rows} == {"a"}
+    assert [row["lesion_file"] for row in rows] == ["", "lesions/a_z002.nii.gz", ""]
+    assert sorted(path.name for path in (parts / "lesions").iterdir()) == ["a_z002.nii.gz"]
+
+
+def test_a_volume_of_which_one_slice_is_empty_leaves_nothing(tmp_path: Path, parts: Path) -> None:
+    volume = raw(tmp_path, "a", 1)
+    values = data(1)
+    values[:, :, 3:] = 0
+    save(volume.image.path, values)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/a\.nii\.gz: slice 3 is empty"):
+        write_slices(volume, replace(PLAIN, slices="1:5"), parts)
+    assert not list(parts.glob("*/*"))
 
 
 def test_a_folder_lists_its_slices_and_what_was_left_out(tmp_path: Path) -> None:
@@ -65,20 +117,54 @@ def test_prepared_slices_go_to_the_network_with_where_they_came_from(tmp_path: P
     records = prepared(tmp_path / "set", "mine")
     assert [record.id for record in records] == ["mine/a", "mine/b", "mine/c", "mine/w"]
     assert all(record.windowed for record in records)
-    store = prepare_store("mine", records, 21, tmp_path / "prepared")
+    store = build_store("mine", records, 21, tmp_path / "prepared")
     assert store.index["site"].tolist() == ["", "", "", "HH"]
+    assert store.index["volume"].tolist() == ["mine/a", "mine/b", "mine/c", "mine/w"]
     assert store.index["lesion_pixels"].tolist() == [15, 0, 0, 0]
     scale = np.percentile(data(1), 98)
     expected = np.clip(
         np.rot90(data(1)[:, :, 3]) / scale, 0, 1
     )  # windowed once, not again by the slice
-    np.testing.assert_allclose(store.images[0][:, 1:19], expected, rtol=1e-5)
+    np.testing.assert_allclose(store.images[0, 0, :, 1:19], expected, rtol=1e-5)
     geometry = SliceGeometry.from_json(store.index["geometry"][0])
-    back = np.asarray(to_volume([store.images[0]], [geometry]).dataobj)
+    back = np.asarray(to_volume([store.images[0, 0]], [geometry]).dataobj)
     np.testing.assert_allclose(back[::-1, :, 3], np.clip(data(1)[:, :, 3] / scale, 0, 1), atol=2e-4)
 
 
-def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume(
+def test_all_slices_of_a_volume_name_it(tmp_path: Path) -> None:
+    steps = replace(PLAIN, slices="2:4")
+    prepare_volumes(three(tmp_path / "raw"), steps, tmp_path / "set", processes=1)
+    store = build_store("s", prepared(tmp_path / "set", "s"), 21, tmp_path / "prepared")
+    grouped = store.index.groupby("volume")["slice"].agg(list).to_dict()
+    assert grouped == {"s/a": ["2", "3"], "s/b": ["2", "3"], "s/c": ["2", "3"]}
+
+
+def test_slices_say_how_they_were_made(tmp_path: Path) -> None:
+    volumes = [replace(volume, modality="FLAIR") for volume in three(tmp_path / "raw")]
+    prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    records = prepared(tmp_path / "set", "s")
+    assert all(list(record.images) == ["FLAIR"] for record in records)
+    store = build_store("s", records, 21, tmp_path / "prepared")
+    assert store.modalities == ("FLAIR",)
+    assert store.preparation == PLAIN.record("FLAIR")
+    assert Steps.from_record(store.preparation) == PLAIN
+    with pytest.raises(ValueError, match="modality is FLAIR there and T1 here"):
+        prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    with pytest.raises(ValueError, match=r"c\.nii\.gz is FLAIR .* is T1; prepare each modality"):
+        prepare_volumes([three(tmp_path / "raw")[1], volumes[0]], PLAIN, tmp_path / "two")
+
+
+def test_a_folder_of_before_modalities_is_of_t1(tmp_path: Path) -> None:
+    prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    settings = read_json(tmp_path / "set" / "preparation.json")
+    del settings["modality"]
+    write_json(tmp_path / "set" / "preparation.json", settings)
+    prepare_volumes(three(tmp_path / "raw"), PLAIN, tmp_path / "set", processes=1)
+    (record, *_) = prepared(tmp_path / "set", "s")
+    assert (list(record.images), record.preparation) == (["T1"], PLAIN.record("T1"))
+
+
+def test_a_slice_without_a_window_is_left_out_with_its_volume(
     tmp_path: Path,
 ) -> None:
     volumes = three(tmp_path / "raw")
@@ -90,9 +176,7 @@ def test_a_slice_that_the_network_could_not_be_given_is_left_out_with_its_volume
     prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1, on_error="skip")
     assert (
         len(
-            prepare_store(
-                "mine", prepared(tmp_path / "set", "mine"), 21, tmp_path / "prepared"
-            ).index
+            build_store("mine", prepared(tmp_path / "set", "mine"), 21, tmp_path / "prepared").index
         )
         == 2
     )
@@ -107,27 +191,26 @@ def test_a_prepared_folder_that_lost_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cuts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The volumes that were worked on."""
+    """The volumes whose files were read."""
     done: list[str] = []
 
-    def counted(volume: RawVolume, *arguments: Any) -> list[dict[str, Any]]:
-        done.append(volume.id)
-        return cut_volume(volume, *arguments)
+    def counted(source: Source) -> Volume:
+        done.append(source.name.removesuffix(".nii.gz"))
+        return read_volume(source)
 
-    monkeypatch.setattr(preparation, "cut_volume", counted)
+    monkeypatch.setattr(preparation, "read_volume", counted)
     return done
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Stop after the slices of a volume were written and before its rows are."""
 
-    def stopping(volume: RawVolume, *arguments: Any) -> list[dict[str, Any]]:
-        rows = cut_volume(volume, *arguments)
-        if volume.id == name:
+    def stopping(path: Path, content: Any) -> None:
+        if path.name.startswith(f"{name}-"):
             raise KeyboardInterrupt
-        return rows
+        write_json(path, content)
 
-    monkeypatch.setattr(preparation, "cut_volume", stopping)
+    monkeypatch.setattr(preparation, "write_json", stopping)
 
 
 def test_after_a_stop_the_work_is_continued_to_the_same_bytes(
@@ -135,12 +218,12 @@ def test_after_a_stop_the_work_is_continued_to_the_same_bytes(
 ) -> None:
     volumes = three(tmp_path / "raw")
     prepare_volumes(volumes, PLAIN, tmp_path / "straight", processes=1)
-    cuts.clear()
     with monkeypatch.context() as patch:
         stop_at(patch, "a")
         with pytest.raises(KeyboardInterrupt):
             prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
     assert not (tmp_path / "set").exists()
+    cuts.clear()
     prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
     assert cuts == ["a", "b"]
     assert contents(tmp_path / "set") == contents(tmp_path / "straight")
@@ -188,6 +271,7 @@ def test_work_with_other_settings_is_not_continued(
         stop_at(patch, "b")
         with pytest.raises(KeyboardInterrupt):
             prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    cuts.clear()
     prepare_volumes(volumes, replace(PLAIN, slices=2), tmp_path / "set", processes=1)
     assert cuts == ["c", "a", "b"]
     for name, seed in zip("abc", (1, 2, 3), strict=True):
@@ -196,7 +280,7 @@ def test_work_with_other_settings_is_not_continued(
         )
 
 
-def test_a_volume_that_changed_or_was_left_out_since_the_stop_leaves_no_trace(
+def test_a_volume_that_changed_since_the_stop_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: list[str]
 ) -> None:
     c, a, b = (replace(volume, lesion=None) for volume in three(tmp_path / "raw"))
@@ -205,6 +289,7 @@ def test_a_volume_that_changed_or_was_left_out_since_the_stop_leaves_no_trace(
         stop_at(patch, "b")
         with pytest.raises(KeyboardInterrupt):
             prepare_volumes(volumes, PLAIN, tmp_path / "set", processes=1)
+    cuts.clear()
     size = a.image.size
     save(a.image.path, np.pad(data(7), ((0, 4), (0, 0), (0, 0))))
     assert a.image.size != size
@@ -224,7 +309,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert sorted(contents(tmp_path / "set")) == ["mine.txt"]
 
 
-def test_the_first_bad_file_stops_the_work_and_its_copy_is_all_that_is_done_again(
+def test_only_the_bad_file_that_stopped_the_work_is_done_again(
     tmp_path: Path, cuts: list[str]
 ) -> None:
     volumes = three(tmp_path / "raw")
@@ -322,7 +407,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
     ids=["a slice", "its rows", "the index", "the settings"],
 )
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
-def test_a_full_disk_leaves_nothing_half_written_and_can_be_gone_on_from(
+def test_a_full_disk_leaves_nothing_half_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     writer: Any,

@@ -13,9 +13,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from autoddpm.data.preprocess import preprocess
-from autoddpm.preparation.geometry import SliceGeometry, to_volume, unprepare
+from autoddpm.preparation.geometry import SliceGeometry, resample_slice, to_volume, unprepare
 from autoddpm.preparation.nifti import write_nifti
-from autoddpm.preparation.registration import cut
 from autoddpm.preparation.volume import Source, read_volume
 
 
@@ -97,7 +96,7 @@ def test_a_mark_in_a_source_volume_comes_back_to_its_voxel(
     grid[:3, 3] = -45, -75, -45
     marked = np.linalg.inv(grid) @ np.linalg.inv(to_source) @ affine @ [*centre, 1]
     z, plane = round(marked[2]), (90, 100)
-    image = cut(volume.data, volume.affine, to_source, grid, plane, z)
+    image = resample_slice(volume.data, volume.affine, to_source, grid, plane, z)
     found = np.array(ndimage.center_of_mass(image))
     assert np.abs(found - marked[:2]).max() < 0.6
     seen = preprocess(np.rot90(image), None, 128, window=False).image

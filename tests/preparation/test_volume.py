@@ -44,7 +44,7 @@ def put(path: Path, content: bytes) -> Source:
 
 @pytest.mark.parametrize("affine", [AFFINE, OBLIQUE], ids=["straight", "oblique"])
 @pytest.mark.parametrize("axes", AXES)
-def test_every_voxel_keeps_its_place_in_millimetres_however_the_file_is_stored(
+def test_every_voxel_keeps_its_place_however_the_file_is_stored(
     tmp_path: Path, axes: str, affine: np.ndarray
 ) -> None:
     image = stored_as(Nifti1Image(DATA, affine), axes)
@@ -209,7 +209,7 @@ def h5(path: Path, **content: object) -> Source:
     return Source(path)
 
 
-def test_an_h5_is_its_reconstruction_with_columns_to_the_right_and_rows_to_the_front(
+def test_an_h5_has_columns_to_the_right_and_rows_to_the_front(
     tmp_path: Path,
 ) -> None:
     stack = (
@@ -228,8 +228,24 @@ def test_an_h5_is_its_reconstruction_with_columns_to_the_right_and_rows_to_the_f
     assert read_volume(h5(tmp_path / "c.h5", reconstruction_rss=stack + 1)).sha256 != volume.sha256
 
 
+NAMED = HEADER.replace("<ismrmrdHeader>", '<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">')
+
+
+def test_a_header_may_name_its_namespace(tmp_path: Path) -> None:
+    stack = np.random.default_rng(1).random((4, 10, 5))
+    volume = read_volume(h5(tmp_path / "a.h5", reconstruction_rss=stack, ismrmrd_header=NAMED))
+    np.testing.assert_allclose(volume.spacing, [2.5, 2.1, 7.5])
+
+
 @pytest.mark.parametrize(
-    "header", ["", "<reconSpace></reconSpace>", HEADER.replace("10.5", "wide")]
+    "header",
+    [
+        "",
+        "<reconSpace></reconSpace>",
+        HEADER.replace("10.5", "wide"),
+        HEADER.replace("<x>5</x>", ""),
+        HEADER.replace("</ismrmrdHeader>", ""),
+    ],
 )
 def test_an_h5_without_a_voxel_size_has_1_mm(tmp_path: Path, header: str) -> None:
     stack = np.random.default_rng(1).random((4, 10, 5))
@@ -282,14 +298,14 @@ def pair(tmp_path: Path) -> tuple[Source, Volume]:
 def test_a_mask_is_true_above_0_in_the_orientation_of_its_image(
     pair: tuple[Source, Volume], tmp_path: Path
 ) -> None:
-    image, volume = pair
+    _, volume = pair
     values = np.zeros(SHAPE, np.float32)
     values[6, 0, 1], values[2, 3, 4] = 1, 0.01
     for number, shape in enumerate((SHAPE, (*SHAPE, 1))):
         label = stored_as(Nifti1Image(values, OBLIQUE), "RAI")
         path = tmp_path / f"mask{number}.nii.gz"
         nibabel.save(Nifti1Image(np.asarray(label.dataobj).reshape(shape), label.affine), path)
-        mask = read_mask(Source(path), volume, image)
+        mask = read_mask(Source(path), volume)
         assert mask.dtype == bool
         np.testing.assert_array_equal(mask, values > 0)
 
@@ -329,10 +345,10 @@ def test_a_mask_that_is_not_its_image_s_is_refused_by_name(
     content, words = BAD_MASKS[what]
     source = put(tmp_path / "mask.nii.gz", content(nibabel.load(image.path)))
     with pytest.raises(ValueError, match=words) as refused:
-        read_mask(source, volume, image)
+        read_mask(source, volume)
     assert str(refused.value).startswith(f"{tmp_path}/mask.nii.gz: ")
 
 
 def test_a_mask_that_is_absent_is_named(pair: tuple[Source, Volume], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mask\.nii\.gz: cannot be used .No such file"):
-        read_mask(Source(tmp_path / "mask.nii.gz"), pair[1], pair[0])
+        read_mask(Source(tmp_path / "mask.nii.gz"), pair[1])

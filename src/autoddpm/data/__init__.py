@@ -1,1 +1,1 @@
-"""What a network is given: samples, stored once, in an order, checked."""
+"""The samples of a network: stored once, in an order, checked."""

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,21 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from autoddpm.data.checks import check_healthy, check_records, check_separate, first_few
-from autoddpm.data.integrity import leaks_between
+from autoddpm.data.integrity import (
+    check_healthy,
+    check_records,
+    check_separate,
+    first_few,
+    leaks_between,
+)
 from autoddpm.data.order import EvaluationOrder, Rows, TrainingOrder
 from autoddpm.data.preprocess import VERSION
-from autoddpm.data.sample import Batch, SliceRecord
-from autoddpm.data.store import COLUMNS, Store, prepare_store
+from autoddpm.data.sample import Batch, Record
+from autoddpm.data.store import COLUMNS, Store, build_store
 
 log = logging.getLogger(__name__)
 
-Source = Callable[[], list[SliceRecord] | Store]
+Source = Callable[[], list[Record] | Store]
 Role = Literal["train", "calibrate", "test"]
 
 #: Which split of its sources a role uses.
@@ -31,9 +36,13 @@ SPLIT_OF: dict[Role, str] = {"train": "train", "calibrate": "val", "test": "test
 
 
 class SliceDataset(Dataset[Batch]):
-    """Slices of several stores, sorted by id; `dataset[rows, epochs]` is a whole Batch."""
+    """Samples of several stores, sorted by id; `dataset[rows, epochs]` is a whole Batch.
 
-    def __init__(self, stores: Sequence[Store], split: str, size: int) -> None:
+    stores: of the same modalities, size and dimensions.
+    split: which samples of theirs.
+    """
+
+    def __init__(self, stores: Sequence[Store], split: str) -> None:
         parts = [
             store.index[store.index["split"] == split].assign(store=i)
             for i, store in enumerate(stores)
@@ -44,7 +53,7 @@ class SliceDataset(Dataset[Batch]):
             else pd.DataFrame(columns=[*COLUMNS, "store", "row"])
         )
         table = table.sort_values("id", ignore_index=True)
-        self.stores, self.size = stores, size
+        self.stores = stores
         self.where = list(zip(table["store"].tolist(), table["row"].tolist(), strict=True))
         self.index = table[list(COLUMNS)]
 
@@ -52,27 +61,23 @@ class SliceDataset(Dataset[Batch]):
         return len(self.where)
 
     def images(self) -> NDArray[np.float32]:
-        """All images, (N, size, size)."""
-        if not self.where:
-            return np.empty((0, self.size, self.size), np.float32)
+        """All images, (N, C, *space); there must be some."""
         return np.stack([self.stores[store].images[at] for store, at in self.where])
 
     def __getitem__(self, rows_and_epochs: Rows) -> Batch:
         rows, epochs = rows_and_epochs
-        image = torch.empty(len(rows), 1, self.size, self.size)
-        lesion = torch.empty(len(rows), 1, self.size, self.size, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            store, at = self.where[row]
-            image[i, 0] = torch.from_numpy(self.stores[store].images[at].copy())
-            lesion[i, 0] = torch.from_numpy(self.stores[store].lesions[at].copy())
-        return Batch(
-            image, lesion, self.index["id"].iloc[list(rows)].tolist(), torch.tensor(epochs)
-        )
+        places = [self.where[row] for row in rows]
+        image = np.stack([self.stores[store].images[at] for store, at in places])
+        lesion = np.stack([self.stores[store].lesions[at] for store, at in places])
+        ids = self.index["id"].iloc[list(rows)].tolist()
+        return Batch(torch.from_numpy(image), torch.from_numpy(lesion), ids, torch.tensor(epochs))
 
 
 class SliceLoader(DataLoader[Batch]):
-    """A loader whose place is a function of the trainer's progress: Lightning is told that there is
-    nothing to save."""
+    """A loader whose place is a function of the trainer's progress.
+
+    Lightning is told that there is nothing to save.
+    """
 
     def state_dict(self) -> dict[str, int]:
         return {}
@@ -81,21 +86,25 @@ class SliceLoader(DataLoader[Batch]):
 
 
 class SliceDataModule(LightningDataModule):
-    """Healthy slices to train on and to calibrate thresholds on, and slices to test on, from any
-    sources.
+    """Healthy slices to train on and to calibrate thresholds on, and slices to test on.
 
-    sources: functions that list a data set's slices, or open a store of them, by name; only those
+    sources: functions by name that list a data set's records, or open a store of them; only those
         that a role names are called.
-    train, calibrate, test: which sources are used for it: of them the slices of split train, val
-        and test. Training and calibration slices must be healthy (at most one lesion pixel), and
-        nobody may be in two of the three.
-    size: pixels a side.  prepared: the folder of the prepared stores.
-    batch_size: training slices a process and step.  eval_batch_size: slices a process when
-        evaluating.
-    seed: of the training order.  allow_leaks: only warn of nearly identical slices under two names
-        in two roles.
+    train: the sources to train on: their slices of split train.
+    calibrate: the sources to calibrate thresholds on: their slices of split val.
+    test: the sources to test on: their slices of split test.
+    size: pixels a side.
+    prepared: the folder of the stores.
+    batch_size: training slices per process and step.
+    eval_batch_size: slices per process and step of an evaluation.
+    num_workers: processes that read.
+    seed: of the training order.
+    allow_leaks: only warn of nearly identical slices under two names in two roles.
 
-    `Trainer` must be made with `use_distributed_sampler=False`.
+    Training and calibration slices must be healthy (at most one lesion pixel), and nobody may be in
+    two of the three roles. A record may hold a volume, or several modalities, if all do; what is
+    said of slices is then true of volumes. `Trainer` must be made with
+    `use_distributed_sampler=False`.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = (
@@ -127,6 +136,7 @@ class SliceDataModule(LightningDataModule):
         self.size, self.prepared = size, Path(prepared)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
+        self._stores: dict[str, Store] = {}
         self._datasets: dict[Role, SliceDataset] = {}
         if unknown := sorted(
             {name for names in self.roles.values() for name in names} - set(self.sources)
@@ -141,72 +151,109 @@ class SliceDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the stores; every check is done here, before anything is trained or tested."""
-        self._datasets = self._datasets or self._open()
+        if self._datasets:
+            return
+        self._stores = self._open()
+        datasets = {
+            role: SliceDataset([self._stores[name] for name in names], SPLIT_OF[role])
+            for role, names in self.roles.items()
+        }
+        self._check(datasets)
+        self._datasets = datasets
 
-    def _open(self) -> dict[Role, SliceDataset]:
+    def _open(self) -> dict[str, Store]:
+        """The stores of all sources that a role names."""
         used = dict.fromkeys(name for names in self.roles.values() for name in names)
         listed = {name: self.sources[name]() for name in used}
         stores = {name: source for name, source in listed.items() if isinstance(source, Store)}
         records = {name: source for name, source in listed.items() if not isinstance(source, Store)}
         check_records(records)
         stores |= {
-            name: prepare_store(name, slices, self.size, self.prepared)
-            for name, slices in records.items()
+            name: build_store(name, source, self.size, self.prepared)
+            for name, source in records.items()
         }
-        if wrong := [
-            f"{store.folder} has {store.size}"
-            for store in stores.values()
-            if store.size != self.size
-        ]:
-            raise ValueError(
-                f"data.size={self.size}: {wrong[0]} pixels a side; set data.size, or pack it anew"
-            )
-        datasets = {
-            role: SliceDataset([stores[name] for name in names], SPLIT_OF[role], self.size)
-            for role, names in self.roles.items()
-        }
+        for name, store in stores.items():
+            if store.size != self.size:
+                raise ValueError(
+                    f"data.size={self.size}: {store.folder} has {store.size} pixels a side; set "
+                    "data.size, or pack it anew"
+                )
+            first, other = next(iter(stores.items()))
+            if _kind(store) != _kind(other):
+                raise ValueError(
+                    f"the source {first} has {_kind(other)}, {name} has {_kind(store)}; use "
+                    "sources of one kind."
+                )
+        return stores
+
+    def _check(self, datasets: Mapping[Role, SliceDataset]) -> None:
+        """Refuse roles without slices, ill slices to train on, and leaks between roles."""
         for role, dataset in datasets.items():
             if self.roles[role] and not len(dataset):
                 raise ValueError(
                     f"no slice to {role} on: {', '.join(self.roles[role])} has none of split "
-                    f"{SPLIT_OF[role]}; "
-                    f"name another source or correct its splits."
+                    f"{SPLIT_OF[role]}; name another source or correct its splits."
                 )
         check_separate({role: dataset.index for role, dataset in datasets.items()})
         check_healthy("train", datasets["train"].index)
         check_healthy("calibrate", datasets["calibrate"].index)
-        leaks = leaks_between(
-            {role: (dataset.images(), dataset.index) for role, dataset in datasets.items()}
-        )
+        used = {role: dataset for role, dataset in datasets.items() if len(dataset)}
+        leaks = leaks_between({role: (one.images(), one.index) for role, one in used.items()})
         if leaks and not self.allow_leaks:
             raise ValueError(
                 f"{first_few([leak.text for leak in leaks])} Leave one of each two out, or, if "
-                "they are different "
-                "people, say data.allow_leaks=true"
+                "they are different people, say data.allow_leaks=true"
             )
         for leak in leaks:
             log.warning("allowed: %s", leak.text)
-        return datasets
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Of the channels, in their order."""
+        self.setup()
+        return next((store.modalities for store in self._stores.values()), ())
+
+    @property
+    def dimensions(self) -> int:
+        """2 if the samples are slices, 3 if they are volumes."""
+        self.setup()
+        return next((store.dimensions for store in self._stores.values()), 2)
+
+    def preparation(self) -> dict[str, Any] | None:
+        """How the training slices were made from volumes: steps, slices, modality.
+
+        None if a source to train on does not say, or there is none. Raises ValueError that names
+        two sources whose slices were made in different ways.
+        """
+        self.setup()
+        said = {name: self._stores[name].preparation for name in self.roles["train"]}
+        if not said or None in said.values():
+            return None
+        first, common = next(iter(said.items()))
+        for name, preparation in said.items():
+            if preparation != common:
+                raise ValueError(
+                    f"the slices of {first} and of {name} were made in different ways: {common} "
+                    f"and {preparation}; prepare both alike."
+                )
+        return None if common is None else dict(common)
 
     def index(self, role: Role) -> pd.DataFrame:
-        """One row a slice of "train", "calibrate" or "test", sorted by id, with the columns of
-        `Store.index`."""
+        """One row per slice of a role, sorted by id, with the columns of `Store.index`."""
         self.setup()
         return self._datasets[role].index
 
     def subjects(self, role: Role) -> list[str]:
-        """The subjects of "train", "calibrate" or "test", each once, sorted."""
+        """The subjects of a role, each once, sorted."""
         return sorted(set(self.index(role)["subject"]))
 
     def hash(self, role: Role) -> str:
-        """12 hex digits of the role's slices: their ids, the contents of their files, the size and
-        preprocessing."""
+        """12 hex digits of a role's slices: ids, contents of the files, size, preprocessing."""
         rows = self.index(role)[["id", "sha256", "lesion_sha256"]].to_numpy().tolist()
         return hashlib.sha256(json.dumps([VERSION, self.size, rows]).encode()).hexdigest()[:12]
 
     def train_dataloader(self) -> SliceLoader:
-        """The training stream, from where the attached trainer stands (from its start without a
-        trainer)."""
+        """The training stream, from where the attached trainer stands, or else from its start."""
         n = len(self.index("train"))
         if not n:
             raise ValueError("no source to train on; name one in `train`.")
@@ -215,8 +262,7 @@ class SliceDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> SliceLoader | list[SliceLoader]:
-        """The healthy slices to calibrate on, or [] if there are none, which Lightning takes for no
-        validation."""
+        """The healthy slices to calibrate on; [], no validation to Lightning, if there are none."""
         return self.loader("calibrate") if len(self.index("calibrate")) else []
 
     def test_dataloader(self) -> SliceLoader:
@@ -224,8 +270,10 @@ class SliceDataModule(LightningDataModule):
         return self.loader("test")
 
     def loader(self, role: Role, skip: Collection[str] = ()) -> SliceLoader:
-        """This process's share of a role's slices, each once, in order of id, without those whose
-        id is in `skip`."""
+        """This process's share of a role's slices, each once, in order of id.
+
+        skip: ids that are left out.
+        """
         done = set(skip)
         rows = [row for row, id in enumerate(self.index(role)["id"]) if id not in done]
         return self._loader(role, EvaluationOrder(rows, self.eval_batch_size))
@@ -246,3 +294,8 @@ class SliceDataModule(LightningDataModule):
         if self.trainer is None:
             return 0
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+
+
+def _kind(store: Store) -> str:
+    """Modalities and dimensions, in words."""
+    return f"{'slices' if store.dimensions == 2 else 'volumes'} of {' + '.join(store.modalities)}"

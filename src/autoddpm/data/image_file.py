@@ -1,4 +1,4 @@
-"""Reading one slice, or the mask of one, from a PNG, NPY or NIfTI file."""
+"""Reading an image, or its lesion mask: a slice from PNG, NPY or NIfTI, a volume from NIfTI."""
 
 from pathlib import Path
 
@@ -13,43 +13,44 @@ MIN_SIDE = 16
 
 
 def stem(path: Path) -> str:
-    """The file's name without its suffix, where `.nii.gz` is one suffix."""
+    """The file's name without its suffix, `.nii.gz` being one suffix."""
     return Path(path.stem).stem if path.suffix == ".gz" else path.stem
 
 
-def read_image(path: Path) -> NDArray[np.float32]:
-    """Read one slice as it is on disk: (H, W) float32, any scale, finite, not constant, at least 16
-    pixels a side.
+def read_image(path: Path, dimensions: int = 2) -> NDArray[np.float32]:
+    """Read one image as it is on disk: float32, any scale, finite, not constant.
 
-    NIfTI is brought to the closest canonical (RAS) orientation and turned so that the second of its
-    two axes goes
-    up: rows of an axial slice run from anterior to posterior, columns from left to right.
-    Raises ValueError that names the file, what is wrong and what to do.
+    dimensions: 2 for a slice, (H, W); 3 for a volume, (D, H, W), a NIfTI file.
+
+    NIfTI is brought to the closest canonical (RAS) orientation, and each axial slice is turned: its
+    rows run from anterior to posterior, its columns from left to right. A volume's slices run
+    upwards. Raises ValueError that names the file, what is wrong and what to do; each side must
+    have at least 16 pixels.
     """
-    image = _one_channel(path, _read(path)).astype(np.float32)
+    image = _read(path, dimensions).astype(np.float32)
+    what = "slice" if dimensions == 2 else "volume"
     if min(image.shape) < MIN_SIDE:
         raise ValueError(
-            f"{path}: {_by(image)} pixels are too few; a slice has at least {MIN_SIDE} a side."
+            f"{path}: {_by(image)} pixels are too few; a {what} has at least {MIN_SIDE} a side."
         )
     if not np.isfinite(image).all():
         raise ValueError(
-            f"{path}: contains NaN or infinite pixels; replace them or leave the slice out."
+            f"{path}: contains NaN or infinite pixels; replace them or leave the {what} out."
         )
     if image.min() == image.max():
         raise ValueError(
-            f"{path}: every pixel is {image.flat[0]:g}; an empty slice must be left out."
+            f"{path}: every pixel is {image.flat[0]:g}; an empty {what} must be left out."
         )
     return image
 
 
 def read_lesion(path: Path, image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Read the lesion of `image`: (H, W) bool, True where the file is above 0, as the published
-    authors load theirs.
+    """Read the lesion of `image`: bool, True if the file is above 0, as the published authors do.
 
     Raises ValueError if the file is broken, holds NaN or negative values, or differs in size from
     the image.
     """
-    lesion = _one_channel(path, _read(path)).astype(np.float32)
+    lesion = _read(path, image.ndim).astype(np.float32)
     if not (lesion >= 0).all():  # NaN is not >= 0
         raise ValueError(
             f"{path}: a lesion mask holds NaN or negative pixels; save 0 for healthy, 1 or 255 for "
@@ -67,45 +68,51 @@ def _by(image: NDArray) -> str:
     return " x ".join(map(str, image.shape))
 
 
-def _read(path: Path) -> NDArray:
+def _read(path: Path, dimensions: int) -> NDArray:
+    """The one channel of a slice or a volume."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; correct the list that names it.")
+    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+    if dimensions == 3 and not is_nifti:
+        raise ValueError(f"{path}: a volume is a NIfTI file; save it as .nii.gz.")
     try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            return _read_nifti(path)
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        with Image.open(path) as png:
-            return np.asarray(
-                png.convert("RGBA" if "transparency" in png.info else "RGB")
-                if png.mode == "P"
-                else png
-            )
-    except (
-        Exception
-    ) as error:  # each of the three readers has its own dozen of exceptions for a broken file
+        data = _read_nifti(path, dimensions) if is_nifti else _read_picture(path)
+    except Exception as error:  # each reader has its own dozen of exceptions for a broken file
         raise ValueError(
             f"{path}: cannot be read ({error}); restore it or leave it out."
         ) from error
+    return data if dimensions == 3 else _one_channel(path, data)
 
 
-def _read_nifti(path: Path) -> NDArray:
-    volume = nibabel.load(path)
-    if not isinstance(volume, SpatialImage):
+def _read_picture(path: Path) -> NDArray:
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False)
+    with Image.open(path) as png:
+        colours = "RGBA" if "transparency" in png.info else "RGB"
+        return np.asarray(png.convert(colours) if png.mode == "P" else png)
+
+
+def _read_nifti(path: Path, dimensions: int) -> NDArray:
+    """(H, W) of a slice, (D, H, W) of a volume."""
+    stored = nibabel.load(path)
+    if not isinstance(stored, SpatialImage):
         raise ValueError("it is no NIfTI image")
-    data = np.asarray(volume.dataobj, dtype=np.float32)
-    if sum(side > 1 for side in data.shape) > 2:
+    data = np.asarray(stored.dataobj, dtype=np.float32)
+    sides = sum(side > 1 for side in data.shape)
+    if sides > 2 and dimensions == 2:
         raise ValueError(f"its shape is {_by(data)}, not one slice: cut the slice out first")
-    three = nibabel.Nifti1Image(data.reshape((*data.shape, 1)[:3]), volume.affine)
-    return np.rot90(np.asarray(nibabel.as_closest_canonical(three).dataobj).squeeze())
+    if dimensions == 3 and (sides != 3 or min(data.shape[:3]) < 2):
+        raise ValueError(f"its shape is {_by(data)}, not one volume: save one 3-D image")
+    three = nibabel.Nifti1Image(data.reshape((*data.shape, 1)[:3]), stored.affine)
+    turned = np.rot90(np.asarray(nibabel.as_closest_canonical(three).dataobj).squeeze())
+    return turned if dimensions == 2 else np.moveaxis(turned, -1, 0)
 
 
 def _one_channel(path: Path, data: NDArray) -> NDArray:
-    """(H, W) from one slice whose colour channels are equal and whose alpha channel, if any, is
-    opaque."""
+    """(H, W) of one slice, whose colour channels are equal and whose alpha channel is opaque."""
     if data.dtype.kind not in "buif":
         raise ValueError(
-            f"{path}: holds {data.dtype} instead of real numbers; save one grey value a pixel."
+            f"{path}: holds {data.dtype} instead of real numbers; save one grey value per pixel."
         )
     channels = data.shape[-1] if data.ndim == 3 and min(data.shape[:2]) > 1 else 1
     data = data if channels > 1 else data.squeeze()

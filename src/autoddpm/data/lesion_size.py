@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 GROUPS = ("healthy", "small", "medium", "large")
 HEALTHY = 0  # index of a slice's group in GROUPS
-#: Lesion pixels at 128x128; the authors' code (the text prints < 71 and >= 570).
+#: Lesion pixels at 128 x 128, by the authors' code (the text prints < 71 and >= 570).
 LARGEST_OF_GROUP = (1, 71, 570)
 
 
@@ -13,9 +13,9 @@ def size_group(lesion_pixels: ArrayLike, size: int, cuts: str = "published") -> 
     """(N,) indices into GROUPS, by the lesion's size as if at 128x128.
 
     lesion_pixels: (N,) at size x size.
+    size: pixels a side.
     cuts: "published" (71 and 570 pixels), or "percentiles": small up to the 25th and large above
-        the 75th percentile of these lesions' unique sizes, which is how the published cuts were
-        made.
+        the 75th percentile of these lesions' unique sizes, as the published cuts were made.
     """
     at_128 = np.asarray(lesion_pixels, dtype=np.float64) * (128 / size) ** 2
     largest = np.array(LARGEST_OF_GROUP, dtype=np.float64)

@@ -8,14 +8,16 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-#: The rows of a batch in the data set, and how often the stream had gone through the set before
-# each.
+#: The rows of a batch in the data set, and for each how often the stream had gone through the set.
 Rows = tuple[Sequence[int], Sequence[int]]
 
 
 def training_rows(seed: int, n: int, positions: NDArray[np.int64]) -> Rows:
-    """The samples at these positions of the endless training stream over n slices: rows and epochs.
+    """Rows and epochs of the samples at some positions of the endless training stream.
 
+    seed: of the stream.
+    n: slices that it goes through.
+    positions: in the stream, from 0.
     Sample i of the stream is the (i mod n)-th of a permutation that is a function of (seed, i // n)
     alone.
     """
@@ -46,9 +48,9 @@ class TrainingOrder(Sampler[Rows]):
     W-th from its r-th: nothing is dropped or padded, and a batch may span epochs. `len` is max(1, n
     // (B*W)) batches.
 
-    batches_done: read when an iterator is made; how many batches each process has consumed since
-        training began. With it the order needs no state of its own, and resume is exact in the
-        middle of an epoch.
+    batches_done: the number of batches that each process has consumed since training began; read
+        when an iterator is made. With it the order needs no state of its own, and resume is exact
+        in the middle of an epoch.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, batches_done: Callable[[], int]) -> None:

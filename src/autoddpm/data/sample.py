@@ -1,49 +1,60 @@
-"""The slice: its record on disk, and the batch that a network or a detector is given."""
+"""The sample: its record on disk, and the batch that a network or a detector is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
-#: A slice is healthy if its lesion has at most this many pixels, as the published authors decided
-# it.
+#: A slice is healthy if its lesion has at most this many pixels, as the published authors decided.
 HEALTHY_PIXELS = 1
 
 
 @dataclass(frozen=True)
-class SliceRecord:
-    """One slice on disk. A data set is a function that returns a list of these.
+class Record:
+    """One slice or volume on disk. A data set is a function that returns a list of these.
 
     id: unique over all sources, e.g. "ixi/IXI002"; the randomness of training and detection is
         keyed by it.
-    subject: who it is, e.g. "IXI002"; the same person has the same subject in every source.
-    lesion: the file of the true lesion, of the image's size, any value above 0 is lesion; None is a
-        healthy slice.
-    windowed: the image is in [0, 1] already, as it is to be.
-    origin: where the slice comes from, for the index: site, source, source_sha256, slice, geometry.
+    subject: the person, e.g. "IXI002"; the same person has the same subject in every source.
+    split: train, val or test.
+    images: the file of each modality, e.g. {"T1": path}, in the order of the channels.
+    lesion: the file of the true lesion, of the images' size, any value above 0 is lesion; None if
+        it is healthy.
+    windowed: the images are in [0, 1] already, as they are to be.
+    origin: its provenance, for the index: see `ORIGIN` in `autoddpm.data.store`.
+    dimensions: 2 if a file holds one slice, 3 if it holds a volume (NIfTI).
+    preparation: how slices were made from volumes, in plain containers; None if nobody says.
     """
 
     id: str
     subject: str
     split: Split
-    image: Path
+    images: Mapping[str, Path]
     lesion: Path | None = None
     windowed: bool = False
     origin: Mapping[str, str] = field(default_factory=dict)
+    dimensions: int = 2
+    preparation: Mapping[str, Any] | None = None
+
+    @property
+    def files(self) -> str:
+        """The image files, as messages name them."""
+        return " + ".join(str(path) for path in self.images.values())
 
 
 class Batch(NamedTuple):
-    """B slices.
+    """B samples; their space is (H, W) or (D, H, W).
 
-    image: (B, 1, H, W) float32 in [0, 1].  lesion: (B, 1, H, W) bool, the true lesion, never the
-        predicted mask.
-    id: B names.  epoch: (B,) int64, how often the training stream had gone through the set before
-    this sample; 0 outside training.
+    image: (B, C, *space) float32 in [0, 1], one channel per modality.
+    lesion: (B, 1, *space) bool, the true lesion, never the predicted mask.
+    id: B names.
+    epoch: (B,) int64, how often the training stream had gone through the set before this sample; 0
+        outside training.
     """
 
     image: Tensor

@@ -1,5 +1,6 @@
-"""Healthy slices as older patients and other scanners give them: pure functions of images and given
-random numbers.
+"""Healthy slices as older patients and other scanners give them.
+
+The changes are pure functions of slices of one channel and of given random numbers.
 
 Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side, so that the
 same numbers mean the same change at any resolution. Computed in the image's own precision: in
@@ -17,10 +18,8 @@ from torch.nn import functional
 from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 
 VERSION = 1  # of what this file computes: part of the names of what is written with it
-SCANS, SEEN = (
-    20,
-    0.8,
-)  # how often a scan is drawn anew until its field of view holds that share of a lesion
+#: A scan is drawn anew, this often, until its field of view holds this share of a lesion.
+SCANS, SEEN = 20, 0.8
 
 SIDE = 128  # pixels that lengths refer to
 GAMMA = (0.6, 1.6)
@@ -30,8 +29,8 @@ BLUR = (0.5, 1.5)
 NOISE = (0.01, 0.06)  # of the 98th percentile
 GRAIN = 0.8  # correlation length of the noise, at most: scans were interpolated
 CUT = (0.6, 1.0)  # distance of a cut from the middle, in halves of the side
-SULCI, VENTRICLES = 7.0, 45.0  # how far edges move a unit of slope; coarser slopes are flatter
-HEAD = 0.1  # of the image's range: what is brighter is head
+SULCI, VENTRICLES = 7.0, 45.0  # movement of edges per unit of slope; coarser slopes are flatter
+HEAD = 0.1  # of the image's range: above it is the head
 COARSE = 32  # cells a side of the grid on which the head is found
 
 SHARE = 0.5  # how probable each change is
@@ -40,15 +39,16 @@ AGE_NUMBERS, SCAN_NUMBERS = 4, 19
 
 
 def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
-    """Atrophy: a smooth deformation that widens what is dark in the brain, sulci by up to a pixel,
-    ventricles by four.
+    """Atrophy: a smooth deformation that widens sulci by up to a pixel and ventricles by four.
 
     image: (B, 1, H, W) in [0, 1], fluid dark.
     u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles; all
         1 is no change.
     share: how probable each of the two is.
-    Returns (B, 1, H, W) in [0, 1]. The skull stays as it is.
+    Returns (B, 1, H, W) in [0, 1]. The skull stays as it is. Raises ValueError for volumes, or for
+    several channels.
     """
+    _check(image)
     with torch.autocast(image.device.type, enabled=False):
         amounts = torch.where(u[:, 0::2] < share, u[:, 1::2], 0).to(image.dtype)
         deep, middle = _inside(image)
@@ -60,7 +60,7 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
         moved = torch.stack([moved[:, 0] / columns, moved[:, 1] / rows], dim=-1) * (
             2 * _unit(image)
         )
-        grid = grid - moved  # what is seen at a place comes from where it is darker
+        grid = grid - moved  # a place shows what was on its darker side
         aged = functional.grid_sample(
             image, grid, mode="bilinear", padding_mode="border", align_corners=False
         )
@@ -68,17 +68,20 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
 
 
 def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tuple[Tensor, Tensor]:
-    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view,
+    """Another scanner: gamma, tone curve, bias field, blur, a slanted end of the field of view, and
     Rician noise.
 
     image: (B, 1, H, W) in [0, 1].
     u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.
     normals: (B, 2, H, W) standard normals for the two channels of the noise.
     share: how probable each of the six changes is (of a cut: half of it).
-    Returns the image (B, 1, H, W), if it was changed divided by its 98th percentile and clipped to
-    [0, 1] again; and (B, 1, H, W) bool, the field of view: behind its end there is nothing or, in
-    half of the cases, noise alone.
+
+    Returns the image, (B, 1, H, W), and the field of view, (B, 1, H, W) bool. An image that was
+    changed is divided by its 98th percentile and clipped to [0, 1] again. Behind the end of the
+    field of view there is nothing or, in half of the cases, noise alone. Raises ValueError for
+    volumes, or for several channels.
     """
+    _check(image)
     with torch.autocast(image.device.type, enabled=False):
         u = u.to(image.dtype)
         warped, bent, biased, blurred, noisy = (_each(value) for value in (u[:, :5] < share).T)
@@ -96,7 +99,7 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
         grain = grain * _each(_between(u[:, 17], *map(math.log, NOISE)).exp())
         magnitude = (
             (x + grain[:, :1]).square() + grain[:, 1:].square()
-        ).sqrt()  # Rician: also where there is nothing
+        ).sqrt()  # Rician: also outside the head
         x = torch.where(noisy & (seen | _each(u[:, 18] < 0.5)), magnitude, x)
         top = x.flatten(1).quantile(0.98, dim=1).clamp(min=1e-3)
         changed = warped | bent | biased | blurred | noisy | cut
@@ -112,16 +115,25 @@ def older(image: NDArray, key: str) -> NDArray[np.float64]:
 def rescanned(
     image: NDArray, lesion: NDArray[np.bool_], key: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """One slice (H, W) in [0, 1] as another scanner, a function of `key`, gives it; and what it
-    shows of the lesion.
+    """One slice as another scanner, a function of `key`, gives it, and the lesion that it shows.
 
-    lesion: (H, W); the field of view holds most of it. Raises ValueError if no such scan was drawn.
+    image: (H, W) in [0, 1].
+    lesion: (H, W); the field of view holds most of it.
+    Raises ValueError if no such scan was drawn.
     """
     for attempt in range(SCANS):
         scanned, seen = _scanned(image, f"{key}/{attempt}" if attempt else key)
         if np.count_nonzero(lesion & seen) >= SEEN * np.count_nonzero(lesion):
             return scanned, lesion & seen
     raise ValueError(f"{key}: no field of view of {SCANS} holds the lesion")
+
+
+def _check(image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 1:
+        raise ValueError(
+            f"module.shift: changes slices of one channel, not images of {tuple(image.shape[1:])} "
+            "values; set module.shift=0"
+        )
 
 
 def _scanned(image: NDArray, key: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -162,8 +174,7 @@ def _inside(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slope(image: Tensor, width: float) -> Tensor:
-    """(B, 2, H, W): how much the blurred image rises to the right, and downwards, a pixel of
-    128."""
+    """(B, 2, H, W): rise of the blurred image to the right, and downwards, per pixel of 128."""
     smooth = _blurred(image, torch.full_like(image[:, 0, 0, 0], width), width)
     wide = functional.pad(smooth, (1, 1, 1, 1), mode="replicate")
     right, down = (
@@ -174,8 +185,12 @@ def _slope(image: Tensor, width: float) -> Tensor:
 
 
 def _blurred(image: Tensor, sigma: Tensor, largest: float, unit_variance: bool = False) -> Tensor:
-    """Each image with its own Gaussian; sigma: (B,), at most `largest`.  unit_variance: white noise
-    keeps it."""
+    """Each image after its own Gaussian.
+
+    sigma: (B,), in pixels of 128.
+    largest: bound of `sigma`.
+    unit_variance: keep the variance of white noise.
+    """
     batch, channels = image.shape[:2]
     sigma = sigma.to(image.dtype) * _unit(image)
     radius = math.ceil(3 * largest * _unit(image))
@@ -210,8 +225,10 @@ def _field(image: Tensor, u: Tensor) -> Tensor:
 
 
 def _kept(image: Tensor, u: Tensor) -> Tensor:
-    """(B, 1, H, W) bool: the near side of a straight line; u: (B, 2), its direction and
-    distance."""
+    """(B, 1, H, W) bool: the near side of a straight line.
+
+    u: (B, 2), its direction and distance.
+    """
     y, x = _places(image)
     angle, distance = 2 * math.pi * _each(u[:, 0]), _each(_between(u[:, 1], *CUT))
     return x * angle.cos() + y * angle.sin() < distance

@@ -1,69 +1,68 @@
-"""The prepared store: a source preprocessed once, memory-mapped, named after its settings and
-contents."""
+"""The store: a source preprocessed once, memory-mapped, named after its settings and contents."""
 
 import hashlib
 import json
 import logging
-import shutil
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.progress import track
 
+from autoddpm.atomic import folder_written_whole
 from autoddpm.data.image_file import read_image, read_lesion
-from autoddpm.data.lesion_size import GROUPS, size_group
-from autoddpm.data.preprocess import VERSION, Prepared, preprocess
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.preprocess import VERSION, Preprocessed, preprocess
+from autoddpm.data.sample import Record
 
 log = logging.getLogger(__name__)
 
+FORMAT = 2  # of the files: raise it with any change of what they hold or how
 SHOWN = 5  # bad files in one message
-LONG = 100  # slices; above it the build shows a progress bar
+LONG = 100  # records; above it the build shows a progress bar
 
-
-ORIGIN = (
-    "site",
-    "source",
-    "source_sha256",
-    "slice",
-    "geometry",
-)  # as of the record, not of the store
-FILE_COLUMNS = ("id", "subject", "split", "image", "lesion", "sha256", "lesion_sha256")
-BUILT = (*FILE_COLUMNS, "lesion_pixels", "lesion_pixels_full", "lesion_lost")
-COLUMNS = (*BUILT, *ORIGIN)
+#: Columns that are as the records say now, whatever they said when the store was built. A volume is
+#: named by `volume`, by which slices are grouped; without one it is the subject.
+ORIGIN = ("site", "source", "source_sha256", "slice", "geometry", "volume")
+BUILT = (
+    *("id", "subject", "split", "sha256", "lesion_sha256"),
+    *("lesion_pixels", "lesion_pixels_full", "lesion_lost"),
+)
+COLUMNS = ("id", "subject", "split", "image", "lesion", *BUILT[3:], *ORIGIN)
 
 
 @dataclass
 class Store:
-    """N prepared slices of one source.
+    """N preprocessed images of one source; their space is (H, W) or (D, H, W).
 
-    folder: where images.npy, lesions.npy and index.csv are.  hash: 12 hex digits of the settings
-        and the contents.
-    index: N rows: id, subject, split, image, lesion (paths as of now), sha256, lesion_sha256 (of
-    the files; empty if healthy), lesion_pixels (at the store's size), lesion_pixels_full (before
-    the resize), lesion_lost (there before the resize, gone after it); and, of prepared volumes,
-    site, source, source_sha256, slice and geometry (empty else). The file has size_group besides;
-    its paths and origin are as of when it was built.
+    folder: holds images.npy, lesions.npy and index.csv.
+    hash: 12 hex digits of the settings and the contents.
+    index: N rows, `COLUMNS`. image and lesion are paths, sha256 and lesion_sha256 of their files
+        (empty if healthy); lesion_pixels is at the store's size, lesion_pixels_full before the
+        resize; lesion_lost: there before the resize, gone after it. site, source, source_sha256,
+        slice and geometry are those of slices of volumes, else empty.
+    modalities: of the channels, in their order.
+    preparation: how slices were made from volumes, see `Record`.
     """
 
     folder: Path
     hash: str
     index: pd.DataFrame
+    modalities: tuple[str, ...]
+    preparation: Mapping[str, Any] | None = None
 
     @cached_property
     def images(self) -> NDArray[np.float32]:
-        """(N, size, size) float32 in [0, 1], memory-mapped, read-only."""
+        """(N, C, *space) float32 in [0, 1], memory-mapped, read-only."""
         return np.load(self.folder / "images.npy", mmap_mode="r")
 
     @cached_property
     def lesions(self) -> NDArray[np.bool_]:
-        """(N, size, size) bool, memory-mapped, read-only."""
+        """(N, 1, *space) bool, memory-mapped, read-only."""
         return np.load(self.folder / "lesions.npy", mmap_mode="r")
 
     @property
@@ -71,45 +70,87 @@ class Store:
         """Pixels a side."""
         return self.images.shape[-1]
 
+    @property
+    def dimensions(self) -> int:
+        """2 if it holds slices, 3 if it holds volumes."""
+        return self.images.ndim - 2
+
     def __getstate__(self) -> dict[str, object]:
-        """A worker process opens the arrays itself: a pickled memory map would be a copy of
-        them."""
-        return {"folder": self.folder, "hash": self.hash, "index": self.index}
+        """Leave the arrays to the worker process: a pickled memory map would be a copy of them."""
+        arrays = ("images", "lesions")
+        return {name: value for name, value in self.__dict__.items() if name not in arrays}
 
 
-def prepare_store(
-    name: str, records: Sequence[SliceRecord], size: int, prepared: str | Path
-) -> Store:
-    """Open the store of these records, `prepared/<name>-<hash>/`; build it if it is not there.
+def build_store(name: str, records: Sequence[Record], size: int, stores: str | Path) -> Store:
+    """Open the store of these records, `stores/<name>-<hash>/`; build it if it is not there.
 
-    A build works in a temporary folder that is renamed at the end, so a store that has its name is
-    whole; of two processes that build the same one, the later drops its own.
-    Raises ValueError or FileNotFoundError, in one message for up to five files, before anything is
-    written by name.
+    name: of the source.
+    records: all of the same modalities and dimensions.
+    size: pixels a side.
+    stores: the folder of the stores.
+
+    A store that has its name is whole; of two processes that build the same one, the later drops
+    its own. Raises ValueError or FileNotFoundError, in one message for up to five files; then
+    nothing is written.
     """
+    _check_alike(records)
     digests = _digests(records)
     identity = [
-        [r.id, r.subject, r.split, *digest, *(["windowed"] if r.windowed else [])]
+        [r.id, r.subject, r.split, *digest, *_particular(r)]
         for r, digest in zip(records, digests, strict=True)
     ]
-    key = hashlib.sha256(json.dumps([VERSION, size, identity]).encode()).hexdigest()[:12]
-    folder = Path(prepared) / f"{name}-{key}"
+    content = json.dumps([VERSION, FORMAT, size, identity])
+    key = hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder = Path(stores) / f"{name}-{key}"
     if not folder.is_dir():
-        _build(folder, records, digests, size, f"Preparing {name} at {size} x {size}")
-    index = pd.read_csv(
-        folder / "index.csv", dtype={"id": str, "subject": str}, keep_default_na=False
-    )
-    index["image"] = [str(record.image) for record in records]
+        title = f"Building the store of {name}, {size} pixels a side"
+        with folder_written_whole(folder) as temporary:
+            lost = _build(temporary, records, digests, size, title)
+        if lost:
+            names = ", ".join(lost)
+            log.warning("%s: the resize lost the lesion of %d slices: %s", folder, len(lost), names)
+    text = {"id": str, "subject": str}
+    index = pd.read_csv(folder / "index.csv", dtype=text, keep_default_na=False)
+    index["image"] = [record.files for record in records]
     index["lesion"] = ["" if record.lesion is None else str(record.lesion) for record in records]
     for column in ORIGIN:
         index[column] = [record.origin.get(column, "") for record in records]
-    return Store(folder, key, index)
+    index["volume"] = index["volume"].where(index["volume"] != "", index["subject"])
+    first = records[0]
+    is_common = all(record.preparation == first.preparation for record in records)
+    preparation = first.preparation if is_common else None
+    return Store(folder, key, index[list(COLUMNS)], tuple(first.images), preparation)
 
 
-def _digests(records: Sequence[SliceRecord]) -> list[tuple[str, str]]:
-    """The SHA-256 of each record's image and lesion file ("" without a lesion)."""
+def _check_alike(records: Sequence[Record]) -> None:
+    """Refuse records that cannot be channels and space of one array."""
+    first = records[0]
+    for record in records:
+        if tuple(record.images) != tuple(first.images):
+            raise ValueError(
+                f"{record.files} has the modalities {', '.join(record.images)}, {first.files} has "
+                f"{', '.join(first.images)}; give both the same, in the same order."
+            )
+        if record.dimensions != first.dimensions:
+            raise ValueError(
+                f"{record.files} has {record.dimensions} dimensions, {first.files} has "
+                f"{first.dimensions}; put slices and volumes into two sources."
+            )
+
+
+def _particular(record: Record) -> list[str]:
+    """Marks in the hash of a record that is not one of slices to be windowed."""
+    windowed = ["windowed"] if record.windowed else []
+    return windowed if record.dimensions == 2 else [*windowed, f"{record.dimensions}-D"]
+
+
+def _digests(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The SHA-256 of each record's images and of its lesion file ("" without a lesion)."""
     paths = [
-        path for record in records for path in (record.image, record.lesion) if path is not None
+        path
+        for record in records
+        for path in (*record.images.values(), record.lesion)
+        if path is not None
     ]
     _refuse(
         [
@@ -120,78 +161,71 @@ def _digests(records: Sequence[SliceRecord]) -> list[tuple[str, str]]:
     )
     digest = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     return [
-        (digest[record.image], digest[record.lesion] if record.lesion else "") for record in records
+        (
+            _joined({modality: digest[path] for modality, path in record.images.items()}),
+            digest[record.lesion] if record.lesion else "",
+        )
+        for record in records
     ]
+
+
+def _joined(digests: Mapping[str, str]) -> str:
+    """One digest for all modalities; of one modality it is its file's own."""
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256(json.dumps(list(digests.items())).encode()).hexdigest()
 
 
 def _build(
     folder: Path,
-    records: Sequence[SliceRecord],
+    records: Sequence[Record],
     digests: Sequence[tuple[str, str]],
     size: int,
     title: str,
-) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    temporary.mkdir()
-    try:
-        shape = (len(records), size, size)
-        images = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.float32, shape)
-        lesions = np.lib.format.open_memmap(temporary / "lesions.npy", "w+", np.bool_, shape)
-        rows, errors = [], []
-        for i, record in enumerate(track(records, title, disable=len(records) <= LONG)):
-            try:
-                prepared = _prepare(record, size)
-            except ValueError as error:
-                errors.append(error)
-                continue
-            images[i], lesions[i] = prepared.image, prepared.lesion
-            pixels = int(np.count_nonzero(prepared.lesion))
-            full = prepared.lesion_pixels_full
-            paths = (str(record.image), str(record.lesion or ""))
-            rows.append(
-                (
-                    record.id,
-                    record.subject,
-                    record.split,
-                    *paths,
-                    *digests[i],
-                    pixels,
-                    full,
-                    pixels == 0 < full,
-                )
-            )
-        _refuse(errors)
-        images.flush()
-        lesions.flush()
-        index = pd.DataFrame(rows, columns=BUILT)
-        for column in ORIGIN:
-            index[column] = [record.origin.get(column, "") for record in records]
-        index["size_group"] = [GROUPS[i] for i in size_group(index["lesion_pixels"], size)]
-        index.to_csv(temporary / "index.csv", index=False)
-        if lost := list(index.loc[index["lesion_lost"], "id"]):
-            log.warning(
-                "%s: the resize lost the lesion of %d slices: %s",
-                folder,
-                len(lost),
-                ", ".join(lost),
-            )
+) -> list[str]:
+    """Write the arrays and the index; returns the ids whose lesion the resize lost."""
+    space = (size,) * records[0].dimensions
+    images = np.lib.format.open_memmap(
+        folder / "images.npy", "w+", np.float32, (len(records), len(records[0].images), *space)
+    )
+    lesions = np.lib.format.open_memmap(
+        folder / "lesions.npy", "w+", np.bool_, (len(records), 1, *space)
+    )
+    rows, errors = [], []
+    for i, record in enumerate(track(records, title, disable=len(records) <= LONG)):
         try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # anything but another process having been faster
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            channels = _preprocess(record, size)
+        except ValueError as error:
+            errors.append(error)
+            continue
+        images[i] = np.stack([channel.image for channel in channels])
+        lesions[i, 0] = channels[0].lesion
+        pixels, full = int(np.count_nonzero(lesions[i])), channels[0].lesion_pixels_full
+        sizes = (pixels, full, pixels == 0 < full)
+        rows.append((record.id, record.subject, record.split, *digests[i], *sizes))
+    _refuse(errors)
+    images.flush()
+    lesions.flush()
+    index = pd.DataFrame(rows, columns=BUILT)
+    index.to_csv(folder / "index.csv", index=False)
+    return list(index.loc[index["lesion_lost"], "id"])
 
 
-def _prepare(record: SliceRecord, size: int) -> Prepared:
-    image = read_image(record.image)
-    lesion = None if record.lesion is None else read_lesion(record.lesion, image)
-    try:
-        return preprocess(image, lesion, size, window=not record.windowed)
-    except ValueError as error:
-        raise ValueError(f"{record.image}: {error}.") from error
+def _preprocess(record: Record, size: int) -> list[Preprocessed]:
+    """The channels of one record, each with its lesion."""
+    images = [read_image(path, record.dimensions) for path in record.images.values()]
+    if len({image.shape for image in images}) > 1:
+        shapes = " and ".join(" x ".join(map(str, image.shape)) for image in images)
+        raise ValueError(f"{record.files}: have {shapes} pixels; save all modalities alike.")
+    lesion = None if record.lesion is None else read_lesion(record.lesion, images[0])
+    window = not record.windowed
+    channels = []
+    for path, image in zip(record.images.values(), images, strict=True):
+        try:
+            channels.append(preprocess(image, lesion, size, window))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}.") from error
+    return channels
 
 
 def _refuse(errors: Sequence[Exception]) -> None:

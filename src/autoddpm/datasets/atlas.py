@@ -4,13 +4,12 @@ import logging
 import re
 from pathlib import Path
 
-from autoddpm.data.sample import SliceRecord
-from autoddpm.datasets.ixi import existing
+from autoddpm.data.sample import Record
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
-from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.volume import RawVolume, Source
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +17,13 @@ IMAGE = re.compile(r"sub-(?P<subject>r\d+s\d+)_ses-\d+_space-MNI152NLin2009aSym_
 ARTEFACT = "artefact (the authors' list of 20)"
 
 
-def atlas(root: str | Path) -> list[SliceRecord]:
-    """Test slices: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and
-    NAME_mask.png, 128 px).
+def atlas(root: str | Path) -> list[Record]:
+    """Test slices; the id is `atlas/r001s001`, or the file's path.
 
-    Of the latter, those whose name holds one of the 20 subjects with artefacts are left out; where
-    names hold no subject this is impossible and said. The id is `atlas/r001s001`, or the file's
-    path. Raises what `slice_folder` raises.
+    root: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and NAME_mask.png,
+        128 px). Of the latter, those whose name holds one of the 20 subjects with artefacts are
+        left out; if names hold no subject this is impossible and said.
+    Raises ValueError or FileNotFoundError as `slice_folder` does.
     """
     root = existing(root, "paths.atlas")
     if (root / "preparation.json").is_file():
@@ -37,8 +36,7 @@ def atlas(root: str | Path) -> list[SliceRecord]:
     if unnamed := subjects.count(""):
         log.warning(
             "%s: %d names hold no subject such as r042s010: slices of the 20 subjects with "
-            "artefacts cannot be told "
-            "from the others and are not left out",
+            "artefacts cannot be told from the others and are not left out",
             root,
             unnamed,
         )
@@ -52,8 +50,10 @@ def atlas(root: str | Path) -> list[SliceRecord]:
 def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[RawVolume]:
     """The training volumes of the BIDS tree ATLAS_2 and their masks.
 
-    artefacts: of the 20 subjects with artefacts, "leave_out" (marked so) or "only" (for Figure 3).
-    Raises FileNotFoundError where there is none. A mask that is absent is refused by
+    raw: the tree's folder.
+    artefacts: "leave_out" marks the 20 subjects with artefacts as left out; "only" lists them alone
+        (for Figure 3).
+    Raises FileNotFoundError if there is no volume. A mask that is absent is refused by
     `prepare_volumes`.
     """
     raw = existing(raw, "paths.raw")

@@ -1,27 +1,29 @@
 """fastMRI's axial T1-weighted brains with the labels of fastMRI+ (Zhao et al., 2022)."""
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from autoddpm.data.sample import SliceRecord
-from autoddpm.datasets.ixi import existing
+from autoddpm.data.sample import Record
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import split_by_subject
-from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.volume import Boxes, RawVolume, Source
 
+PREFIX = "file_brain_AXT1_"
 HEALTHY = ("Normal for age", "Normal variant")
 COLUMNS = ("file", "slice", "study_level", "x", "y", "width", "height", "label")
 FRACTIONS = {"train": 0.75, "val": 0.08, "test": 0.17}  # near the published 131 / 15 / 30
 
 
-def fastmri_plus(root: str | Path) -> list[SliceRecord]:
-    """A folder that `src.prepare` wrote: healthy middle slices in three splits, and slices with
-    boxes, all test."""
+def fastmri_plus(root: str | Path) -> list[Record]:
+    """Healthy middle slices in three splits, and slices with boxes, all of split test.
+
+    root: a folder that `src.prepare` wrote.
+    """
     root = existing(root, "paths.fastmri")
     if not (root / "preparation.json").is_file():
         raise FileNotFoundError(
@@ -36,76 +38,77 @@ def fastmri_volumes(
     healthy: str = "published",
     labels: Collection[str] | None = None,
 ) -> list[RawVolume]:
-    """The AXT1 files in a folder (however deep): healthy ones, those with boxes, and the rest as
-    left out.
+    """The AXT1 files of fastMRI: healthy ones, those with boxes, and the rest as left out.
 
-    annotations: fastMRI+'s brain.csv.  healthy: "published", the authors' list of 176 (131 / 15 /
-    30); or "labels", the files whose labels are all of `HEALTHY`, split by a hash.  What either
-    list names and the folder has not is
-    marked as left out.  labels: boxes of these labels only; None: of all but `HEALTHY`.  Boxes
-    without area (one of fastMRI+'s in AXT1) mark nothing.
+    raw: a folder that holds them, however deep.
+    annotations: fastMRI+'s brain.csv.
+    healthy: "published", the authors' list of 176 (131 / 15 / 30); or "labels", the files whose
+        labels are all of `HEALTHY`, split by a hash.
+    labels: boxes of these labels only; None: of all but `HEALTHY`. Boxes without area (one of
+        fastMRI+'s in AXT1) mark nothing.
+
+    Files that the list or the annotations name and the folder lacks are marked as left out.
     """
     raw, table = existing(raw, "paths.raw"), read_annotations(annotations)
-    paths = sorted(raw.rglob("file_brain_AXT1_*.h5"))
-    files = {path.stem: path for path in paths}
-    if twice := [path for path in paths if files[path.stem] != path]:
-        raise ValueError(f"{twice[0]} and {files[twice[0].stem]} have the same name; leave one out")
-    if not files:
-        raise FileNotFoundError(f"{raw}: holds no file_brain_AXT1_*.h5; correct paths.raw")
+    files = _files(raw)
     if healthy not in ("published", "labels"):
         raise ValueError(f"healthy={healthy}: must be published or labels")
     if labels and (unknown := sorted(set(labels) - set(table["label"]))):
         raise ValueError(f"labels: {annotations} has no {unknown[0]!r}")
     splits = published_splits() if healthy == "published" else derived_splits(table)
-    said = (
-        table.groupby("file")["label"].agg(lambda column: ", ".join(sorted(set(column)))).to_dict()
-    )
-    local = table[table["study_level"] != "Yes"]
-    chosen = local[
-        ~local["label"].isin(HEALTHY) if labels is None else local["label"].isin(list(labels))
-    ]
-    boxes: dict[str, dict[int, list[tuple[int, int, int, int]]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    for file, *numbers in (
-        chosen[["file", "slice", "x", "y", "width", "height"]].to_numpy().tolist()
-    ):
-        z, x, y, width, height = map(int, numbers)
-        if width and height:
-            boxes[file][z].append((x, y, width, height))
-
+    said = table.groupby("file")["label"].agg(lambda column: ", ".join(sorted(set(column))))
+    boxes = _boxes(table, labels)
+    labelled = {name for name in table["file"] if name.startswith(PREFIX)}
     volumes = []
-    labelled = {name for name in table["file"] if name.startswith("file_brain_AXT1_")}
     for name in sorted(files.keys() | splits.keys() | labelled):
-        source, about = Source(files.get(name, raw / f"{name}.h5")), {"labels": said.get(name, "")}
-        short = name.removeprefix("file_brain_AXT1_")
+        volume = RawVolume(
+            name.removeprefix(PREFIX),
+            name,
+            splits.get(name, "test"),
+            Source(files.get(name, raw / f"{name}.h5")),
+            about={"labels": said.get(name, "")},
+        )
         if name not in files:
             listed = healthy == "published" and name in splits
-            excluded = f"{'on the published list' if listed else 'labelled'}, not in this folder"
-            volumes.append(
-                RawVolume(
-                    short, name, splits.get(name, "test"), source, excluded=excluded, about=about
-                )
+            who = "on the published list" if listed else "labelled"
+            volume = replace(volume, excluded=f"{who}, not in this folder")
+        elif name not in splits and boxes.get(name):
+            volume = replace(volume, boxes=boxes[name], slices=sorted(boxes[name]))
+        elif name not in splits:
+            is_said = f"neither healthy nor with a box: {said.get(name)}"
+            volume = replace(
+                volume, excluded=is_said if name in said else "not labelled by fastMRI+"
             )
-        elif name in splits:
-            volumes.append(RawVolume(short, name, splits[name], source, about=about))
-        elif boxes.get(name):
-            slices = sorted(boxes[name])
-            volumes.append(
-                RawVolume(short, name, "test", source, None, boxes[name], slices, about=about)
-            )
-        else:
-            excluded = (
-                f"neither healthy nor with a box: {said[name]}"
-                if name in said
-                else "not labelled by fastMRI+"
-            )
-            volumes.append(RawVolume(short, name, "test", source, excluded=excluded, about=about))
+        volumes.append(volume)
     return volumes
 
 
+def _files(raw: Path) -> dict[str, Path]:
+    """The AXT1 files of a folder by stem."""
+    paths = sorted(raw.rglob(f"{PREFIX}*.h5"))
+    files = {path.stem: path for path in paths}
+    if twice := [path for path in paths if files[path.stem] != path]:
+        raise ValueError(f"{twice[0]} and {files[twice[0].stem]} have the same name; leave one out")
+    if not files:
+        raise FileNotFoundError(f"{raw}: holds no {PREFIX}*.h5; correct paths.raw")
+    return files
+
+
+def _boxes(table: pd.DataFrame, labels: Collection[str] | None) -> dict[str, Boxes]:
+    """The boxes of each file."""
+    local = table[table["study_level"] != "Yes"]
+    is_chosen = ~local["label"].isin(HEALTHY) if labels is None else local["label"].isin([*labels])
+    boxes: dict[str, dict[int, list[tuple[int, int, int, int]]]] = {}
+    columns = ["file", "slice", "x", "y", "width", "height"]
+    for file, *numbers in local.loc[is_chosen, columns].to_numpy().tolist():
+        z, x, y, width, height = map(int, numbers)
+        if width and height:
+            boxes.setdefault(file, {}).setdefault(z, []).append((x, y, width, height))
+    return dict(boxes)
+
+
 def read_annotations(path: str | Path | None) -> pd.DataFrame:
-    """fastMRI+'s brain.csv, every column as text; ValueError where it is not that table."""
+    """fastMRI+'s brain.csv, every column as text; ValueError if it is not that table."""
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file; give paths.annotations=brain.csv of fastMRI+"
@@ -137,7 +140,7 @@ def published_splits() -> dict[str, str]:
 
 def derived_splits(table: pd.DataFrame) -> Mapping[str, str]:
     """The AXT1 files whose every label is one of `HEALTHY`, split by a hash of their names."""
-    axial = table[table["file"].str.startswith("file_brain_AXT1_")]
+    axial = table[table["file"].str.startswith(PREFIX)]
     is_healthy = axial.groupby("file")["label"].agg(lambda column: set(column) <= set(HEALTHY))
     names = pd.Series(sorted(is_healthy[is_healthy].index))
     return dict(zip(names, split_by_subject(names, FRACTIONS, 0), strict=True))

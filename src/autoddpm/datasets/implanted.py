@@ -1,11 +1,11 @@
-"""Phantom lesions in IXI's validation subjects: what to choose a recipe or a threshold by, never to
-report."""
+"""ixi_tuning: IXI's validation subjects with phantom lesions, to choose recipes and thresholds by.
+
+Results on it are not to be reported.
+"""
 
 import hashlib
 import json
-import shutil
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +14,16 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from autoddpm.atomic import folder_written_whole
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.preprocess import window98
-from autoddpm.data.sample import SliceRecord, Split
+from autoddpm.data.sample import Record, Split
 from autoddpm.data.shift import older, rescanned
 from autoddpm.datasets.ixi import ixi
-from autoddpm.datasets.phantom.anatomy import CENTRE, SHAPE, SLICE_Z, Array, Axes, Cut, atlas, step
+from autoddpm.datasets.phantom.anatomy import CENTRE, Array, Axes, Cut, atlas, step
 from autoddpm.datasets.phantom.lesion import Lesion
+from autoddpm.preparation.template import SHAPE, SLICE_Z
 
 VERSION = 1
 TISSUE = 0.4  # of the windowed slice: what is darker is fluid, and no place for a lesion
@@ -33,59 +35,47 @@ def ixi_tuning(
     lesions: int = 4,
     seed: int = 0,
     shifted: Sequence[Split] = (),
-) -> list[SliceRecord]:
-    """IXI's validation subjects (slices on the template's grid), every second one to calibrate on
-    (split val), the
-    others to test on: once healthy, and `lesions` times with a phantom lesion, in turn small,
-        medium and large.
+) -> list[Record]:
+    """IXI's validation subjects: every second one to calibrate on, the others to test on.
 
+    A subject to test on has a healthy slice, and `lesions` slices with a phantom lesion, in turn
+    small, medium and large. The lesions are of the phantoms' kind and not of the outlines of
+    `ixi_stroke`.
+
+    root: IXI's slices on the template's grid, see `ixi`.
+    folder: slices with lesions, and shifted ones, are written once to its ixi_tuning-<hash>/.
+    lesions: slices with a lesion per subject.
+    seed: of the lesions.
     shifted: splits whose slices are seen by other scanners and at an older age
-        (`autoddpm.data.shift`), each slice in its own way; of a shifted test set there are also
-        `lesions` healthy slices of each subject.
+        (`autoddpm.data.shift`), each in its own way; a shifted test set has `lesions` healthy
+        slices of each subject, too.
 
-    The slices with lesions, and shifted ones, are written once to `folder`/ixi_tuning-<hash>/. The
-    lesions are of the phantoms' kind and not of the outlines of `ixi_stroke`. Raises ValueError if
-    a slice is not 233 x 197.
+    Raises ValueError if a slice is not 233 x 197.
     """
     healthy = sorted((r for r in ixi(root) if r.split == "val"), key=lambda record: record.id)
-    digests = [[r.id, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy]
-    settings = [
-        VERSION,
-        lesions,
-        seed,
-        digests,
-        *([shift.VERSION, *sorted(shifted)] if shifted else []),
-    ]
-    place = (
-        Path(folder)
-        / f"ixi_tuning-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
-    )
-    made = []
-    for position, record in enumerate(healthy):
-        split: Split = "test" if position % 2 else "val"
-        is_shifted = split in shifted
-        copies = lesions if is_shifted and split == "test" else 1
-        made += [
-            Variant(record, split, f"h{n}" if is_shifted else "", None, is_shifted)
-            for n in range(copies)
-        ]
-        if split == "test":
-            row = position // 2
-            made += [
-                Variant(record, split, str(n), (seed, row * lesions + n), is_shifted)
-                for n in range(lesions)
-            ]
+    digests = [[r.id, hashlib.sha256(r.images["T1"].read_bytes()).hexdigest()] for r in healthy]
+    settings = [VERSION, lesions, seed, digests]
+    settings += [shift.VERSION, *sorted(shifted)] if shifted else []
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    place = Path(folder) / f"ixi_tuning-{key}"
+    variants = list(_variants(healthy, lesions, seed, shifted))
     if not place.is_dir():
-        _build(place, [variant for variant in made if variant.is_written], seed)
-    return sorted((variant.as_record(place) for variant in made), key=lambda record: record.id)
+        _build(place, [variant for variant in variants if variant.is_written], seed)
+    return sorted((variant.as_record(place) for variant in variants), key=lambda r: r.id)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A slice of the tuning set.  name: tells it from others of the subject.  lesion: the key of
-    its phantom lesion."""
+    """A slice of the tuning set.
 
-    of: SliceRecord
+    of: IXI's slice.
+    split: of the tuning set.
+    name: tells it from others of the subject.
+    lesion: the key of its phantom lesion.
+    is_shifted: it is seen by another scanner and at an older age.
+    """
+
+    of: Record
     split: Split
     name: str
     lesion: tuple[int, ...] | None
@@ -99,20 +89,20 @@ class Variant:
     def is_written(self) -> bool:
         return self.is_shifted or self.lesion is not None
 
-    def as_record(self, place: Path) -> SliceRecord:
+    def as_record(self, place: Path) -> Record:
         """The record; `place` holds images/ and lesions/."""
         slice_id = f"ixi_tuning/{self.of.subject}" + (f"_{self.name}" if self.name else "")
-        image = place / "images" / self.file if self.is_written else self.of.image
+        image = place / "images" / self.file if self.is_written else self.of.images["T1"]
         mask = place / "lesions" / self.file if self.lesion is not None else None
-        return SliceRecord(slice_id, self.of.subject, self.split, image, mask)
+        return Record(slice_id, self.of.subject, self.split, {"T1": image}, mask)
 
     def draw(self, seed: int) -> tuple[Array, Array]:
         """Image (233, 197) in [0, 1], and lesion, bool."""
-        image = window98(read_image(self.of.image)).astype(float)
+        image = window98(read_image(self.of.images["T1"])).astype(float)
         key = f"ixi_tuning/{seed}/{self.of.subject}/{self.name}"
         if image.shape != (SHAPE[1], SHAPE[0]):
             raise ValueError(
-                f"{self.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid"
+                f"{self.of.files}: has {image.shape} pixels, not 233 x 197 on the template's grid"
             )
         lesion = np.zeros(image.shape, bool)
         if self.is_shifted:
@@ -124,24 +114,36 @@ class Variant:
         return image, lesion
 
 
+def _variants(
+    healthy: Sequence[Record], lesions: int, seed: int, shifted: Sequence[Split]
+) -> Iterator[Variant]:
+    """All slices of the tuning set."""
+    for position, record in enumerate(healthy):
+        split: Split = "test" if position % 2 else "val"
+        is_shifted = split in shifted
+        for n in range(lesions if is_shifted and split == "test" else 1):
+            yield Variant(record, split, f"h{n}" if is_shifted else "", None, is_shifted)
+        if split == "test":
+            row = position // 2
+            for n in range(lesions):
+                yield Variant(record, split, str(n), (seed, row * lesions + n), is_shifted)
+
+
 def _build(place: Path, variants: list[Variant], seed: int) -> None:
-    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
-    try:
+    with folder_written_whole(place) as temporary:
         for part in ("images", "lesions"):
-            (temporary / part).mkdir(parents=True)
+            (temporary / part).mkdir()
         for variant in track(variants, "Drawing slices to choose by"):
             image, lesion = variant.draw(seed)
             _save(temporary / "images" / variant.file, image)
             if variant.lesion is not None:
                 _save(temporary / "lesions" / variant.file, lesion)
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
-    """A windowed slice (233, 197) in [0, 1] with a phantom lesion in it, and the lesion, bool.
+    """A slice with a phantom lesion in it, and the lesion, bool.
 
+    image: windowed, (233, 197) in [0, 1].
     key: of the lesion; its last number modulo 3 is the size group.
     """
     axes: Axes = (
@@ -159,8 +161,11 @@ def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=1)
 def template_planes() -> tuple[Array, Array, Array]:
-    """Of the template at the slices' height, as pictures (233, 197): mm to the brain's outline
-    (negative inside), mm to the ventricles (negative inside), and mm from the midline."""
+    """Distances in mm at the slices' height in the template, as pictures (233, 197).
+
+    They are those to the brain's outline and to the ventricles, both negative inside, and to the
+    right of the midline.
+    """
     cut = _cut(np.zeros((SHAPE[0], SHAPE[1], 1)))
     hull, ventricle, side = (
         np.rot90(one[..., 0]).astype(float) for one in (cut.hull, cut.ventricle, cut.side)

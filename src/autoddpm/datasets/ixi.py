@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from autoddpm.data.sample import SliceRecord, Split
+from autoddpm.data.sample import Record, Split
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
-from autoddpm.preparation.cutting import RawVolume
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.volume import Source, members
+from autoddpm.preparation.volume import RawVolume, Source, members
 
 #: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after
 # Clinica's t1-linear.
@@ -17,12 +17,14 @@ AS_DOWNLOADED = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[^-]+)-\d+-T1\.nii(\.g
 REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?")
 
 
-def ixi(root: str | Path, everyone: Split | None = None) -> list[SliceRecord]:
-    """Healthy axial slices: a folder that `src.prepare` wrote; or one slice a subject as PNG,
-    root/slices/*.png and root/split.csv (subject, file, split).
+def ixi(root: str | Path, everyone: Split | None = None) -> list[Record]:
+    """Healthy axial slices; the id is the subject's, `ixi/IXI002`.
 
-    everyone: all subjects in this split ("train": as published, where the test set is another), not
-    as the csv says. The id is the subject's, `ixi/IXI002`. Raises what `slice_folder` raises.
+    root: a folder that `src.prepare` wrote; or one slice per subject as PNG, root/slices/*.png and
+        root/split.csv (subject, file, split).
+    everyone: the split of all subjects, instead of the csv's. "train" is as published, if the test
+        set is another.
+    Raises ValueError or FileNotFoundError as `slice_folder` does.
     """
     root = existing(root, "paths.ixi")
     if (root / "preparation.json").is_file():
@@ -34,9 +36,9 @@ def ixi(root: str | Path, everyone: Split | None = None) -> list[SliceRecord]:
 
 
 def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
-    """The T1 volumes of a folder (however deep), or of IXI-T1.tar: as downloaded, or registered
-    already.
+    """The T1 volumes of IXI, as downloaded or registered already.
 
+    raw: a folder (however deep), or IXI-T1.tar.
     The split is this project's (`published/ixi_split.csv`); a subject that is not in it is used for
     training.
     """
@@ -62,18 +64,3 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
             f"{raw}: holds no IXI volume such as IXI012-HH-1211-T1.nii.gz; correct paths.raw"
         )
     return [volumes[subject] for subject in sorted(volumes)]
-
-
-def existing(root: str | Path | None, key: str) -> Path:
-    """`root` as an absolute path; FileNotFoundError that says which key to give where it is not
-    there."""
-    if root is None:
-        raise FileNotFoundError(
-            f"{key} is not given: give {key}=DIR, where the data set as downloaded lies"
-        )
-    if not Path(root).exists():
-        raise FileNotFoundError(
-            f"{root}: there is no such folder; give {key}=DIR, or set AUTODDPM_DATA to the folder "
-            "that holds the sets"
-        )
-    return Path(root).absolute()  # what is written down must be true from another folder too

@@ -1,12 +1,10 @@
-"""ixi_stroke, version 2: IXI's test subjects, healthy, and with strokes drawn into them from
-outlines of real ones."""
+"""ixi_stroke, version 2: IXI's test subjects, healthy, and with strokes of real outlines."""
 
 import hashlib
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -14,18 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.progress import track
 
-from autoddpm.atomic import read_json, write_json, write_text
+from autoddpm.atomic import folder_written_whole, read_json, write_json, write_text
 from autoddpm.data import shift
 from autoddpm.data.image_file import read_image
 from autoddpm.data.lesion_size import GROUPS, size_group
 from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
-from autoddpm.data.sample import SliceRecord
+from autoddpm.data.sample import Record
 from autoddpm.data.shift import older, rescanned
-from autoddpm.datasets.ixi import existing, ixi
-from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z
+from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.stroke import contrast, implant_stroke
 from autoddpm.preparation.folder import prepared
-from autoddpm.preparation.registration import template
+from autoddpm.preparation.template import SHAPE, SLICE_Z, template
 from autoddpm.random import Draw, Stage, slice_keys, uniform
 
 VERSION = 2
@@ -50,9 +48,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Planned:
-    """A slice to be drawn.  group: of its stroke, or "healthy"."""
+    """A slice to be drawn.
 
-    of: SliceRecord
+    of: IXI's healthy slice.
+    group: of its stroke, or "healthy".
+    is_shifted: it is seen by another scanner and at an older age.
+    """
+
+    of: Record
     group: str
     is_shifted: bool
 
@@ -63,17 +66,22 @@ class Planned:
 
 @dataclass
 class Drawn:
-    """image: (233, 197) in [0, 1].  lesion: (233, 197) bool.  about: further columns of the
-    index."""
+    """A slice as it is written.
+
+    image: (233, 197) in [0, 1].
+    lesion: (233, 197) bool.
+    about: further columns of the index.
+    """
 
     image: NDArray[np.floating]
     lesion: NDArray[np.bool_]
     about: dict[str, str] = field(default_factory=dict)
 
 
-def ixi_stroke(root: str | Path) -> list[SliceRecord]:
-    """The semi-synthetic benchmark that `python -m src.prepare +experiment=ixi_stroke` wrote; all
-    of it is to test on.
+def ixi_stroke(root: str | Path) -> list[Record]:
+    """The semi-synthetic benchmark; all of it is to test on.
+
+    root: the folder that `python -m src.prepare +experiment=ixi_stroke` wrote.
 
     A subject has a healthy slice and up to three with a stroke. The ids are `ixi_stroke/IXI559`,
     `ixi_stroke/IXI559_small`. Raises FileNotFoundError that names the command if it is not there.
@@ -83,8 +91,7 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
         if root.is_dir():
             raise ValueError(
                 f"{root}: was not written by src.prepare (version 1 of ixi_stroke?): give another "
-                "place for version 2, "
-                "paths.ixi_stroke=DIR, or move that folder away"
+                "place for version 2, paths.ixi_stroke=DIR, or move that folder away"
             )
         raise FileNotFoundError(
             f"{root}: ixi_stroke is not there; build it from IXI's slices (a minute): "
@@ -96,57 +103,40 @@ def ixi_stroke(root: str | Path) -> list[SliceRecord]:
 def build_ixi_stroke(root: str | Path, folder: str | Path, recipe: Recipe | None = None) -> None:
     """Write `folder`, unless it is there from the same slices and recipe.
 
-    root: IXI's slices on the template's grid, see `ixi`; those of split test are used.  The folder
-    holds slices/, lesions/ (.nii, 8 bits), index.csv and preparation.json; the same slices give the
-    same bytes on every machine. Raises ValueError or FileNotFoundError, naming the file, if a slice
-    is not there or on another grid, or the folder holds something else.
+    root: IXI's slices on the template's grid, see `ixi`; those of split test are used.
+    folder: gets slices/, lesions/ (.nii, 8 bits), index.csv and preparation.json; the same slices
+        give the same bytes on every machine.
+    recipe: None for the benchmark's.
+    Raises ValueError or FileNotFoundError, naming the file, if a slice is not there or on another
+    grid, or the folder holds something else.
     """
     recipe, folder = recipe or Recipe(), Path(folder)
-    healthy = sorted(
-        (r for r in ixi(existing(root, "paths.ixi")) if r.split == "test"), key=lambda r: r.id
-    )
+    healthy = [r for r in ixi(existing(root, "paths.ixi")) if r.split == "test"]
+    healthy.sort(key=lambda record: record.id)
     if not healthy:
         raise ValueError(
             f"{root}: holds no subject of split test; correct its split.csv, or paths.ixi"
         )
-    sources = [
-        [r.id, r.image.name, hashlib.sha256(r.image.read_bytes()).hexdigest()] for r in healthy
-    ]
-    settings = {
-        "version": VERSION,
-        "shift": shift.VERSION,
-        "steps": asdict(recipe),
-        "volumes": sources,
-    }
+    settings = _settings(healthy, recipe)
     if folder.exists():
-        if not (folder / "preparation.json").is_file():
-            raise ValueError(
-                f"{folder} is there already and was not written by this command: move it away"
-            )
-        if read_json(folder / "preparation.json") != {"key": _key(settings), **settings}:
-            raise ValueError(
-                f"{folder} was built from other slices, or by another version of this program: "
-                "give another place "
-                "(paths.ixi_stroke=DIR), or move it away"
-            )
+        _check_same(folder, settings)
         return
-    work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
+    with folder_written_whole(folder) as work:
         for part in ("slices", "lesions"):
-            (work / part).mkdir(parents=True)
+            (work / part).mkdir()
         planned = list(plan(healthy, recipe))
         rows = [_write(work, one, draw(one, recipe)) for one in track(planned, "Drawing strokes")]
         index = pd.DataFrame(rows).fillna("").sort_values("id", ignore_index=True)
         write_text(work / "index.csv", index.to_csv(index=False, lineterminator="\n"))
-        write_json(work / "preparation.json", {"key": _key(settings), **settings})
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        write_json(work / "preparation.json", settings)
 
 
-def plan(healthy: Sequence[SliceRecord], recipe: Recipe) -> Iterator[Planned]:
-    """Every subject's healthy slice, and for each size the `per_group` subjects that come first in
-    a drawn order; in each of these lists a share of `recipe.shifted` is shifted."""
+def plan(healthy: Sequence[Record], recipe: Recipe) -> Iterator[Planned]:
+    """Every subject's healthy slice, and of each size the strokes of `per_group` subjects.
+
+    The subjects are those that come first in a drawn order. In each of these lists a share of
+    `recipe.shifted` is shifted.
+    """
     for group in GROUPS:
         ranked = sorted(healthy, key=lambda r: _rank(recipe.seed, group, r.subject))
         chosen = ranked if group == "healthy" else ranked[: recipe.per_group]
@@ -156,12 +146,14 @@ def plan(healthy: Sequence[SliceRecord], recipe: Recipe) -> Iterator[Planned]:
 
 
 def draw(planned: Planned, recipe: Recipe) -> Drawn:
-    """The image, its lesion and how it was made. Raises ValueError, naming the file, if it is on
-    another grid."""
-    image = window98(read_image(planned.of.image)).astype(np.float64)
+    """The image, its lesion and how it was made.
+
+    Raises ValueError that names the file if it is on another grid.
+    """
+    image = window98(read_image(planned.of.images["T1"])).astype(np.float64)
     if image.shape != (SHAPE[1], SHAPE[0]):
         raise ValueError(
-            f"{planned.of.image}: has {image.shape} pixels, not 233 x 197 on the template's grid"
+            f"{planned.of.files}: has {image.shape} pixels, not 233 x 197 on the template's grid"
         )
     key = f"ixi_stroke/{recipe.seed}/{planned.id}"
     image = older(image, key) if planned.is_shifted else image
@@ -184,6 +176,34 @@ def draw(planned: Planned, recipe: Recipe) -> Drawn:
     return drawn
 
 
+def _settings(healthy: Sequence[Record], recipe: Recipe) -> dict[str, Any]:
+    """The content of preparation.json."""
+    files = [(record.id, record.images["T1"]) for record in healthy]
+    settings = {
+        "version": VERSION,
+        "shift": shift.VERSION,
+        "steps": asdict(recipe),
+        "volumes": [
+            [name, path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in files
+        ],
+    }
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    return {"key": key, **settings}
+
+
+def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that was not built from these settings."""
+    if not (folder / "preparation.json").is_file():
+        raise ValueError(
+            f"{folder} is there already and was not written by this command: move it away"
+        )
+    if read_json(folder / "preparation.json") != settings:
+        raise ValueError(
+            f"{folder} was built from other slices, or by another version of this program: give "
+            "another place (paths.ixi_stroke=DIR), or move it away"
+        )
+
+
 def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
     """Save a slice and its lesion; returns its row of the index."""
     file, lesion_file, pixels = f"slices/{planned.id}.nii", "", 0
@@ -195,7 +215,7 @@ def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
     group = GROUPS[size_group([pixels], 128)[0]]
     if group != planned.group:
         raise ValueError(
-            f"{planned.of.image}: a {planned.group} stroke became {group}, with {pixels} pixels at "
+            f"{planned.of.files}: a {planned.group} stroke became {group}, with {pixels} pixels at "
             "128 x 128"
         )
     return {
@@ -205,7 +225,7 @@ def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
         "subject": planned.of.subject,
         "split": "test",
         "site": planned.of.origin.get("site", ""),
-        "source": planned.of.image.name,
+        "source": planned.of.images["T1"].name,
         "slice": str(SLICE_Z),
         "lesion_pixels": str(np.count_nonzero(drawn.lesion)),
         "lesion_pixels_128": str(pixels),
@@ -218,7 +238,7 @@ def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
 
 
 def _save(path: Path, picture: NDArray[np.uint8], unit: float) -> None:
-    """As a NIfTI slice where the template has it; unit: what 1 in the file stands for."""
+    """As a NIfTI slice at its place in the template; unit: the intensity of 1 in the file."""
     affine = template().affine @ np.array(
         [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, SLICE_Z], [0, 0, 0, 1.0]]
     )
@@ -229,7 +249,3 @@ def _save(path: Path, picture: NDArray[np.uint8], unit: float) -> None:
 
 def _rank(seed: int, group: str, subject: str) -> bytes:
     return hashlib.sha256(f"{seed}/{group}/{subject}".encode()).digest()
-
-
-def _key(settings: dict) -> str:
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]

@@ -1,5 +1,4 @@
-"""Prepared slices in one file, to take along to a machine that has neither the data sets nor the
-time to read them."""
+"""Stores in one file, for a machine that has neither the data sets nor the time to read them."""
 
 import io
 import json
@@ -14,20 +13,11 @@ import pandas as pd
 from autoddpm.atomic import written_whole
 from autoddpm.data.store import COLUMNS, Store
 
-FORMAT = 1
+FORMAT = 2
 
 
 class PackedStore(Store):
     """A store whose arrays are in memory."""
-
-    def __init__(
-        self, path: Path, hash: str, index: pd.DataFrame, images: np.ndarray, lesions: np.ndarray
-    ) -> None:
-        super().__init__(path, hash, index)
-        self.__dict__["images"], self.__dict__["lesions"] = (
-            images,
-            lesions,
-        )  # as the cached properties keep them
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__
@@ -39,12 +29,14 @@ def write_packed(stores: Mapping[str, Store], path: str | Path) -> Path:
     arrays: dict[str, np.ndarray] = {}
     about = {}
     for name, store in stores.items():
-        arrays[f"{name}.images"], arrays[f"{name}.lesions"] = (
-            store.images,
-            np.packbits(store.lesions, axis=-1),
-        )
+        arrays[f"{name}.images"] = store.images
+        arrays[f"{name}.lesions"] = np.packbits(store.lesions, axis=-1)
         arrays[f"{name}.index"] = np.array(store.index.to_csv(index=False))
-        about[name] = {"hash": store.hash, "size": store.size}
+        about[name] = {
+            "hash": store.hash,
+            "modalities": store.modalities,
+            "preparation": store.preparation,
+        }
     with written_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, allow_pickle=False, about=np.array(json.dumps([FORMAT, about])), **arrays
@@ -66,7 +58,9 @@ def packed(path: str | Path, name: str) -> PackedStore:
     try:
         with np.load(path, allow_pickle=False) as stored:
             format_, about = json.loads(str(stored["about"]))
-            if format_ != FORMAT or name not in about:
+            if format_ != FORMAT:
+                raise ValueError("it was packed by another version of this program")
+            if name not in about:
                 raise ValueError(f"it holds {', '.join(about)}, and no {name}")
             images, bits = stored[f"{name}.images"], stored[f"{name}.lesions"]
             table = io.StringIO(str(stored[f"{name}.index"]))
@@ -76,4 +70,9 @@ def packed(path: str | Path, name: str) -> PackedStore:
         ) from error
     index = pd.read_csv(table, dtype={"id": str, "subject": str}, keep_default_na=False)
     lesions = np.unpackbits(bits, axis=-1, count=images.shape[-1]).astype(bool)
-    return PackedStore(path, about[name]["hash"], index[list(COLUMNS)], images, lesions)
+    said = about[name]
+    store = PackedStore(
+        path, said["hash"], index[list(COLUMNS)], tuple(said["modalities"]), said["preparation"]
+    )
+    store.__dict__ |= {"images": images, "lesions": lesions}  # as the cached properties keep them
+    return store

@@ -9,22 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from autoddpm.data.checks import first_few
 from autoddpm.data.image_file import SUFFIXES, stem
-from autoddpm.data.sample import SPLITS, SliceRecord
+from autoddpm.data.integrity import first_few
+from autoddpm.data.sample import SPLITS, Record
 
 log = logging.getLogger(__name__)
 
+MODALITY = "T1"
 MASK = "_mask"
-NOT_SLICES = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".md",
-    ".json",
-    ".yaml",
-    ".db",
-)  # what else may lie beside slices
+#: Files that may lie beside slices.
+NOT_SLICES = (".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".db")
 
 
 def slice_folder(
@@ -35,80 +29,36 @@ def slice_folder(
     split: str | Mapping[str, float] = "test",
     name: str = "slice_folder",
     seed: int = 0,
-) -> list[SliceRecord]:
-    """List the slices of a folder of PNG, NPY or NIfTI files (.png, .npy, .nii, .nii.gz; one slice
-    a file).
+) -> list[Record]:
+    """List the slices of a folder of PNG, NPY or NIfTI files (.png, .npy, .nii, .nii.gz).
 
-    images: the folder, or a csv with one path a line, relative to the csv's own folder, with or
-        without a header.
+    images: the folder, or a csv with one path per line, relative to the csv's own folder, with or
+        without a header. A file holds one slice.
     lesions: a folder with masks of the same names; without it the mask of `NAME.png` is
         `NAME_mask.png` beside it. An image without a mask is healthy; a mask without an image is
         refused.
     index: a csv with the column `file` and, as there are, `subject` (else the file's stem),
         `split`, and `kind` (healthy or lesion; a lesion slice must have a mask). Only images listed
         there are used.
-    split: where `index` has no column of that name, one split for all, or fractions such as
-        {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject from the order of a hash of
-        (seed, subject).
+    split: if `index` has no column of that name, one split for all, or fractions such as
+        {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject.
     name: the first part of every slice's id, `name/path-without-suffix`.
+    seed: of the draw of splits: the order of a hash of (seed, subject).
 
     Returns the records, sorted by id. Raises FileNotFoundError or ValueError in one message for bad
     files or lists.
     """
     images = Path(images)
-    files = _listed(images) if images.suffix == ".csv" else _in_folder(images, "images")
+    files, masks = _files_and_masks(images, None if lesions is None else Path(lesions))
     root = images.parent if images.suffix == ".csv" else images
-    masks = {key: path for key, path in files.items() if key.endswith(MASK)}
-    files = {key: path for key, path in files.items() if key not in masks}
-    if lesions is not None:
-        if masks:
-            raise ValueError(
-                f"{next(iter(masks.values()))}: a mask among the images, though the masks' folder "
-                f"is {lesions}; "
-                f"move it there, or leave `lesions` out."
-            )
-        key_of = {stem(path): key for key, path in files.items()}
-        if len(key_of) < len(files):
-            raise ValueError(
-                f"{images}: two images have the same name, so masks cannot be told by name; rename "
-                "one."
-            )
-        masks = {
-            key_of.get(mask, mask): path
-            for mask, path in _in_folder(Path(lesions), "lesions").items()
-        }
+    if index is None:
+        table = pd.DataFrame({"key": list(files)})
     else:
-        masks = {key.removesuffix(MASK): path for key, path in masks.items()}
-        if images.suffix == ".csv":
-            masks |= {
-                key: mask for key, path in files.items() if (mask := _beside(path)) is not None
-            }
-    if orphans := sorted(str(masks[key]) for key in masks.keys() - files.keys()):
-        raise ValueError(
-            _several("masks without an image", orphans, "add the image or remove the mask")
-        )
-    if not files:
-        raise FileNotFoundError(
-            f"{images}: lists no image of {', '.join(SUFFIXES)}; point `images` at the slices."
-        )
-
-    table = (
-        _read_index(Path(index), root, files)
-        if index is not None
-        else pd.DataFrame({"key": list(files)})
-    )
+        table = _read_index(Path(index), root, files)
     if "subject" not in table:
         table["subject"] = [stem(files[key]) for key in table["key"]]
-    if "kind" in table and (
-        absent := [
-            str(files[key])
-            for key in table.loc[table["kind"] == "lesion", "key"]
-            if key not in masks
-        ]
-    ):
-        raise ValueError(
-            _several("lesion slices without a mask", absent, "add the mask or correct their `kind`")
-        )
+    if "kind" in table:
+        _check_masks(table, files, masks)
     if "split" not in table:
         table["split"] = split_by_subject(table["subject"], split, seed)
     if unknown := sorted(set(table["split"]) - set(SPLITS)):
@@ -118,10 +68,55 @@ def slice_folder(
         )
     rows = zip(table["key"], table["subject"], table["split"], strict=True)
     records = [
-        SliceRecord(f"{name}/{key}", subject, part, files[key], masks.get(key))
+        Record(f"{name}/{key}", subject, part, {MODALITY: files[key]}, masks.get(key))
         for key, subject, part in rows
     ]
     return sorted(records, key=lambda record: record.id)
+
+
+def _files_and_masks(images: Path, lesions: Path | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images by key, and the masks by the key of their image."""
+    is_list = images.suffix == ".csv"
+    every = _listed(images) if is_list else _in_folder(images, "images")
+    files = {key: path for key, path in every.items() if not key.endswith(MASK)}
+    masks = {key.removesuffix(MASK): path for key, path in every.items() if key.endswith(MASK)}
+    if lesions is not None:
+        if masks:
+            raise ValueError(
+                f"{next(iter(masks.values()))}: a mask among the images, though the masks' folder "
+                f"is {lesions}; move it there, or leave `lesions` out."
+            )
+        masks = _in_lesions(lesions, files, images)
+    elif is_list:
+        masks |= {key: mask for key, path in files.items() if (mask := _beside(path)) is not None}
+    if orphans := sorted(str(masks[key]) for key in masks.keys() - files.keys()):
+        raise ValueError(
+            _several("masks without an image", orphans, "add the image or remove the mask")
+        )
+    if not files:
+        raise FileNotFoundError(
+            f"{images}: lists no image of {', '.join(SUFFIXES)}; point `images` at the slices."
+        )
+    return files, masks
+
+
+def _in_lesions(lesions: Path, files: Mapping[str, Path], images: Path) -> dict[str, Path]:
+    """The masks in a folder of their own, by the key of the image of the same name."""
+    key_of = {stem(path): key for key, path in files.items()}
+    if len(key_of) < len(files):
+        raise ValueError(
+            f"{images}: two images have the same name, so masks cannot be told by name; rename one."
+        )
+    return {key_of.get(name, name): path for name, path in _in_folder(lesions, "lesions").items()}
+
+
+def _check_masks(table: pd.DataFrame, files: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
+    """Refuse slices that are said to have a lesion, and have no mask."""
+    ill = table.loc[table["kind"] == "lesion", "key"]
+    if absent := [str(files[key]) for key in ill if key not in masks]:
+        raise ValueError(
+            _several("lesion slices without a mask", absent, "add the mask or correct their `kind`")
+        )
 
 
 def _in_folder(folder: Path, what: str) -> dict[str, Path]:
@@ -205,7 +200,7 @@ def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
-            f"{index}: is no csv table ({error}); give it a header and one row a slice."
+            f"{index}: is no csv table ({error}); give it a header and one row per slice."
         ) from error
     if "file" not in table:
         raise ValueError(

@@ -1,5 +1,4 @@
-"""Old strokes in healthy slices: the outline of a real stroke, and an appearance between cavity and
-barely visible.
+"""Old strokes in healthy slices: outlines of real strokes, from cavities to barely visible ones.
 
 Everything is drawn at the slice's own resolution and is a function of a key, the same on every
 machine.
@@ -25,10 +24,8 @@ SHARES = (0.25, 0.25, 0.35, 0.15)
 NUMBERS = 24  # uniforms for one stroke
 NEAREST = 24  # outlines of about the wanted area among which one is drawn
 TRIES = 40
-DEEP, FREE = (
-    -2.0,
-    1.0,
-)  # mm inside the brain's outline, and outside the template's ventricles, where a stroke may lie
+#: A stroke may lie this deep in the brain's outline, and this far outside the ventricles, in mm.
+DEEP, FREE = -2.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,10 @@ class Draws:
         return low + (high - low) * next(self._u)
 
     def field(self, shape: tuple[int, int], width: float) -> Array:
-        """A new smooth field of unit variance; width: standard deviation of its Gaussian, in
-        pixels."""
+        """A new smooth field of unit variance.
+
+        width: standard deviation of its Gaussian, in pixels.
+        """
         self._fields += 1
         count = shape[0] * shape[1]
         white = normal(
@@ -74,8 +73,10 @@ class Draws:
 
 @lru_cache(maxsize=1)
 def outlines() -> tuple[Array, list[str]]:
-    """Signed distances in pixels, positive inside, (100, 233, 197), of real strokes' outlines, and
-    whose they are."""
+    """Outlines of real strokes, and their subjects.
+
+    An outline is a signed distance in pixels, positive inside; (100, 233, 197).
+    """
     with (
         (files("autoddpm.datasets.published") / "stroke_outlines.npz").open("rb") as file,
         np.load(file) as stored,
@@ -86,9 +87,11 @@ def outlines() -> tuple[Array, list[str]]:
 
 
 def implant_stroke(image: NDArray, key: str, area: float) -> Stroke:
-    """A windowed slice on the template's grid, (233, 197) in [0, 1], with a stroke of about `area`
-    pixels.
+    """A slice with a stroke in it.
 
+    image: windowed, on the template's grid, (233, 197) in [0, 1].
+    key: of all that is drawn.
+    area: of the stroke, about, in pixels.
     Raises ValueError if no place was found for it.
     """
     image = image.astype(np.float64)
@@ -103,12 +106,12 @@ def implant_stroke(image: NDArray, key: str, area: float) -> Stroke:
 
 
 def contrast(image: NDArray, lesion: Mask) -> float:
-    """Mean intensity of a lesion over that of the slice's white matter, less 1: 0 is not to be
-    seen, -1 is black."""
-    return float(
-        image[lesion].mean() / white_matter(image, ~ndimage.binary_dilation(lesion, iterations=3))
-        - 1
-    )
+    """Mean intensity of a lesion over that of the slice's white matter, less 1.
+
+    At 0 it cannot be seen, at -1 it is black.
+    """
+    around = ~ndimage.binary_dilation(lesion, iterations=3)
+    return float(image[lesion].mean() / white_matter(image, around) - 1)
 
 
 def white_matter(image: NDArray, among: Mask) -> float:
@@ -118,59 +121,69 @@ def white_matter(image: NDArray, among: Mask) -> float:
 
 
 def _placed(draws: Draws, area: float) -> tuple[str, Array]:
-    """An outline turned, stretched, bent and scaled to an area, as a signed distance in pixels, and
-    whose it is.
+    """A stroke's shape, as a signed distance in pixels, and the subject of its outline.
 
-    A small stroke lies somewhere inside the outline that it has its shape from.
+    The outline is turned, stretched, bent and scaled to `area`. A small stroke lies somewhere
+    inside the outline that it has its shape from.
     """
-    hull, ventricle, side = template_planes()
     distances, names = outlines()
     areas = (distances > 0).sum((1, 2))
     near = np.argsort(np.abs(np.log(areas / area)), kind="stable")[:NEAREST]
     number = int(near[int(draws.u() * len(near))])
     mirrored = draws.u() < 0.5
     shape = distances[number][:, ::-1] if mirrored else distances[number]
-    pixels = np.argwhere(shape > 0)
-    own = pixels.mean(0)
     scale = np.sqrt(area / areas[number])
-    target = own + (pixels[int(draws.u() * len(pixels))] - own) * np.clip(1.2 - scale, 0, 1)
-    target = target + np.array([draws.u(-6, 6), draws.u(-6, 6)])
-    angle, stretch = np.radians(draws.u(-25, 25)), np.exp(draws.u(-0.2, 0.2))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag(
-        [stretch, 1 / stretch]
-    )
-    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape.shape), indexing="ij"))
-    bend = 1.5 * np.stack([draws.field(shape.shape, 9), draws.field(shape.shape, 9)])
-    points = (
-        np.einsum("ij,jyx->iyx", turn, grid - target[:, None, None]) / scale
-        + own[:, None, None]
-        + bend
-    )
-    distance = scale * ndimage.map_coordinates(shape, points, order=1, mode="nearest")
+    target, distance = _moved(draws, shape, scale)
     radius = np.sqrt(area / np.pi)
     distance = distance + min(1.0, radius / 8) * draws.field(shape.shape, 2.5)
-    hemisphere = (
-        np.sign(side[tuple(np.clip(np.round(target).astype(int), 0, np.array(shape.shape) - 1))])
-        or 1.0
-    )
-    allowed = np.minimum.reduce([DEEP - hull, ventricle - FREE, hemisphere * side - 1])
+    allowed = _allowed(target)
     order = np.sort(np.where(allowed > 0, distance, -np.inf), axis=None)[::-1]
     level = order[min(int(area), order.size - 1)]
-    if not np.isfinite(level) or level < -0.5 * radius:  # the outline does not fit where it lies
+    if not np.isfinite(level) or level < -0.5 * radius:  # the outline does not fit in its place
         return names[number], np.full_like(distance, -1.0)
     return names[number], np.minimum(distance - level, allowed)
 
 
+def _moved(draws: Draws, shape: Array, scale: float) -> tuple[Array, Array]:
+    """An outline after a random affine map and a bend: its centre, and the signed distance.
+
+    shape: signed distance of the outline.
+    scale: its new size over its old one.
+    """
+    pixels = np.argwhere(shape > 0)
+    own = pixels.mean(0)
+    target = own + (pixels[int(draws.u() * len(pixels))] - own) * np.clip(1.2 - scale, 0, 1)
+    target = target + np.array([draws.u(-6, 6), draws.u(-6, 6)])
+    angle, stretch = np.radians(draws.u(-25, 25)), np.exp(draws.u(-0.2, 0.2))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = rotation @ np.diag([stretch, 1 / stretch])
+    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape.shape), indexing="ij"))
+    bend = 1.5 * np.stack([draws.field(shape.shape, 9), draws.field(shape.shape, 9)])
+    offset = np.einsum("ij,jyx->iyx", turn, grid - target[:, None, None])
+    points = offset / scale + own[:, None, None] + bend
+    return target, scale * ndimage.map_coordinates(shape, points, order=1, mode="nearest")
+
+
+def _allowed(target: Array) -> Array:
+    """Signed distance, positive in the pixels that a stroke around `target` may have.
+
+    They lie in its own hemisphere.
+    """
+    hull, ventricle, side = template_planes()
+    pixel = tuple(np.clip(np.round(target).astype(int), 0, np.array(side.shape) - 1))
+    hemisphere = np.sign(side[pixel]) or 1.0
+    return np.minimum.reduce([DEEP - hull, ventricle - FREE, hemisphere * side - 1])
+
+
 def _drawn(image: Array, distance: Array, appearance: str, draws: Draws) -> Array:
-    """The image with a stroke where `distance` is positive."""
+    """The image with a stroke in the pixels of positive `distance`."""
     hull, ventricle, _ = template_planes()
     radius = float(np.sqrt((distance > 0).sum() / np.pi))
     pull, width, healed, depth = draws.u(), draws.u(0.5, 2.5), draws.u(), draws.u(0.2, 0.6)
     darkness, kept = draws.u(), draws.u(0.2, 0.6)
     if appearance != "faint":
-        image = _drawn_in(
-            image, distance, pull * min(5.0, 0.25 * radius), max(4.0, 0.6 * radius), hull
-        )
+        reach = max(4.0, 0.6 * radius)
+        image = _drawn_in(image, distance, pull * min(5.0, 0.25 * radius), reach, hull)
     low = ndimage.gaussian_filter(image, 0.8)
     white = white_matter(low, np.ones(low.shape, bool))
     fluid = min(float(np.percentile(low[ventricle < -1], 20)), 0.4 * white)
@@ -191,10 +204,20 @@ def _drawn(image: Array, distance: Array, appearance: str, draws: Draws) -> Arra
     }[appearance]
     grain = 0.05 * draws.field(image.shape, 2.0) + 0.08 * draws.field(image.shape, 6.0)
     inner = np.minimum(low, inner * (1 + grain * (0.5 if appearance == "cavity" else 1.0)))
+    return _blended(image, low, inner, matte, draws)
 
+
+def _blended(image: Array, low: Array, inner: Array, matte: Array, draws: Draws) -> Array:
+    """The stroke's inner over the image's lower frequencies, with the noise of its surroundings.
+
+    low: the image without its high frequencies.
+    inner: the stroke's intensities.
+    matte: share of `inner` in each pixel.
+    """
+    hull, ventricle, _ = template_planes()
     high = image - low
     tissue = high[(hull < -8) & (ventricle > 3)]
-    noise = float(np.median(np.abs(tissue - np.median(tissue)))) / 0.6745  # of what surrounds it
+    noise = float(np.median(np.abs(tissue - np.median(tissue)))) / 0.6745
     noise_like = draws.field(image.shape, 0.6)
     noise_like = noise_like - ndimage.gaussian_filter(noise_like, 0.8)
     noise_like = noise * noise_like / noise_like.std()
@@ -205,8 +228,13 @@ def _drawn(image: Array, distance: Array, appearance: str, draws: Draws) -> Arra
 
 
 def _drawn_in(image: Array, distance: Array, pull: float, reach: float, hull: Array) -> Array:
-    """What surrounds an old stroke moves towards it, by up to `pull` pixels: it has shrunk. The
-    skull stays."""
+    """The image with the surroundings of an old stroke moved towards it, as it has shrunk.
+
+    distance: signed, positive in the stroke.
+    pull: how far, at most, in pixels.
+    reach: distance in pixels at which the movement has faded to 1 / e.
+    hull: distance to the brain's outline; the skull stays.
+    """
     smooth = ndimage.gaussian_filter(distance, 2.0)
     down, right = np.gradient(smooth)
     length = np.maximum(np.hypot(down, right), 1e-6)

@@ -80,9 +80,8 @@ def evaluate(
     """
     settings, trainer = settings or RowSettings(), bench.trainer
     fixed_precision(trainer)
-    provenance = provenance_of(
-        detector, bench.trained, bench.datamodule, trainer, settings.recorded()
-    )
+    own = settings.recorded()
+    provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
     if (folder / METRICS).is_file():
         return finished_row(folder, detector, provenance)
     if settings.nifti:
@@ -133,7 +132,7 @@ def check_geometry(datamodule: SliceDataModule) -> None:
 
 
 def made_with(trainer: Trainer, made: Made) -> dict[str, Any]:
-    """The machine's part of the provenance, and what made the reconstructions if another row did."""
+    """The machine's part of the provenance, and whose reconstructions these are, if another's."""
     memory = round(peak_memory_mb(trainer.strategy.root_device))
     return environment(trainer) | {"peak_memory_mb": memory, "reconstructions_of": made.reused}
 

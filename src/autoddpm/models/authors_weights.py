@@ -111,9 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: a checkpoint of autoddpm already; use it as it is: checkpoint={path}"
         )
     if not isinstance(content, dict) or not isinstance(content.get("model_weights"), Mapping):
-        found = (
-            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        )
+        names = content if isinstance(content, dict) else [type(content).__name__]
         raise ValueError(
             f"{path}: has no `model_weights`, as the authors' checkpoints have; found: "
             f"{', '.join(map(str, names))[:200]}"

@@ -1,62 +1,32 @@
-"""From one raw volume to its slices: correct, find the brain, register, cut, window, save."""
+"""From one volume to its slices, in memory: correct, find the brain, register, window, cut."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
-from autoddpm.atomic import written_whole
-from autoddpm.data.lesion_size import GROUPS, size_group
-from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
-from autoddpm.preparation.geometry import Array, SliceGeometry
-from autoddpm.preparation.registration import (
-    brain_dice,
-    brain_mask,
-    cut,
-    is_on_template_grid,
-    n4,
-    register,
-    template,
-)
-from autoddpm.preparation.volume import Source, Volume, read_mask, read_volume
+from autoddpm.data.preprocess import window98
+from autoddpm.preparation.correction import brain_mask, n4
+from autoddpm.preparation.geometry import Array, SliceGeometry, resample_slice
+from autoddpm.preparation.registration import brain_dice, register
+from autoddpm.preparation.template import SHAPE, SLICE_Z, is_on_template_grid, template
+from autoddpm.preparation.volume import Boxes, Volume
 
-
-@dataclass(frozen=True)
-class RawVolume:
-    """One volume of a data set as it was downloaded.
-
-    id: of the volume and, with `_zNNN` where it gives several, of its slices.  lesion: mask on the
-        volume's grid.
-    boxes: instead of a mask, for each slice (z from 0, as stored) the rectangles (x, y, width,
-        height) of what is not
-    healthy, in the picture with the front of the head above.  slices: instead of the settings',
-    these.
-    excluded: why it is not to be used; then nothing is read.  about: further columns of the index.
-    """
-
-    id: str
-    subject: str
-    split: str
-    image: Source
-    lesion: Source | None = None
-    boxes: Mapping[int, Sequence[tuple[int, int, int, int]]] = field(default_factory=dict)
-    slices: Sequence[int] | None = None
-    site: str = ""
-    excluded: str = ""
-    about: Mapping[str, str] = field(default_factory=dict)
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What is done to each volume, in this order. Volumes on the template's grid already are
-    neither corrected nor registered.
+    """The steps that each volume goes through, in this order.
 
-    n4: correct the bias field.  brain_mask: "deepbet", "nonzero" (volumes without skull) or "none".
+    Volumes that lie on the template's grid already are neither corrected nor registered.
+
+    n4: correct the bias field.
+    brain_mask: "deepbet", "nonzero" (volumes without skull) or "none".
     register: affinely to ICBM 2009a symmetric at 1 mm, brain to brain.
-    slices: axial indices, of the template's grid after a registration, else of the volume: a
+    slices: axial indices, of the template's grid after a registration, else of the volume. A
         number, "middle" (n // 2, counted from 0), or "FIRST:END" or "FIRST:END:STEP" as Python's
         ranges.
     window: whose 98th percentile becomes 1: "slice" (done by `preprocess`, the paper's), "volume"
@@ -66,7 +36,7 @@ class Steps:
     n4: bool = True
     brain_mask: str = "deepbet"
     register: bool = True
-    slices: int | str = 95
+    slices: int | str = SLICE_Z
     window: str = "slice"
 
     def __post_init__(self) -> None:
@@ -84,132 +54,179 @@ class Steps:
         _axial(self.slices, 200)
 
     def axial(self, depth: int) -> list[int]:
-        """The indices in a volume of this depth; ValueError where one is outside."""
+        """The chosen indices in a volume of `depth` slices."""
         return _axial(self.slices, depth)
 
+    def record(self, modality: str) -> dict[str, Any]:
+        """How slices were made, in plain containers: steps, slices, modality."""
+        steps = asdict(self)
+        return {"slices": steps.pop("slices"), "steps": steps, "modality": modality}
 
-def cut_volume(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any]]:
-    """Write a volume's slices to `folder`/slices (and lesions); returns a row of the index for
-    each.
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Steps":
+        """The inverse of `record`."""
+        return cls(**record["steps"], slices=record["slices"])
 
-    The lesion's pixels and size group are those at 128 x 128, whatever the size of the store.
 
-    Raises ValueError that names the file, as `read_volume` and `read_mask` do, and where no brain
-    is found, or a slice is empty or not there; then nothing is written.
+@dataclass(frozen=True)
+class Cut:
+    """One axial slice of a volume.
+
+    image: (X, Y) float32, to the right and to the front; in [0, 1] unless each slice is windowed
+        by itself (`Steps.window`).
+    lesion: (X, Y) bool, or None if the volume has no annotation.
+    z: its index on the grid that it was cut on.
+    geometry: its place in the volume's file, to put a map back.
+    done: the steps that the volume went through.
+    brain_dice: how well the volume's brain covers the template's, None if it was not registered.
     """
-    volume = read_volume(raw.image)
-    lesion = read_mask(raw.lesion, volume, raw.image) if raw.lesion else None
-    data, quality, done = volume.data, "", []
-    placed = is_on_template_grid(volume)
-    to_source: Array = np.eye(4)
-    grid: Array = volume.affine
-    shape = volume.data.shape
-    if steps.n4 and not placed:
-        data = n4(volume)
-        done.append("n4")
-    corrected = Volume(data, volume.affine, volume.file_shape, volume.file_affine, volume.sha256)
-    register_it = steps.register and not placed
-    brain = None
-    if register_it or steps.window == "brain":
-        brain = brain_mask(corrected, steps.brain_mask)
-        if not brain.any():
-            raise ValueError(f"{raw.image}: no brain was found in it; look at it, or leave it out")
-        done.append(f"brain:{steps.brain_mask}")
-    if register_it and brain is not None:
-        to_source, grid, shape = (
-            register(corrected, brain),
-            template().affine,
-            template().data.shape,
-        )
-        quality = f"{brain_dice(brain, volume.affine, to_source):.4f}"
-        done.append("registered")
-    region = {"slice": None, "volume": data, "brain": None if brain is None else data[brain]}[
-        steps.window
-    ]
-    scale = None if region is None else float(np.percentile(region, 98))
-    if scale is not None and scale <= 0:
-        raise ValueError(
-            f"{raw.image}: 98 % of its voxels are not above 0; leave it out, or window=brain"
-        )
 
-    indices = steps.axial(shape[2]) if raw.slices is None else list(raw.slices)
-    if wrong := [z for z in indices if not 0 <= z < shape[2]]:
-        raise ValueError(f"{raw.image}: has no slice {wrong[0]}, it has {shape[2]}")
-    rows, files = [], []
-    for z in indices:
-        plane = (shape[0], shape[1])
-        image = cut(data, volume.affine, to_source, grid, plane, z).astype(np.float32)
-        if image.min() == image.max():
-            raise ValueError(
-                f"{raw.image}: slice {z} is empty; choose another, or leave the volume out"
-            )
-        if scale is None:
-            try:
-                window98(
-                    image
-                )  # as `preprocess` will: refused here, where the volume can be left out
-            except ValueError as error:
-                raise ValueError(f"{raw.image}: slice {z} cannot be used: {error}") from error
-        else:
-            image = np.clip(image / scale, 0, 1)
-        name = raw.id if len(indices) == 1 else f"{raw.id}_z{z:03d}"
-        affine = grid @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, z], [0, 0, 0, 1.0]])
-        files.append((f"slices/{name}.nii.gz", image, affine))
-        row = {"id": name, "file": f"slices/{name}.nii.gz", "lesion_file": "", "slice": str(z)}
-        mask, pixels = _lesion(raw, lesion, volume, to_source, grid, plane, z), 0
-        if mask is not None and mask.any():
-            row["lesion_file"] = f"lesions/{name}.nii.gz"
-            files.append((row["lesion_file"], mask.astype(np.uint8), affine))
-            pixels = int(np.count_nonzero(resize_lesion(pad_to_square(np.rot90(mask), False), 128)))
-        source_shape = (volume.file_shape[0], volume.file_shape[1], volume.file_shape[2])
-        geometry = SliceGeometry(plane, affine, to_source, source_shape, volume.file_affine)
-        rows.append(
-            row
-            | {
-                "lesion_pixels_128": str(pixels),
-                "size_group": GROUPS[size_group([pixels], 128)[0]],
-                "excluded": "",
-                "source_sha256": volume.sha256,
-                "steps": " ".join(done),
-                "brain_dice": quality,
-                "windowed": "" if scale is None else steps.window,
-                "geometry": geometry.to_json(),
-            }
-        )
-    for file, content, affine in files:
-        _save(folder / file, content, affine)
-    return rows
+    image: NDArray[np.float32]
+    lesion: Mask | None
+    z: int
+    geometry: SliceGeometry
+    done: tuple[str, ...]
+    brain_dice: float | None
 
 
-def _lesion(
-    raw: RawVolume,
-    lesion: np.ndarray | None,
+@dataclass(frozen=True)
+class Aligned:
+    """A volume that is ready to be cut.
+
+    volume: without its bias field, if that was corrected.
+    grid: (4, 4), the affine of the grid that slices are cut on.
+    shape: (X, Y, Z) of that grid.
+    to_source: (4, 4) from the grid's millimetres to the volume's.
+    brain: mask of the volume, if it was needed.
+    done: the steps that were carried out.
+    brain_dice: as in `Cut`.
+    """
+
+    volume: Volume
+    grid: Array
+    shape: tuple[int, ...]
+    to_source: Array
+    brain: Mask | None
+    done: tuple[str, ...]
+    brain_dice: float | None = None
+
+    def plane(self, data: Array, z: int) -> Array:
+        """Slice z, (X, Y), of data on the volume's voxels."""
+        shape = (self.shape[0], self.shape[1])
+        return resample_slice(data, self.volume.affine, self.to_source, self.grid, shape, z)
+
+    def geometry(self, z: int) -> SliceGeometry:
+        """The place of slice z."""
+        shift = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, z], [0, 0, 0, 1.0]])
+        x, y, depth = self.volume.file_shape[:3]
+        return SliceGeometry(
+            (self.shape[0], self.shape[1]),
+            self.grid @ shift,
+            self.to_source,
+            (x, y, depth),
+            self.volume.file_affine,
+        )
+
+
+def cut(
     volume: Volume,
-    to_source: np.ndarray,
-    grid: np.ndarray,
-    plane: tuple[int, int],
-    z: int,
-) -> np.ndarray | None:
-    """(X, Y) bool, or None where nothing says that there might be one."""
+    steps: Steps,
+    lesion: Mask | None = None,
+    boxes: Boxes | None = None,
+    slices: Sequence[int] | None = None,
+) -> list[Cut]:
+    """Slices of a volume. Nothing is read or written.
+
+    lesion: (X, Y, Z) as `volume.data`.
+    boxes: rectangles in the slices, instead of a mask.
+    slices: axial indices instead of those of `steps`.
+
+    Raises ValueError that names the volume if it holds no brain, or if a slice is not there, is
+    empty or cannot be windowed.
+    """
+    aligned = align(volume, steps)
+    scale = None if steps.window == "slice" else _scale(aligned, steps.window)
+    depth = aligned.shape[2]
+    chosen = steps.axial(depth) if slices is None else list(slices)
+    if wrong := [z for z in chosen if not 0 <= z < depth]:
+        raise ValueError(f"{volume.name}: has no slice {wrong[0]}, it has {depth}")
+    return [
+        Cut(
+            _image(aligned, z, scale),
+            _lesion(aligned, z, lesion, boxes),
+            z,
+            aligned.geometry(z),
+            aligned.done,
+            aligned.brain_dice,
+        )
+        for z in chosen
+    ]
+
+
+def align(volume: Volume, steps: Steps) -> Aligned:
+    """Correct a volume, find its brain and register it, as far as the steps and its grid ask."""
+    is_placed = is_on_template_grid(volume)
+    done: list[str] = []
+    if steps.n4 and not is_placed:
+        volume = replace(volume, data=n4(volume))
+        done.append("n4")
+    brain = None
+    is_to_register = steps.register and not is_placed
+    if is_to_register or steps.window == "brain":
+        brain = brain_mask(volume, steps.brain_mask)
+        done.append(f"brain:{steps.brain_mask}")
+    if brain is None or not is_to_register:
+        shape = volume.data.shape
+        return Aligned(volume, volume.affine, shape, np.eye(4), brain, tuple(done))
+    to_source = register(volume, brain)
+    dice = brain_dice(brain, volume.affine, to_source)
+    done.append("registered")
+    return Aligned(volume, template().affine, SHAPE, to_source, brain, tuple(done), dice)
+
+
+def _scale(aligned: Aligned, window: str) -> float:
+    """The 98th percentile of the volume or of its brain, which becomes 1."""
+    data, brain = aligned.volume.data, aligned.brain
+    scale = float(np.percentile(data if window == "volume" else data[brain], 98))
+    if scale <= 0:
+        raise ValueError(
+            f"{aligned.volume.name}: 98 % of its voxels are not above 0; leave it out, or "
+            "window=brain"
+        )
+    return scale
+
+
+def _image(aligned: Aligned, z: int, scale: float | None) -> NDArray[np.float32]:
+    """Slice z, (X, Y), windowed if there is a scale."""
+    image = aligned.plane(aligned.volume.data, z).astype(np.float32)
+    where = f"{aligned.volume.name}: slice {z}"
+    if image.min() == image.max():
+        raise ValueError(f"{where} is empty; choose another, or leave the volume out")
+    if scale is not None:
+        return np.clip(image / scale, 0, 1)
+    try:
+        window98(image)  # as `preprocess` will: refused here, while the volume can be left out
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be used: {error}") from error
+    return image
+
+
+def _lesion(aligned: Aligned, z: int, lesion: Mask | None, boxes: Boxes | None) -> Mask | None:
+    """The lesion in slice z, (X, Y); None if neither a mask nor boxes are given."""
     if lesion is not None:
-        return cut(lesion.astype(np.float32), volume.affine, to_source, grid, plane, z) >= 0.5
-    if not raw.boxes:
+        return aligned.plane(lesion.astype(np.float32), z) >= 0.5
+    if not boxes:
         return None
-    mask = np.zeros((plane[1], plane[0]), bool)  # as a picture
-    for x, y, width, height in raw.boxes.get(z, ()):
-        if not (x < mask.shape[1] and y < mask.shape[0] and x + width > 0 and y + height > 0):
+    mask = np.zeros((aligned.shape[1], aligned.shape[0]), bool)  # as a picture
+    rows, columns = mask.shape
+    for x, y, width, height in boxes.get(z, ()):
+        if not (x < columns and y < rows and x + width > 0 and y + height > 0):
             raise ValueError(
-                f"{raw.image}: slice {z} has {mask.shape[1]} x {mask.shape[0]} pixels, and the box "
-                f"at ({x}, {y}) lies "
-                "outside; the annotations are of another image"
+                f"{aligned.volume.name}: slice {z} has {columns} x {rows} pixels, and the box at "
+                f"({x}, {y}) lies outside; the annotations are of another image"
             )
         mask[max(y, 0) : y + height, max(x, 0) : x + width] = True
     return np.rot90(mask, -1)
-
-
-def _save(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
-    with written_whole(path) as temporary:
-        nibabel.save(nibabel.Nifti1Image(data[..., None], affine), temporary)
 
 
 def _axial(slices: int | str, depth: int) -> list[int]:

@@ -1,9 +1,8 @@
-"""From raw volumes to a folder of slices: every volume by itself, in parallel, to be continued
-after a stop.
+"""From raw volumes to a folder of slices: volume by volume, in parallel, continued after a stop.
 
-The folder holds slices/*.nii.gz (and lesions/ of the same names), index.csv with a row for each
-slice and for each volume that was left out, and preparation.json with the settings. `prepared`
-lists it as slice records.
+The folder holds slices/*.nii.gz (and lesions/ of the same names), index.csv with one row per slice
+and per volume that was left out, and preparation.json with the settings. `prepared` lists it as
+records.
 """
 
 import errno
@@ -16,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pandas as pd
 import torch
 from rich.progress import (
@@ -32,15 +33,62 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from autoddpm.atomic import read_json, write_json, write_text
-from autoddpm.data.sample import SliceRecord
+from autoddpm.atomic import read_json, write_json, write_text, written_whole
+from autoddpm.data.sample import Record
 from autoddpm.data.store import ORIGIN
-from autoddpm.preparation.cutting import RawVolume, Steps, cut_volume
-from autoddpm.preparation.volume import Source
+from autoddpm.preparation.cutting import Cut, Steps, cut
+from autoddpm.preparation.volume import RawVolume, Source, read_mask, read_volume
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
 VERSION = 2
-ERROR = "error: "  # how the reason of exclusion of a volume begins that could not be prepared
+ERROR = "error: "  # begins the reason of exclusion of a volume that could not be prepared
+OLDEST_MODALITY = "T1"  # of folders that do not state theirs
+
+
+@dataclass(frozen=True)
+class Job:
+    """One volume whose slices, and then its rows of the index, are to be written into `work`.
+
+    Its rows are the mark that its slices are whole.
+    on_error: "stop", or "skip": an error becomes the volume's reason of exclusion.
+    """
+
+    volume: RawVolume
+    steps: Steps
+    work: Path
+    on_error: str
+
+    @property
+    def rows_file(self) -> Path:
+        """The file of the rows."""
+        return self.work / "rows" / f"{self.volume.id}-{_hash(_identity(self.volume))}.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the rows are there; a volume that was left out for an error is tried again."""
+        file = self.rows_file
+        return file.is_file() and not read_json(file)[0]["excluded"].startswith(ERROR)
+
+    def run(self) -> None:
+        """Do it."""
+        volume = self.volume
+        common = {
+            "subject": volume.subject,
+            "split": volume.split,
+            "site": volume.site,
+            "source": str(volume.image),
+            **volume.about,
+        }
+        excluded, rows = volume.excluded, []
+        if not excluded:
+            try:
+                rows = write_slices(volume, self.steps, self.work)
+            except ValueError as error:
+                if self.on_error == "stop":
+                    raise
+                excluded = f"{ERROR}{error}"
+        left_out = [{"id": volume.id, **common, "excluded": excluded}]
+        write_json(self.rows_file, [common | row for row in rows] or left_out)
 
 
 def prepare_volumes(
@@ -53,100 +101,191 @@ def prepare_volumes(
 ) -> pd.DataFrame:
     """Write `folder`, unless it is there with the same settings and volumes; returns its index.
 
-    Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end;
-    after a stop it is
-    continued: volumes whose files are the same are not done again. The result does not depend on
-    `processes` (None: one a core).
+    Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end.
+    After a stop it is continued: volumes whose files are the same are not done again.
+
+    processes: how many; None: one per core. The result does not depend on it.
     on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of
-    exclusion. Raises ValueError or FileNotFoundError naming the file, or where `folder` holds
-    something else, or no volume can be used; OSError where the disk is full.
+        exclusion.
+    title: of the progress bar.
+
+    Raises ValueError or FileNotFoundError that names the file, or if `folder` holds something
+    else, or if no volume can be used; OSError if the disk is full.
     """
     folder = Path(folder)
+    _check(volumes, folder, on_error)
+    settings = _settings(volumes, steps)
+    if folder.exists():
+        _check_same(folder, settings)
+        return read_index(folder)
+    work = folder.with_name(f"{folder.name}.{_hash([VERSION, asdict(steps)])}.unfinished")
+    jobs = [Job(volume, steps, work, on_error) for volume in volumes]
+    with _full_disk_named(work):
+        for name in ("slices", "lesions", "rows"):
+            (work / name).mkdir(parents=True, exist_ok=True)
+        _run_missing(jobs, processes or len(os.sched_getaffinity(0)), title)
+        index = _index([row for job in jobs for row in read_json(job.rows_file)])
+        if (index["excluded"] != "").all():
+            reason = read_json(jobs[0].rows_file)[0]["excluded"]
+            raise ValueError(f"{folder}: none of {len(volumes)} volumes can be used; {reason}")
+        _remove_unlisted(work, index)
+        write_text(work / "index.csv", index.to_csv(index=False))
+        write_json(work / "preparation.json", settings)
+    shutil.rmtree(work / "rows")
+    work.rename(folder)
+    return read_index(folder)
+
+
+def write_slices(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any]]:
+    """Write a volume's slices to `folder`/slices (and lesions); returns one row of the index each.
+
+    Raises ValueError that names the file if it cannot be read or cut; then nothing is written.
+    """
+    volume = read_volume(raw.image)
+    lesion = read_mask(raw.lesion, volume) if raw.lesion else None
+    cuts = cut(volume, steps, lesion, raw.boxes, raw.slices)
+    rows = []
+    for one in cuts:
+        name = raw.id if len(cuts) == 1 else f"{raw.id}_z{one.z:03d}"
+        row = {"id": name, "volume": raw.id, "file": f"slices/{name}.nii.gz", "lesion_file": ""}
+        _save(folder / row["file"], one.image, one)
+        if one.lesion is not None and one.lesion.any():
+            row["lesion_file"] = f"lesions/{name}.nii.gz"
+            _save(folder / row["lesion_file"], one.lesion.astype(np.uint8), one)
+        rows.append(
+            row
+            | {
+                "slice": str(one.z),
+                "excluded": "",
+                "source_sha256": volume.sha256,
+                "steps": " ".join(one.done),
+                "brain_dice": "" if one.brain_dice is None else f"{one.brain_dice:.4f}",
+                "windowed": "" if steps.window == "slice" else steps.window,
+                "geometry": one.geometry.to_json(),
+            }
+        )
+    return rows
+
+
+def read_index(folder: str | Path) -> pd.DataFrame:
+    """The index of a prepared folder, every column as text."""
+    return pd.read_csv(Path(folder) / "index.csv", dtype=str, keep_default_na=False)
+
+
+def prepared(root: str | Path, name: str) -> list[Record]:
+    """The slices of a prepared folder, without what was left out; ids are `name/ID`, sorted.
+
+    Raises FileNotFoundError if `root` is no such folder, or lost a file.
+    """
+    root, records = Path(root), []
+    stored = read_json(root / "preparation.json")
+    modality, preparation = stored.get("modality", OLDEST_MODALITY), _preparation(stored)
+    for row in read_index(root).to_dict("records"):
+        if row["excluded"]:
+            continue
+        image = root / row["file"]
+        lesion = root / row["lesion_file"] if row["lesion_file"] else None
+        if absent := [path for path in (image, lesion) if path is not None and not path.is_file()]:
+            raise FileNotFoundError(
+                f"{absent[0]}: there is no such file, though {root / 'index.csv'} lists it"
+            )
+        origin = {column: str(row.get(column, "")) for column in ORIGIN}
+        origin["volume"] = f"{name}/{origin['volume'] or row['id']}"
+        record = Record(
+            f"{name}/{row['id']}",
+            row["subject"],
+            row["split"],
+            {modality: image},
+            lesion,
+            windowed=bool(row["windowed"]),
+            origin=origin,
+            preparation=preparation,
+        )
+        records.append(record)
+    return sorted(records, key=lambda record: record.id)
+
+
+def _preparation(stored: dict[str, Any]) -> dict[str, Any] | None:
+    """`Steps.record` of a preparation.json; None if the folder was built in another way."""
+    steps = stored.get("steps", {})
+    if "slices" not in steps:
+        return None
+    return Steps(**steps).record(stored.get("modality", OLDEST_MODALITY))
+
+
+def _check(volumes: Sequence[RawVolume], folder: Path, on_error: str) -> None:
+    """Refuse volumes that cannot be prepared together, or whose files are not there."""
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error={on_error}: must be stop or skip")
     if not volumes:
         raise ValueError(f"{folder}: no volume to prepare it from")
-    by_id: dict[str, RawVolume] = {}
+    first: dict[str, RawVolume] = {}
     for volume in volumes:
-        if volume is not by_id.setdefault(volume.id, volume):
+        if volume is not (other := first.setdefault(volume.id, volume)):
             raise ValueError(
-                f"{volume.image} and {by_id[volume.id].image} are both {volume.id}; leave one out"
+                f"{volume.image} and {other.image} are both {volume.id}; leave one out"
+            )
+        if volume.modality != volumes[0].modality:
+            raise ValueError(
+                f"{volume.image} is {volume.modality} and {volumes[0].image} is "
+                f"{volumes[0].modality}; prepare each modality into a folder of its own"
             )
     absent = [file for volume in volumes for file in _files(volume) if not file.path.is_file()]
     if absent and on_error == "stop":
         raise FileNotFoundError(
             f"{absent[0]}: there is no such file; add it, or leave its volume out: on_error=skip"
         )
-    settings = {
+
+
+def _settings(volumes: Sequence[RawVolume], steps: Steps) -> dict[str, Any]:
+    """The content of preparation.json."""
+    hashed = {
         "version": VERSION,
         "steps": asdict(steps),
         "volumes": [_identity(volume) for volume in volumes],
     }
-    key = _hash(settings)
-    if folder.exists():
-        if not (folder / "preparation.json").is_file():
-            raise ValueError(
-                f"{folder} is there already and was not written by this command: give another "
-                "place, or move it away"
-            )
-        if (there := read_json(folder / "preparation.json"))["key"] != key:
-            raise ValueError(
-                f"{folder} was prepared with other settings or from other volumes "
-                f"({_difference(there, settings)}): "
-                "give another place, or move it away"
-            )
-        return read_index(folder)
-    work = folder.with_name(f"{folder.name}.{_hash([VERSION, asdict(steps)])}.unfinished")
-    rows_of = {v.id: work / "rows" / f"{v.id}-{_hash(_identity(v))}.json" for v in volumes}
-    with _full_disk_named(work):
-        for name in ("slices", "lesions", "rows"):
-            (work / name).mkdir(parents=True, exist_ok=True)
-        missing = [volume for volume in volumes if not _is_done(rows_of[volume.id])]
-        jobs = [(volume, steps, work, rows_of[volume.id], on_error) for volume in missing]
-        with _progress() as progress:
-            task = progress.add_task(
-                title, total=len(volumes), completed=len(volumes) - len(missing)
-            )
-            for _ in _done(jobs, min(processes or len(os.sched_getaffinity(0)), len(missing))):
-                progress.advance(task)
-        rows = [row for volume in volumes for row in read_json(rows_of[volume.id])]
-        index = pd.DataFrame(rows).fillna("").sort_values("id", kind="stable", ignore_index=True)
-        index.insert(0, "id", index.pop("id"))
-        if (index["excluded"] != "").all():
-            raise ValueError(
-                f"{folder}: none of {len(volumes)} volumes can be used; {rows[0]['excluded']}"
-            )
-        listed = {*index["file"], *index["lesion_file"]}
-        for path in [*work.glob("slices/*"), *work.glob("lesions/*")]:
-            if (
-                path.relative_to(work).as_posix() not in listed
-            ):  # of a volume that has changed since, or of a kill
-                path.unlink()
-        write_text(work / "index.csv", index.to_csv(index=False))
-        write_json(work / "preparation.json", {"key": key, **settings})
-    shutil.rmtree(work / "rows")
-    work.rename(folder)
-    return read_index(folder)
+    return {"key": _hash(hashed), **hashed, "modality": volumes[0].modality}
 
 
-def _done(
-    jobs: Sequence[tuple[RawVolume, Steps, Path, Path, str]], processes: int
-) -> Iterator[None]:
+def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that was not prepared with these settings."""
+    if not (folder / "preparation.json").is_file():
+        raise ValueError(
+            f"{folder} is there already and was not written by this command: give another place, "
+            "or move it away"
+        )
+    there = {"modality": OLDEST_MODALITY, **read_json(folder / "preparation.json")}
+    if (there["key"], there["modality"]) != (settings["key"], settings["modality"]):
+        raise ValueError(
+            f"{folder} was prepared with other settings or from other volumes "
+            f"({_difference(there, settings)}): give another place, or move it away"
+        )
+
+
+def _run_missing(jobs: Sequence[Job], processes: int, title: str) -> None:
+    """Do what is not done, and show the progress."""
+    missing = [job for job in jobs if not job.is_done]
+    with _progress() as progress:
+        task = progress.add_task(title, total=len(jobs), completed=len(jobs) - len(missing))
+        for _ in _done(missing, min(processes, len(missing))):
+            progress.advance(task)
+
+
+def _done(jobs: Sequence[Job], processes: int) -> Iterator[None]:
     """Do the jobs, and give a sign for each that is done."""
     if processes <= 1:
         for job in jobs:
-            _prepare(*job)
+            job.run()
             yield
         return
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     with ProcessPoolExecutor(
         processes, get_context("spawn"), torch.set_num_threads, (threads,)
     ) as pool:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, [signal.SIGINT]
-        )  # the processes inherit it: Ctrl-C is for this one
+        # The processes inherit this: Ctrl-C is for the parent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            futures = [pool.submit(_prepare, *job) for job in jobs]
+            futures = [pool.submit(job.run) for job in jobs]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         try:
@@ -160,26 +299,31 @@ def _done(
             ) from error
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(
-                error, KeyboardInterrupt
-            ):  # an error lets them finish the volumes that they are at
+            # An error lets the processes finish the volumes that they are at; Ctrl-C does not.
+            if isinstance(error, KeyboardInterrupt):
                 for process in active_children():
                     process.terminate()
             raise
 
 
-def read_index(folder: str | Path) -> pd.DataFrame:
-    """The index of a prepared folder, every column as text."""
-    return pd.read_csv(Path(folder) / "index.csv", dtype=str, keep_default_na=False)
+def _index(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    index = pd.DataFrame(rows).fillna("").sort_values("id", kind="stable", ignore_index=True)
+    index.insert(0, "id", index.pop("id"))
+    return index
+
+
+def _remove_unlisted(work: Path, index: pd.DataFrame) -> None:
+    """Remove files of a volume that has changed since they were written, or of a kill."""
+    listed = {*index["file"], *index["lesion_file"]}
+    for path in [*work.glob("slices/*"), *work.glob("lesions/*")]:
+        if path.relative_to(work).as_posix() not in listed:
+            path.unlink()
 
 
 def _files(volume: RawVolume) -> list[Source]:
-    """What is read of a volume."""
-    return (
-        []
-        if volume.excluded
-        else [file for file in (volume.image, volume.lesion) if file is not None]
-    )
+    """The files of a volume that are read."""
+    files = [] if volume.excluded else [volume.image, volume.lesion]
+    return [file for file in files if file is not None]
 
 
 def _identity(volume: RawVolume) -> list[Any]:
@@ -197,6 +341,8 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """The first thing that differs between two settings, in words."""
     if there["version"] != here["version"]:
         return "by another version of this program"
+    if there["modality"] != here["modality"]:
+        return f"modality is {there['modality']} there and {here['modality']} here"
     for name, value in here["steps"].items():
         if there["steps"][name] != value:
             return f"{name} is {there['steps'][name]} there and {value} here"
@@ -208,34 +354,6 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     return (
         f"{changed[0]} has changed" if changed else f"{len(old)} volumes there and {len(new)} here"
     )
-
-
-def _is_done(rows: Path) -> bool:
-    """Whether a volume's rows are there; one that was left out for an error is tried again."""
-    return rows.is_file() and not read_json(rows)[0]["excluded"].startswith(ERROR)
-
-
-def _prepare(volume: RawVolume, steps: Steps, work: Path, rows_file: Path, on_error: str) -> None:
-    """Write the slices of one volume and then, as the mark that they are whole, its rows."""
-    common = {
-        "subject": volume.subject,
-        "split": volume.split,
-        "site": volume.site,
-        "source": str(volume.image),
-        **volume.about,
-    }
-    left_out = {"id": volume.id, **common}
-    if volume.excluded:
-        write_json(rows_file, [left_out | {"excluded": volume.excluded}])
-        return
-    try:
-        rows = cut_volume(volume, steps, work)
-    except ValueError as error:
-        if on_error == "stop":
-            raise
-        write_json(rows_file, [left_out | {"excluded": f"{ERROR}{error}"}])
-        return
-    write_json(rows_file, [common | row for row in rows])
 
 
 @contextmanager
@@ -250,31 +368,10 @@ def _full_disk_named(work: Path) -> Iterator[None]:
         raise
 
 
-def prepared(root: str | Path, name: str) -> list[SliceRecord]:
-    """The slices of a prepared folder, without what was left out; ids are `name/ID`, sorted.
-
-    Raises FileNotFoundError where `root` is no such folder, or lost a file.
-    """
-    root = Path(root)
-    records = []
-    for row in read_index(root).to_dict("records"):
-        if row["excluded"]:
-            continue
-        image, lesion = (
-            root / row["file"],
-            root / row["lesion_file"] if row["lesion_file"] else None,
-        )
-        if absent := [path for path in (image, lesion) if path is not None and not path.is_file()]:
-            raise FileNotFoundError(
-                f"{absent[0]}: there is no such file, though {root / 'index.csv'} lists it"
-            )
-        origin = {column: str(row.get(column, "")) for column in ORIGIN}
-        windowed = bool(row["windowed"])
-        record = SliceRecord(
-            f"{name}/{row['id']}", row["subject"], row["split"], image, lesion, windowed, origin
-        )
-        records.append(record)
-    return sorted(records, key=lambda record: record.id)
+def _save(path: Path, data: np.ndarray, place: Cut) -> None:
+    with written_whole(path) as temporary:
+        image = nibabel.Nifti1Image(data[..., None], place.geometry.slice_affine)
+        nibabel.save(image, temporary)
 
 
 def _progress() -> Progress:

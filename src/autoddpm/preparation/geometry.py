@@ -1,4 +1,4 @@
-"""Where a slice lies in the volume that it was cut from, and the way back."""
+"""Where a slice lies in the volume that it is cut from: the way there, and the way back."""
 
 import json
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class SliceGeometry:
-    """One slice of one volume.
+    """The place of one slice in one volume.
 
-    slice_shape: (X, Y), to the right and to the front.  slice_affine: (4, 4) from its voxels (x, y,
-        0) to the
-    millimetres of the space it was cut in.  to_source: (4, 4) from there to the millimetres of the
-    source; the
-    identity where nothing was registered.  source_shape, source_affine: of the volume's file.
+    slice_shape: (X, Y), to the right and to the front.
+    slice_affine: (4, 4) from its voxels (x, y, 0) to the millimetres of the space it was cut in.
+    to_source: (4, 4) from there to the source's millimetres; the identity if nothing was
+        registered.
+    source_shape: (X, Y, Z) of the volume's file.
+    source_affine: (4, 4) of the volume's file.
     """
 
     slice_shape: tuple[int, int]
@@ -41,7 +42,7 @@ class SliceGeometry:
 
     @classmethod
     def from_json(cls, text: str) -> "SliceGeometry":
-        """The inverse of `to_json`. Raises ValueError where the text is not such a line."""
+        """The inverse of `to_json`. Raises ValueError if the text is not such a line."""
         try:
             c = json.loads(text)
             return cls(
@@ -61,9 +62,34 @@ class SliceGeometry:
         return np.linalg.inv(self.slice_affine) @ np.linalg.inv(self.to_source) @ self.source_affine
 
 
+def resample_slice(
+    data: Array, affine: Array, to_source: Array, grid: Array, shape: tuple[int, int], z: int
+) -> Array:
+    """Axial slice of a volume on another grid, by linear interpolation; 0 outside the volume.
+
+    data: (X, Y, Z), the volume.
+    affine: (4, 4) of the volume.
+    to_source: (4, 4) from the grid's millimetres to the volume's.
+    grid: (4, 4), the grid's affine.
+    shape: (X, Y) of the slice.
+    z: index of the slice on the grid.
+    """
+    is_same_grid = np.array_equal(grid, affine) and np.array_equal(to_source, np.eye(4))
+    if is_same_grid and data.shape[:2] == shape:
+        return data[:, :, z]
+    index = np.linalg.inv(affine) @ to_source @ grid
+    x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    points = index @ np.stack([x.ravel(), y.ravel(), np.full(x.size, z), np.ones(x.size)])
+    values = ndimage.map_coordinates(data, points[:3], order=1, mode="grid-constant", cval=0.0)
+    return values.reshape(shape)
+
+
 def unprepare(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Undo resize, padding and turn of `preprocess`: (size, size) as the network sees it to (X, Y)
-    of the slice."""
+    """Undo resize, padding and turn of `preprocess`.
+
+    image: (size, size), as the network sees it.
+    slice_shape: (X, Y), the shape of the result.
+    """
     rows, columns = slice_shape[1], slice_shape[0]
     side = max(rows, columns)
     x = torch.tensor(np.ascontiguousarray(image, dtype=np.float32))[None, None]
@@ -73,12 +99,13 @@ def unprepare(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]
 
 
 def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nifti1Image:
-    """Put maps of slices of one volume back into it: float32 on the source file's grid, 0 where no
-    slice was.
+    """Put maps of slices of one volume back into it: float32 on the source file's grid.
 
-    maps: each (size, size), as the network sees a slice.  geometries: where each lies; all of one
-    volume. A voxel takes the value, linear within the plane, of the slice that is nearest to it, if
-    it is within half a slice or, where the source's voxels are thicker, within half of one of them.
+    maps: each (size, size), as the network sees a slice.
+    geometries: the place of each; all of one volume.
+    A voxel takes the value of the nearest slice, linear within its plane. The slice must be within
+    half a slice or, if the source's voxels are thicker, within half a voxel; else the voxel is 0.
+    Raises ValueError if the slices are of volumes on different grids.
     """
     first = geometries[0]
     if any(

@@ -13,13 +13,13 @@ from autoddpm.preparation.geometry import SliceGeometry, to_volume
 
 
 def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFrame) -> list[Path]:
-    """Write `folder`/SUBJECT_NAME.nii.gz for each of `maps`, on the grid and with the header of the
-    source volume.
+    """Write `folder`/SUBJECT_NAME.nii.gz for each of `maps`; returns the paths.
 
-    maps: by name, (N, size, size), and "id": (N,).  index: id, subject, source, geometry of each
-        slice, as a store's.
-    Raises ValueError where a slice does not say where it was cut from: it was not prepared by
-    `src.prepare`.
+    A file has the grid and the header of its source volume.
+
+    maps: by name, (N, size, size), and "id": (N,).
+    index: id, subject, source, geometry of each slice, as a store's.
+    Raises ValueError if a slice does not name its volume: it was not prepared by `src.prepare`.
     """
     position = {slice_id: i for i, slice_id in enumerate(maps["id"].tolist())}
     index = index[index["id"].isin(list(position))]
@@ -42,10 +42,8 @@ def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFram
                 header.set_slope_inter(1, 0)
                 header.set_data_dtype(np.float32)
                 header.set_intent("none")
-                header["cal_min"], header["cal_max"] = (
-                    0,
-                    0,
-                )  # of the scan: a viewer would show the map black
+                # The scan's own would make a viewer show the map black.
+                header["cal_min"] = header["cal_max"] = 0
                 image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, header)
             path = folder / f"{slices['subject'].iloc[0]}_{name}.nii.gz"
             with written_whole(path) as temporary:

@@ -2,23 +2,35 @@
 
 import gzip
 import hashlib
-import re
 import tarfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
-SPACING = (0.2, 8.0)  # mm a voxel: what is outside is in other units
+SPACING = (0.2, 8.0)  # mm per voxel: what is outside is in other units
+INSTALL = "pip install -e '.[prepare]'"
+
+#: For each slice, the rectangles (x, y, width, height) of what is not healthy. Slices count from 0
+#: as stored, pixels in the picture with the front of the head above.
+Boxes = Mapping[int, Sequence[tuple[int, int, int, int]]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a member of an uncompressed tar: `member`, and where its bytes are."""
+    """A file, or a member of an uncompressed tar.
+
+    path: of the file, or of the tar.
+    member: its name in the tar.
+    offset: of its first byte in the tar.
+    length: of it, in bytes.
+    """
 
     path: Path
     member: str = ""
@@ -39,7 +51,7 @@ class Source:
         return self.length if self.member else self.path.stat().st_size
 
     def read_bytes(self) -> bytes:
-        """All of it."""
+        """The whole content."""
         if not self.member:
             return self.path.read_bytes()
         with self.path.open("rb") as file:
@@ -48,8 +60,10 @@ class Source:
 
 
 def members(tar: Path) -> list[Source]:
-    """The files in an uncompressed tar. Raises ValueError that names it where it is damaged or
-    compressed."""
+    """The files in an uncompressed tar.
+
+    Raises ValueError that names the tar if it is damaged or compressed.
+    """
     try:
         with tarfile.open(tar, "r:") as archive:
             return [Source(tar, m.name, m.offset_data, m.size) for m in archive if m.isfile()]
@@ -60,31 +74,65 @@ def members(tar: Path) -> list[Source]:
 
 
 @dataclass(frozen=True)
+class RawVolume:
+    """One volume of a data set as it was downloaded.
+
+    id: of the volume and, with `_zNNN` if it gives several, of its slices.
+    subject: the person.
+    split: train, val or test.
+    image: the volume's file.
+    lesion: the file of a mask on the volume's grid.
+    boxes: rectangles instead of a mask.
+    slices: axial indices instead of the settings'.
+    site: the hospital or scanner.
+    excluded: why it is not to be used; then nothing is read.
+    about: further columns of the index.
+    modality: of the image.
+    """
+
+    id: str
+    subject: str
+    split: str
+    image: Source
+    lesion: Source | None = None
+    boxes: Boxes = field(default_factory=dict)
+    slices: Sequence[int] | None = None
+    site: str = ""
+    excluded: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+    modality: str = "T1"
+
+
+@dataclass(frozen=True)
 class Volume:
     """A volume in closest canonical orientation: axes to the right, to the front, upwards.
 
-    data: (X, Y, Z) float32, finite.  affine: (4, 4) from its voxels to millimetres.
-    file_shape, file_affine: of the file itself, before the reorientation.  sha256: of the file; of
-    an h5, whose k-space is not read, of the reconstruction.
+    data: (X, Y, Z) float32, finite.
+    affine: (4, 4) from its voxels to millimetres.
+    file_shape: of the file itself, before the reorientation.
+    file_affine: (4, 4) of the file itself.
+    sha256: of the file; of an h5, whose k-space is not read, of the reconstruction.
+    name: of the volume in messages.
     """
 
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
     file_shape: tuple[int, ...]
     file_affine: NDArray[np.float64]
-    sha256: str
+    sha256: str = ""
+    name: str = "the volume"
 
     @property
     def spacing(self) -> NDArray[np.float64]:
-        """Millimetres a voxel along each axis, (3,)."""
+        """Millimetres per voxel along each axis, (3,)."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
 def read_volume(source: Source) -> Volume:
     """Read one 3-D NIfTI (.nii, .nii.gz; scaled integers as their header says), or a fastMRI h5.
 
-    Raises ValueError that names the file, what is wrong and what to do: not whole, 4-D, NaN,
-    constant, without orientation, or in other units than millimetres.
+    Raises ValueError that names the file, what is wrong and what to do. The file may not be whole,
+    or `volume_of` refuses it.
     """
     is_h5 = source.name.endswith(".h5")
     try:
@@ -94,39 +142,46 @@ def read_volume(source: Source) -> Volume:
         raise ValueError(
             f"{source}: {_reason(error)}; download or convert it again, or leave it out"
         ) from error
+    volume = volume_of(image, str(source))
+    stored = _three_axes(image).tobytes() if is_h5 else content
+    return replace(volume, sha256=hashlib.sha256(stored).hexdigest())
+
+
+def volume_of(image: Nifti1Image, name: str = "the volume") -> Volume:
+    """A volume that is in memory already.
+
+    image: one 3-D image of real numbers whose affine is in millimetres.
+    name: what messages call it.
+    Raises ValueError if it is 4-D, holds NaN, is constant, or is in other units.
+    """
     if (
         any(side > 1 for side in image.shape[3:])
         or len(image.shape) < 3
         or min(image.shape[:3]) < 2
     ):
         raise ValueError(
-            f"{source}: its shape is {_by(image.shape)}, not one volume; save one 3-D image"
+            f"{name}: its shape is {_by(image.shape)}, not one volume; save one 3-D image"
         )
-    image = Nifti1Image(
-        np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3]), image.affine
-    )
+    image = Nifti1Image(_three_axes(image), image.affine)
     canonical = nibabel.as_closest_canonical(image)
     data = np.asarray(canonical.dataobj, dtype=np.float32)
     if broken := int(np.count_nonzero(~np.isfinite(data))):
         raise ValueError(
-            f"{source}: {broken} voxels are NaN or infinite; replace them or leave it out"
+            f"{name}: {broken} voxels are NaN or infinite; replace them or leave it out"
         )
     if data.min() == data.max():
-        raise ValueError(f"{source}: every voxel is {data.flat[0]:g}; leave it out")
-    digest = hashlib.sha256(np.asarray(image.dataobj).tobytes() if is_h5 else content).hexdigest()
-    volume = Volume(data, canonical.affine, image.shape, image.affine, digest)
+        raise ValueError(f"{name}: every voxel is {data.flat[0]:g}; leave it out")
+    volume = Volume(data, canonical.affine, image.shape, image.affine, name=name)
     if not (SPACING[0] <= volume.spacing).all() or not (volume.spacing <= SPACING[1]).all():
-        raise ValueError(
-            f"{source}: its voxels have {' x '.join(f'{s:.3g}' for s in volume.spacing)} mm; "
-            "correct the header's units"
-        )
+        sides = " x ".join(f"{side:.3g}" for side in volume.spacing)
+        raise ValueError(f"{name}: its voxels have {sides} mm; correct the header's units")
     return volume
 
 
-def read_mask(source: Source, volume: Volume, image: Source) -> NDArray[np.bool_]:
+def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
     """Read the lesion mask of a volume, (X, Y, Z) bool as `volume.data`: True above 0.
 
-    Raises ValueError where it is on another grid than its image, negative, or not to be read.
+    Raises ValueError if it is on another grid than its volume, negative, or cannot be read.
     """
     try:
         mask = _from_nifti(source.read_bytes())
@@ -137,9 +192,8 @@ def read_mask(source: Source, volume: Volume, image: Source) -> NDArray[np.bool_
     same_shape = mask.shape[:3] == volume.file_shape and mask.shape[3:] in ((), (1,))
     if not same_shape or not np.allclose(mask.affine, volume.file_affine, atol=0.05):
         raise ValueError(
-            f"{source}: is on another grid ({_by(mask.shape)}) than its image {image} "
-            f"({_by(volume.file_shape)}, "
-            "or another position); resample it to the image"
+            f"{source}: is on another grid ({_by(mask.shape)}) than its image {volume.name} "
+            f"({_by(volume.file_shape)}, or another position); resample it to the image"
         )
     values = np.asarray(nibabel.as_closest_canonical(mask).dataobj, dtype=np.float32).reshape(
         volume.data.shape
@@ -167,16 +221,15 @@ def _from_nifti(content: bytes) -> Nifti1Image:
 
 
 def _from_h5(path: Path) -> Nifti1Image:
-    """`reconstruction_rss`, (slices, rows, columns); its rows run from the back of the head to the
-    front.
+    """The `reconstruction_rss` of a fastMRI file, (slices, rows, columns).
 
-    The voxel size is read from the ISMRMRD header; without one it is 1 mm. Left and right are as
-    stored.
+    Its rows run from the back of the head to the front; left and right are as stored. The voxel
+    size is read from the ISMRMRD header; without one it is 1 mm.
     """
     try:
         import h5py
     except ImportError as error:
-        raise ValueError("reading h5 needs h5py: pip install -e '.[prepare]'") from error
+        raise ValueError(f"reading h5 needs h5py: {INSTALL}") from error
     with h5py.File(path) as file:
         if "reconstruction_rss" not in file:
             raise ValueError(f"has no reconstruction_rss (it holds {', '.join(file) or 'nothing'})")
@@ -190,27 +243,32 @@ def _from_h5(path: Path) -> Nifti1Image:
 
 
 def _voxel_size(header: bytes | str) -> list[float]:
-    """Millimetres along columns, rows and slices, from the ISMRMRD header's reconSpace, whose x
-    runs along the rows."""
-    text = header.decode(errors="replace") if isinstance(header, bytes) else header
-    space = re.search(r"<reconSpace>(.*?)</reconSpace>", text, re.DOTALL)
-    if not space:
-        return [1.0, 1.0, 1.0]
-    found = {}
-    for what in ("matrixSize", "fieldOfView_mm"):
-        block = re.search(rf"<{what}>(.*?)</{what}>", space[1], re.DOTALL)
-        values = [
-            re.search(rf"<{axis}>\s*([\d.eE+-]+)\s*</{axis}>", block[1] if block else "")
+    """Millimetres along columns, rows and slices, from an ISMRMRD header; 1 if it does not say.
+
+    The header's x runs along the rows.
+    """
+    if not isinstance(header, bytes | str):
+        raise ValueError("its ismrmrd_header is no text")
+    try:
+        space = ElementTree.fromstring(header).find(".//{*}reconSpace")
+        rows, columns, slices = (
+            _number(space, "fieldOfView_mm", axis) / max(_number(space, "matrixSize", axis), 1)
             for axis in "xyz"
-        ]
-        found[what] = [float(value[1]) for value in values if value]
-        if len(found[what]) != 3:
-            return [1.0, 1.0, 1.0]
-    rows, columns, slices = (
-        fov / max(matrix, 1)
-        for fov, matrix in zip(found["fieldOfView_mm"], found["matrixSize"], strict=True)
-    )
+        )
+    except (ElementTree.ParseError, ValueError):
+        return [1.0, 1.0, 1.0]
     return [columns, rows, slices]
+
+
+def _number(space: ElementTree.Element | None, block: str, axis: str) -> float:
+    """ValueError if the header does not say it."""
+    text = None if space is None else space.findtext(f"{{*}}{block}/{{*}}{axis}")
+    return float(text or "")
+
+
+def _three_axes(image: Nifti1Image) -> NDArray[np.float32]:
+    """The voxels, without further axes of one."""
+    return np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
 
 
 def _reason(error: Exception) -> str:

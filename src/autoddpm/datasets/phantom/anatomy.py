@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from autoddpm.preparation.template import SHAPE, SLICE_Z, template
+
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Axes = tuple[Array, Array, Array]
 
-SHAPE = (197, 233, 189)
-SLICE_Z = 95  # the axial index of the published slices
 CENTRE = np.array([98.0, 116.0, 80.0])
 
 
@@ -51,25 +51,15 @@ def _signed_distance(inside: Mask, sigma: float) -> Array:
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """Load the ICBM 2009a symmetric template that nilearn ships, and derive its distance maps (1
-    s)."""
+    """Load the template with its tissues, and derive its distance maps (1 s)."""
     # Imported here, since it takes seconds and phantoms that were drawn before do not need it.
-    from nilearn.datasets import (
-        load_mni152_gm_template,
-        load_mni152_template,
-        load_mni152_wm_template,
-    )
+    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
-    template = load_mni152_template(resolution=1)
-    t1, grey, white = (
+    t1, brain, affine = template()
+    grey, white = (
         np.asarray(image.dataobj, dtype=np.float32)
-        for image in (
-            template,
-            load_mni152_gm_template(resolution=1),
-            load_mni152_wm_template(resolution=1),
-        )
+        for image in (load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1))
     )
-    brain = t1 > 0
     csf = np.where(brain, np.clip(1 - grey - white, 0, 1), 0)
     texture = np.where(brain, t1 - 0.655 * grey - 0.875 * white - 0.255 * csf, 0).astype(np.float32)
 
@@ -88,7 +78,7 @@ def atlas() -> Atlas:
         hull_distance,
         ventricle_distance,
         away.astype(np.float32),
-        template.affine,
+        affine,
     )
 
 
@@ -212,7 +202,7 @@ class Head:
         """Intensities of points (3, N) inside the outline.
 
         The template is an average of 152 brains without fine sulci. So each brain gets its own:
-        dark furrows in a grey ribbon where a random field crosses zero, only near the surface.
+        dark furrows in a grey ribbon along the zeros of a random field, only near the surface.
         """
         a = atlas()
         grey, white, texture = (
@@ -245,8 +235,10 @@ class Head:
         return fluid + marrow + self.fat * skin * step(hull - skull, 0.8) * step(scalp - hull, 0.8)
 
     def acquire(self, image: Array, axes: Axes) -> Array:
-        """What the scanner makes of a cut's image: bias field, gamma, Rician noise less its floor
-        (air is black)."""
+        """A cut's image after the scanner: bias field, gamma, Rician noise less its floor.
+
+        Air is black.
+        """
         biased = np.maximum(image * np.exp(self.bias_strength * self.bias(axes)), 0) ** self.gamma
         # Keyed by the first z, so that a slice has the same noise alone and in its volume.
         noise = np.random.default_rng([*self.key, 1, int(axes[2][0])]).standard_normal(

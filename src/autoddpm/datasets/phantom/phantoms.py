@@ -4,10 +4,8 @@ download."""
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
-import uuid
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -22,12 +20,13 @@ from PIL import Image
 from rich.progress import track
 from scipy import ndimage
 
-from autoddpm.atomic import written_whole
+from autoddpm.atomic import folder_written_whole, written_whole
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
-from autoddpm.data.sample import SliceRecord
-from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Array, Axes, Head, Mask, atlas
+from autoddpm.data.sample import Record
+from autoddpm.datasets.phantom.anatomy import Array, Axes, Head, Mask, atlas
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.datasets.slice_folder import slice_folder
+from autoddpm.preparation.template import SHAPE, SLICE_Z
 
 #: Part of the folder's hash: raise it with any change of what is drawn.
 VERSION = 2
@@ -46,7 +45,7 @@ def phantoms(
     test_healthy: int = 30,
     test_lesion: int = 60,
     processes: int | None = None,
-) -> list[SliceRecord]:
+) -> list[Record]:
     """Mid-axial phantom slices, one a subject; drawn at the first call, read from
     `root/phantom-<hash>/` later.
 
@@ -154,15 +153,12 @@ def _cores() -> list[int]:
 
 
 def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes: int) -> None:
-    """Draw in a temporary folder that is renamed at the end: a folder that has its name is
-    whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    """Draw all subjects, and a montage of some."""
     tasks = [(group, number) for group, count in counts.items() for number in range(count)]
     atlas()  # once, for the processes that are forked from this one
-    try:
+    with folder_written_whole(folder) as temporary:
         for name in ("images", "lesions"):
-            (temporary / name).mkdir(parents=True)
+            (temporary / name).mkdir()
         draw = partial(_draw, temporary, size, seed)
         title = f"Drawing {len(tasks)} phantoms at {size} x {size}"
         if processes == 1:
@@ -177,13 +173,6 @@ def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes
         index = pd.DataFrame(rows)
         index.to_csv(temporary / "index.csv", index=False)
         montage(temporary, index).save(temporary / "montage.png")
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # anything but another process having been faster
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _start_worker() -> None:

@@ -164,7 +164,7 @@ def _montage(store: Store) -> ReportFigure:
     """Slices at regular distances in the order of ids, lesions outlined."""
     chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
     columns = min(COLUMNS, len(chosen))
-    tiles = [_tile(store.images[i], store.lesions[i]) for i in chosen]
+    tiles = [_tile(channel, store.lesions[i, 0]) for i in chosen for channel in store.images[i]]
     tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
     buffer = BytesIO()
