@@ -58,6 +58,7 @@ def prepared(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:
         "hash": datamodule.hash("train"),
         "size": datamodule.size,
         "train_subjects": datamodule.subjects("train"),
+        "preparation": datamodule.preparation(),
     }
     model = cast(dict[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg.module, resolve=True))

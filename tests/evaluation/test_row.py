@@ -174,6 +174,7 @@ def test_a_row_has_its_files_and_nothing_half_done(done: Laboratory) -> None:
     assert {path.name for path in done.folder.iterdir()} - {"last.thresholds.lock"} == {
         "last.ckpt",
         "last.thresholds.json",
+        "reconstructions",
         "whole",
     }
 

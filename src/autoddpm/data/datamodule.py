@@ -222,21 +222,14 @@ class SliceDataModule(LightningDataModule):
     def preparation(self) -> dict[str, Any] | None:
         """How the training slices were made from volumes: steps, slices, modality.
 
-        None if a source to train on does not say, or there is none. Raises ValueError that names
-        two sources whose slices were made in different ways.
+        None if a source to train on does not say, if two were made in different ways, or if there
+        is none: then nobody can make slices of another volume that are like these.
         """
         self.setup()
-        said = {name: self._stores[name].preparation for name in self.roles["train"]}
-        if not said or None in said.values():
+        said = [self._stores[name].preparation for name in self.roles["train"]]
+        if not said or any(one is None or one != said[0] for one in said):
             return None
-        first, common = next(iter(said.items()))
-        for name, preparation in said.items():
-            if preparation != common:
-                raise ValueError(
-                    f"the slices of {first} and of {name} were made in different ways: {common} "
-                    f"and {preparation}; prepare both alike."
-                )
-        return None if common is None else dict(common)
+        return dict(said[0] or {})
 
     def index(self, role: Role) -> pd.DataFrame:
         """One row per slice of a role, sorted by id, with the columns of `Store.index`."""

@@ -7,7 +7,7 @@ JSON object:
     format          1
     weights_sha256  of the tensors and of `model`: whatever else is added to the file, this stays
     model           configuration of the DDPM: network, range, noise, schedule
-    data            hash, size and train_subjects of the training data
+    data            hash, size and train_subjects of the training data, and its preparation
     step            optimiser steps taken, 0 where unknown
     record          further facts for a model card
     thresholds      entries {threshold, conditions}, as `autoddpm.evaluation.thresholds` keeps them

@@ -22,7 +22,8 @@ class TrainingModule(LightningModule):
 
     model: its configuration (plain containers), kept in the checkpoint so that it can be built
         again.
-    data: `hash`, `size` and `train_subjects` of the training data, kept in the checkpoint.
+    data: `hash`, `size`, `train_subjects` and `preparation` of the training data, kept in the
+        checkpoint.
     objective: configuration of what the model is trained on, if its family has such a choice.
     lr: of AdamW: a linear warm-up, then a cosine to 0 at the trainer's last step, or at the end of
         trainer.max_time if that comes first.
