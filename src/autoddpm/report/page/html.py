@@ -83,6 +83,24 @@ def page(
     rows: of which the provenance is shown.
     slices: what the slice browser shows.
     """
+    charts = [asdict(chart) for figure in figures for chart in figure.charts]
+    return render(
+        "page.html.jinja",
+        name=name,
+        note=note,
+        tables=tables,
+        figures=figures,
+        remarks=remarks,
+        provenance=provenance(rows),
+        charts=charts,
+        dark_colours=DARK_COLOURS,
+        slices=slices,
+        bokeh=Markup(_bokeh_library()) if charts else "",
+    )
+
+
+def render(template: str, **content: Any) -> str:
+    """A template of this folder, filled."""
     environment = Environment(
         loader=PackageLoader("autoddpm.report.page", "."),
         autoescape=True,
@@ -97,19 +115,7 @@ def page(
         "p": p_text,
         "script_json": _script_json,
     }
-    charts = [asdict(chart) for figure in figures for chart in figure.charts]
-    return environment.get_template("page.html.jinja").render(
-        name=name,
-        note=note,
-        tables=tables,
-        figures=figures,
-        remarks=remarks,
-        provenance=provenance(rows),
-        charts=charts,
-        dark_colours=DARK_COLOURS,
-        slices=slices,
-        bokeh=Markup(_bokeh_library()) if charts else "",
-    )
+    return environment.get_template(template).render(**content)
 
 
 def _script_json(data: Any) -> Markup:
