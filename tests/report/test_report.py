@@ -122,7 +122,7 @@ def test_the_page_says_what_made_the_numbers(whole):
         "denoiser",
         "cpu",
         "0.03",
-        "network calls a slice",
+        "network calls per slice",
     ):
         assert said in words
 
@@ -133,7 +133,7 @@ def test_what_all_rows_say_alike_is_said_once(runs):
     said = provenance(Method("", {}, "t").rows(read_rows(runs)[0]))
     assert said.shared["commit"] == "0123abc"
     assert said.shared["threshold healthy_fpr5"] == "0.1"
-    assert list(said.differing) == ["date", "network calls a slice"]
+    assert list(said.differing) == ["date", "network calls per slice"]
     assert said.lines[1] == ("AnoDDPM (t=100)", "anoddpm-t100", ["2026-11-23", "10"])
 
 

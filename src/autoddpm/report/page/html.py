@@ -55,7 +55,7 @@ def provenance(rows: Sequence[Row]) -> Provenance:
 def _facts(row: Row) -> dict[str, str]:
     facts = {key: _words(value) for key, value in row.provenance.items()}
     facts |= {f"threshold {key}": _words(value) for key, value in row.thresholds.items()}
-    calls = {"network calls a slice": "calls_per_slice", "seconds a slice": "seconds_per_slice"}
+    calls = {"network calls per slice": "calls_per_slice", "seconds per slice": "seconds_per_slice"}
     return facts | {words: _words(row.metrics.get(key)) for words, key in calls.items()}
 
 
