@@ -21,7 +21,7 @@ help:  ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9_ -]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." is passed on to the verbs and the tests; PYTHON=python3.12 chooses what .venv is made with'
 
-install: $(INSTALLED)  ## make .venv with the project and its tools (every target below does this first where needed)
+install: $(INSTALLED)  ## make .venv with the project and its tools (every target below does this first if needed)
 	@echo "Installed in $(VENV). To use it in this shell: . $(VENV)/bin/activate"
 
 demo: $(INSTALLED)  ## phantoms, training, detection and report, start to end; a second call continues
@@ -41,7 +41,7 @@ lint: $(INSTALLED)  ## style, format and types; changes nothing
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-format: $(INSTALLED)  ## put style and format right where that can be done without a person
+format: $(INSTALLED)  ## put style and format right as far as that needs no person
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 

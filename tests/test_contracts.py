@@ -48,7 +48,7 @@ def paths_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", choices("model"))
-def test_a_model_has_its_stated_size_and_runs_and_predicts_nothing_before_training(
+def test_a_model_has_its_stated_size_and_predicts_nothing_yet(
     name: str,
 ) -> None:
     ddpm = build_model(model_of(name)).eval()
@@ -92,7 +92,7 @@ def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", choices("detector"))
-def test_a_detector_s_file_names_just_the_arguments_of_its_constructor(name: str) -> None:
+def test_a_detector_s_file_names_the_arguments_of_its_constructor(name: str) -> None:
     written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
     assert written.pop("_partial_") is True
     kind = get_class(written.pop("_target_"))

@@ -68,7 +68,7 @@ DETECT = (
 )
 COLUMNS = (
     "engine",
-    "s a slice",
+    "s per slice",
     "AnoDDPM: largest difference",
     "AUPRC",
     "max Dice",
@@ -232,7 +232,7 @@ def variants(ddpm: DDPM, inputs: Inputs, folder: Path) -> dict[str, nn.Module]:
 
 
 def times_of_calls(calls: dict[str, nn.Module], inputs: Inputs, batch: int) -> dict[str, float]:
-    """Median CPU milliseconds a slice of each variant, `batch` slices at once; they take turns."""
+    """Median CPU milliseconds per slice of each variant, `batch` at once, in turns."""
     chosen = [inputs[i % len(inputs)] for i in range(batch)]
     x, times = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     taken: dict[str, list[float]] = {name: [] for name in calls}
@@ -335,7 +335,7 @@ def main(name: str = "compact", size: int = 128, *batches: int) -> None:
     print(f"\n{cpu()}, {torch.get_num_threads()} thread; {versions}\n")
     off = errors(calls, checked)
     milliseconds = {batch: times_of_calls(calls, checked, batch) for batch in batches or (1, 4, 16)}
-    said = " | ".join(f"ms a slice, {batch} at once" for batch in milliseconds)
+    said = " | ".join(f"ms per slice, {batch} at once" for batch in milliseconds)
     print(f"| {name}, {size} px | {said} | error |")
     print("|---" * (len(milliseconds) + 2) + "|")
     for one in calls:

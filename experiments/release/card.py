@@ -22,6 +22,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 from rich.progress import track
+from skimage.util import montage
 from torch import Tensor
 
 from autoddpm.atomic import written_whole
@@ -51,10 +52,10 @@ def validation_slices() -> Batch:
 
 
 def picture(rows: list[Tensor], path: Path) -> None:
-    """rows: (B, 1, H, W) in [0, 1] each."""
-    pixels = torch.cat([torch.cat(list(row[:, 0]), dim=1) for row in rows])
+    """Write slices as a grid. rows: each (B, 1, H, W) in [0, 1]."""
+    pixels = montage(torch.cat(rows)[:, 0].numpy(), grid_shape=(len(rows), len(rows[0])))
     with written_whole(path) as temporary:
-        Image.fromarray((pixels.numpy() * 255).round().astype(np.uint8)).save(temporary)
+        Image.fromarray((pixels * 255).round().astype(np.uint8)).save(temporary)
 
 
 def losses(run: Path) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def main(folders: list[Path]) -> None:
         calls |= dict(zip(table["setting"], table["calls"], strict=True))
     both = set.intersection(*passing)
     best = min(both, key=lambda name: calls[name])
-    console.print(f"Cheapest that passes (*) everywhere: {best}, {calls[best]:.1f} calls a slice")
+    console.print(f"Cheapest that passes (*) everywhere: {best}, {calls[best]:.1f} calls per slice")
 
 
 if __name__ == "__main__":

@@ -262,8 +262,7 @@ def test_the_preparation_of_all_training_sources_is_one(tmp_path):
     assert module(a=made, b=dict(made), unused=other).preparation() == made
     assert module(a=None).preparation() is None
     assert module(a=made, b=None).preparation() is None
-    with pytest.raises(ValueError, match=r"slices of a and of b were made in different ways: .*95"):
-        module(a=made, b=other).preparation()
+    assert module(a=made, b=other).preparation() is None
     assert SliceDataModule({}, [], [], [], 16, tmp_path).preparation() is None
 
 

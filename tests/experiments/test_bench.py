@@ -29,7 +29,7 @@ VARIANTS = partial(
 
 
 @pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_side_gives_the_seconds_of_its_variants_and_in_its_own_process_its_most_memory(here):
+def test_a_side_gives_seconds_of_its_variants_and_peak_memory(here):
     from turns import Side, in_turns
 
     side = Side(VARIANTS, here=here)
@@ -67,7 +67,7 @@ class Network(torch.nn.Module):
         return self.inner(x, timesteps)
 
 
-def test_the_baseline_makes_the_calls_of_the_published_code_slice_by_slice():
+def test_the_baseline_makes_the_calls_of_the_published_code():
     from baseline import PlainAutoDDPM
 
     network = Recording(Constant(0.0))
@@ -110,9 +110,7 @@ def test_with_the_true_noise_the_baseline_s_chain_returns_the_image():
 
 
 @pytest.mark.slow
-def test_make_bench_writes_every_ratio_with_the_machine_and_the_versions(
-    tmp_path, monkeypatch, capsys
-):
+def test_make_bench_writes_ratios_with_machine_and_versions(tmp_path, monkeypatch, capsys):
     import bench
     import detection_speed
     import training_speed

@@ -42,7 +42,7 @@ def run(tmp_path):
     return tmp_path
 
 
-def test_a_training_is_judged_by_its_last_validation_where_detection_happens(script, run):
+def test_a_training_is_judged_by_its_last_validation(script, run):
     expected = (50 * 0.7 + 50 * 0.4 + 100 * 0.1 + 100 * 0.05) / 300
     assert script("card").detection_loss(run) == pytest.approx(expected)
 
@@ -53,7 +53,7 @@ def test_the_card_shows_each_validation_once_as_it_was_measured_last(script, run
     assert shown.to_numpy()[:, :3].tolist() == [[100, 0.4, 0.8], [200, 0.3, 0.7]]
 
 
-def test_the_card_s_picture_has_slices_beside_each_other_and_rows_below(script, tmp_path):
+def test_the_card_s_picture_is_a_grid_of_slices(script, tmp_path):
     rows = [torch.full((3, 1, 4, 5), 0.2), torch.ones(3, 1, 4, 5)]
     script("card").picture(rows, tmp_path / "x.png")
     pixels = np.asarray(Image.open(tmp_path / "x.png"))

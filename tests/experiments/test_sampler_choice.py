@@ -27,7 +27,7 @@ def row(runs, t: int, calls: int, **provenance) -> None:
     )
 
 
-def test_the_cheapest_setting_passes_that_loses_little_in_dice_and_ssim(choose, tmp_path, capsys):
+def test_the_cheapest_setting_that_loses_little_passes(choose, tmp_path, capsys):
     runs = tmp_path / "samplers" / "evaluate"
     for t, calls in ((100, 450), (101, 45), (100, 90), (300, 9)):
         row(runs, t, calls)

@@ -66,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report"
 
 
-def test_table_1_has_autoddpm_first_and_then_anoddpm_by_noise_level_in_percent(whole):
+def test_table_1_has_autoddpm_and_then_anoddpm_by_noise_level(whole):
     lines = read_csv(whole / "table1.csv")
     assert [line["Method"] for line in lines] == ["AutoDDPM"] + [
         f"AnoDDPM (t={t})" for t in range(50, 301, 50)
@@ -122,18 +122,18 @@ def test_the_page_says_what_made_the_numbers(whole):
         "denoiser",
         "cpu",
         "0.03",
-        "network calls a slice",
+        "network calls per slice",
     ):
         assert said in words
 
 
-def test_what_all_rows_say_alike_is_said_once_and_the_rest_for_each_row(runs):
+def test_what_all_rows_say_alike_is_said_once(runs):
     for t, date in ((50, "2026-11-22"), (100, "2026-11-23")):
         anoddpm(runs, t, provenance={"date": date}, metrics={"calls_per_slice": t / 10})
     said = provenance(Method("", {}, "t").rows(read_rows(runs)[0]))
     assert said.shared["commit"] == "0123abc"
     assert said.shared["threshold healthy_fpr5"] == "0.1"
-    assert list(said.differing) == ["date", "network calls a slice"]
+    assert list(said.differing) == ["date", "network calls per slice"]
     assert said.lines[1] == ("AnoDDPM (t=100)", "anoddpm-t100", ["2026-11-23", "10"])
 
 
@@ -189,7 +189,7 @@ def test_a_missing_row_is_named_and_the_rest_is_shown(runs):
     )
 
 
-def test_without_autoddpm_figure_4_shows_the_baseline_and_figure_5_says_what_is_missing(runs):
+def test_without_autoddpm_figure_4_shows_the_baseline_alone(runs):
     anoddpm(runs, 50)
     old = runs.parent / "report" / "figure5.png"
     old.parent.mkdir()
@@ -232,7 +232,7 @@ def test_maps_that_are_not_whole_are_an_error_that_names_the_file(runs, damage):
         read_maps(row, ["phantom/003"], ["image", "lesion", "reconstruction", "anomaly_map"])
 
 
-def test_a_row_of_truncated_maps_is_named_and_the_other_rows_are_drawn(runs):
+def test_a_row_of_truncated_maps_is_named_and_others_are_drawn(runs):
     autoddpm(runs)
     maps = anoddpm(runs, 50) / "maps.npz"
     maps.write_bytes(maps.read_bytes()[:-30])
@@ -318,7 +318,7 @@ def test_what_should_be_a_number_and_is_none_makes_a_row_unreadable(runs, part, 
         read_row(path.parent)
 
 
-def test_rows_that_no_setting_sorts_stand_in_the_order_of_the_numbers_in_their_titles(runs):
+def test_rows_that_no_setting_sorts_stand_by_numbers_in_titles(runs):
     for t in (100, 50, 300):
         anoddpm(runs, t)
     autoddpm(runs)
@@ -343,7 +343,7 @@ def test_a_row_without_its_noise_level_stands_behind_the_others(runs):
     ]
 
 
-def test_no_finished_row_is_an_error_that_names_the_folder_and_the_command(runs):
+def test_no_finished_row_is_an_error_with_folder_and_command(runs):
     with pytest.raises(
         FileNotFoundError, match=r"demo/evaluate.*src\.evaluate \+experiment=demo checkpoint="
     ):
@@ -353,7 +353,7 @@ def test_no_finished_row_is_an_error_that_names_the_folder_and_the_command(runs)
         read_rows(runs)
 
 
-def test_rows_of_one_label_are_told_apart_by_the_settings_in_which_they_differ(runs):
+def test_rows_of_one_label_are_told_apart_by_their_settings(runs):
     autoddpm(runs, "a")
     autoddpm(
         runs,
@@ -435,7 +435,7 @@ def test_a_table_says_what_its_noise_levels_are(runs, data_range, said):
     )
 
 
-def test_rows_of_models_of_two_ranges_do_not_agree_and_of_the_same_weights_they_do(runs):
+def test_rows_of_two_ranges_agree_only_with_the_same_weights(runs):
     anoddpm(runs, 50, provenance={"data_range": None})
     autoddpm(runs, provenance={"data_range": [-1.0, 1.0]})
     assert disagreements(read_rows(runs)[0]) == []  # 0.1.0 did not record it
@@ -519,7 +519,7 @@ def test_a_metric_that_the_file_does_not_have_is_said(runs):
 @pytest.mark.parametrize(
     ("best", "bold"), [("max", [False, True, True]), ("min", [True, False, False]), (None, [0] * 3)]
 )
-def test_the_best_value_is_bold_and_equal_ones_as_shown_are_so_together(runs, best, bold):
+def test_the_best_value_is_bold_with_all_that_are_shown_equal(runs, best, bold):
     for t, value in ((50, 0.1), (100, 0.20001), (150, 0.20002)):
         anoddpm(runs, t, metrics={"lesion/auprc": value})
     table = column_of(runs, Column("AUPRC", "lesion/auprc", 100, best=best))
@@ -531,7 +531,7 @@ def test_a_single_row_is_not_called_the_best(runs):
     assert not column_of(runs, Column("AUPRC", "lesion/auprc", best="max")).cells[0][0].best
 
 
-def test_the_terminal_shows_what_stands_in_brackets_and_no_escape_codes_in_a_pipe(runs):
+def test_a_pipe_gets_brackets_and_no_escape_codes(runs):
     autoddpm(runs, "a")
     autoddpm(runs, "b", config={"sampler": {"stride": 1}})
     rows, _ = set_apart(read_rows(runs)[0])
@@ -557,7 +557,7 @@ def test_a_narrow_terminal_shows_every_number_of_table_1(whole, width):
     assert re.search(r"AnoDDPM \(t=300\)( +15\.00){5} +45\.0", output.getvalue())
 
 
-def test_a_table_of_an_unknown_method_is_refused_with_the_methods_there_are(runs):
+def test_a_table_of_an_unknown_method_is_refused_by_name(runs):
     anoddpm(runs, 50)
     with pytest.raises(
         ValueError,
@@ -597,7 +597,7 @@ def test_an_example_is_the_slice_nearest_to_its_groups_median(runs):
     assert all(example.lesion.sum() == example.pixels for example in picked)
 
 
-def test_examples_can_be_named_and_an_unknown_name_ends_before_anything_is_written(runs):
+def test_examples_can_be_named_and_an_unknown_name_is_refused(runs):
     row = row_of(autoddpm(runs))
     named = ["phantom/007", "phantom/000"]
     assert [one.id for one in choose_examples([row], [], "", named).slices] == named
@@ -663,14 +663,14 @@ def test_figure_5_names_the_noise_level_of_the_initial_reconstruction(runs):
     assert any("AnoDDPM (t=200)" in " ".join(text.split()) for text in words)
 
 
-def test_the_scale_of_the_maps_ends_at_a_high_percentile_of_what_is_positive():
+def test_the_scale_of_maps_ends_at_a_high_percentile():
     maps = np.zeros((2, 50, 50))
     maps[0, 0] = np.linspace(0.02, 1, 50)
     assert top_of_scale([maps]) == pytest.approx(np.percentile(np.linspace(0.02, 1, 50), 99))
     assert top_of_scale([np.zeros((3, 3))]) == 1
 
 
-def test_the_curve_has_a_point_a_noise_level_and_autoddpm_as_a_level_line(runs):
+def test_a_curve_has_a_point_per_noise_level_and_a_level_line(runs):
     for t in (300, 50):
         anoddpm(runs, t)
     anoddpm(runs, 100, metrics={"healthy/ssim": None})

@@ -89,9 +89,7 @@ def ssim_curve(levels: Sequence[Row], ours: Sequence[Row], found: Resamples) -> 
 # --- charts
 
 
-def test_a_level_chart_has_a_point_with_its_interval_a_noise_level_and_the_method_as_a_band(
-    rows, tmp_path
-):
+def test_a_level_chart_has_points_with_intervals_and_a_band(rows, tmp_path):
     found = resample_rows(list(rows.values()), tmp_path, 50, 0)
     levels, ours = ANODDPM.rows(list(rows.values())), AUTODDPM.rows(list(rows.values()))
     drawn = level_chart(ssim_curve(levels, ours, found))
@@ -110,7 +108,7 @@ def test_a_level_chart_has_a_point_with_its_interval_a_noise_level_and_the_metho
     assert drawn.y_range.end >= max(data["high"])
 
 
-def test_a_chart_without_intervals_or_with_an_undefined_value_has_what_there_is(rows):
+def test_a_chart_without_intervals_has_the_values_that_exist(rows):
     lacking = Row(**{**vars(rows["AnoDDPM (t=100)"]), "metrics": {"healthy/ssim": None}})
     levels = [lacking, rows["AnoDDPM (t=300)"]]
     drawn = level_chart(ssim_curve(levels, [lacking], Resamples({})))
@@ -120,7 +118,7 @@ def test_a_chart_without_intervals_or_with_an_undefined_value_has_what_there_is(
     assert "[" not in line.data_source.data["shown"][0]
 
 
-def test_a_precision_recall_chart_has_a_line_a_row_and_none_without_lesions(rows, tmp_path):
+def test_a_precision_recall_chart_has_a_line_per_row(rows, tmp_path):
     every = list(rows.values())
     found = resample_rows(every, tmp_path, 0, 0)
     kinds = [Kind(AUTODDPM.rows(every)), Kind(ANODDPM.rows(every), order="t")]
@@ -138,7 +136,7 @@ def test_a_precision_recall_chart_has_a_line_a_row_and_none_without_lesions(rows
     assert precision_recall_chart(kinds, empty) is None
 
 
-def test_a_chart_is_the_same_data_each_time_and_every_reference_in_it_is_known(rows):
+def test_a_chart_is_the_same_data_each_time(rows):
     levels = ANODDPM.rows(list(rows.values()))
     first, second = (
         json.dumps(chart("a", level_chart(ssim_curve(levels, [], Resamples({})))).data)
@@ -167,7 +165,7 @@ def test_what_is_dark_on_light_paper_is_light_on_dark_paper():
 # --- what the slice browser holds
 
 
-def test_a_pixel_is_flagged_by_the_same_thresholds_in_the_browser_and_in_its_map(rows):
+def test_browser_and_map_flag_the_same_pixels(rows):
     every = list(rows.values())
     data, remarks = browsed(every, 60)
     assert not remarks
@@ -211,7 +209,7 @@ def test_levels_rise_and_hold_the_presets_and_flag_geometric_shares():
     assert threshold_levels(np.zeros((1, 4, 4)), []).tolist() == [0.0]
 
 
-def test_the_slices_are_of_all_sizes_and_from_the_best_found_to_the_worst():
+def test_the_slices_are_of_all_sizes_from_best_to_worst_found():
     groups = ["healthy"] * 30 + ["small"] * 2 + ["large"] * 20
     slices = pd.DataFrame(
         {"id": [f"{n:02d}" for n in range(52)], "size_group": groups, "max_dice": range(52)}
@@ -227,9 +225,7 @@ def test_the_slices_are_of_all_sizes_and_from_the_best_found_to_the_worst():
     assert len(spread_slices(slices, 1)) == 1
 
 
-def test_slices_that_are_left_out_are_said_and_so_is_a_row_whose_maps_are_not_whole(
-    runs, rows, tmp_path
-):
+def test_slices_left_out_and_rows_with_broken_maps_are_named(runs, rows, tmp_path):
     copied = tmp_path / "evaluate"
     shutil.copytree(runs, copied)
     path = copied / "anoddpm-t100" / "maps.npz"
@@ -383,7 +379,7 @@ def test_next_and_previous_go_through_the_list_and_round(opened):
     assert opened.chosen(2) == names[-1]
 
 
-def test_the_slider_flags_what_the_map_has_at_its_threshold_and_draws_it(opened, rows):
+def test_the_slider_flags_and_draws_what_exceeds_its_threshold(opened, rows):
     row = rows["AnoDDPM (t=300)"]
     arrays = maps_of(row)
     opened.choose(0, row.label)
@@ -458,7 +454,7 @@ def test_a_method_without_a_mask_shows_the_input_and_says_so(opened):
     assert "has no" not in opened.said()
 
 
-def test_the_page_is_dark_in_dark_mode_and_its_charts_follow_while_the_browser_stays_as_it_was(
+def test_page_and_charts_follow_dark_mode_and_the_browser_stays(
     opened,
 ):
     name, ink = (

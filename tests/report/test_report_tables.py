@@ -50,7 +50,7 @@ def tables(runs: Path, *overrides: str) -> dict:
 # --- the paper's numbers
 
 
-def test_the_paper_s_tables_agree_with_each_other_where_they_print_the_same_number():
+def test_the_paper_s_tables_agree_in_the_numbers_they_share():
     paper, three = (read_published(path, True).values for path in (EXPECTED, EXPECTED_3))
     assert (len(paper), len(three)) == (42, 8)
     assert paper["AutoDDPM", "lesion/max_dice"] == "22.75"
@@ -89,7 +89,7 @@ def test_the_paper_s_tables_have_the_changes_that_its_text_states():
     assert change(three, "lesion/max_dice/small", "AutoDDPM", "AutoDDPM (w/o uncertainty)") == 51
 
 
-def test_the_paper_s_number_stands_beside_ours_as_printed_with_its_own_best_in_bold(runs):
+def test_the_paper_s_number_stands_beside_ours_as_printed(runs):
     anoddpm(runs, 50)
     autoddpm(runs)
     table = tables(runs)["table1"]
@@ -104,7 +104,7 @@ def test_the_paper_s_number_stands_beside_ours_as_printed_with_its_own_best_in_b
     assert "93.41" in Page((folder / "index.html").read_text()).words
 
 
-def test_the_paper_s_best_is_that_of_its_whole_table_and_not_of_the_rows_that_we_have(runs):
+def test_the_paper_s_best_is_that_of_its_whole_table(runs):
     anoddpm(runs, 50)
     anoddpm(runs, 100)
     assert not any(line[0].paper_best for line in tables(runs)["table1"].cells)
@@ -166,9 +166,7 @@ def test_the_paper_s_columns_name_its_data_and_other_data_are_said(
         ("method,metric,value\nA,b,1\nA,b,2\n", "line 3: A, b is there twice"),
     ],
 )
-def test_a_file_of_the_paper_s_numbers_that_is_not_whole_ends_before_a_report(
-    runs, tmp_path, content, reason
-):
+def test_a_broken_file_of_the_paper_s_numbers_is_refused(runs, tmp_path, content, reason):
     autoddpm(runs)
     path = tmp_path / "expected.csv"
     if content is not None:
@@ -242,7 +240,7 @@ def test_a_row_that_is_as_most_others_are_has_no_variant(runs):
     assert not remarks
 
 
-def test_a_setting_that_a_row_does_not_have_tells_it_from_those_that_do(runs):
+def test_a_setting_that_a_row_lacks_tells_it_apart(runs):
     for n, config in enumerate([{"x": 1}, {"x": 1}, {}]):
         write_row(runs, f"{n}", "AutoDDPM", AUTODDPM, config={"y": n, **config})
     assert [row.variant for row in set_apart(read_rows(runs)[0])[0]] == [
@@ -286,7 +284,7 @@ def test_a_table_that_is_null_is_left_out(runs):
         ),
     ],
 )
-def test_a_setting_that_cannot_be_meant_ends_before_anything_is_written(runs, override, words):
+def test_a_wrong_setting_is_refused_before_anything_is_written(runs, override, words):
     autoddpm(runs)
     given = settings() if "columns" in override else None
     if given:
@@ -305,7 +303,7 @@ def _with(runs: Path, given: dict) -> None:
 # --- rows that failed
 
 
-def test_a_row_that_failed_is_listed_with_its_reason_and_the_others_are_shown(runs):
+def test_a_row_that_failed_is_listed_with_its_reason(runs):
     anoddpm(runs, 50)
     for name, content in (
         ("lost", '{"error": "CUDA out of memory'),
@@ -358,7 +356,7 @@ def every_row(runs: Path, *columns: Column, published: bool = False):
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("count", [1, 9])
-def test_every_line_of_a_latex_table_has_as_many_cells_as_it_has_columns(runs, published, count):
+def test_every_line_of_a_latex_table_has_all_its_cells(runs, published, count):
     anoddpm(runs, 50)
     autoddpm(runs)
     columns = [DICE, *[Column(f"C{n}", "lesion/auprc/large") for n in range(count - 1)]]
@@ -401,7 +399,7 @@ def test_an_undefined_value_is_a_dash_with_its_note_in_latex(runs):
     assert r"\textsuperscript{1} no lesion\_slice" in text
 
 
-def test_csv_and_markdown_have_interval_spread_and_p_where_a_table_has_them(runs):
+def test_each_format_has_interval_spread_and_p_if_the_table_has(runs):
     anoddpm(runs, 50, value=0.05)
     anoddpm(runs, 100, value=0.025)
     plain = every_row(runs, DICE)

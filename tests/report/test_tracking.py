@@ -263,7 +263,7 @@ def run_named(logged: SimpleNamespace, name: str) -> SimpleNamespace:
 # --- what an offline report leaves
 
 
-def test_a_table_is_read_back_from_the_offline_files_as_paper_ours_and_interval(
+def test_a_table_is_read_back_as_paper_ours_and_interval(
     logged: SimpleNamespace,
 ) -> None:
     stored = read_table(run_named(logged, "report demo"), "table1")
@@ -304,7 +304,7 @@ def test_a_row_carries_its_settings_and_provenance_and_no_path(logged: SimpleNam
     assert "/home/me" not in json.dumps(config)
 
 
-def test_a_row_s_summary_holds_metrics_with_their_intervals_as_fractions(
+def test_a_row_s_summary_holds_metrics_and_intervals(
     logged: SimpleNamespace,
 ) -> None:
     summary = run_named(logged, "AutoDDPM").summary
@@ -322,7 +322,7 @@ def test_an_undefined_metric_is_no_number_and_its_reason_is_recorded(
     assert run.config["undefined"] == {"lesion/max_dice": "no lesion slice"}
 
 
-def test_example_slices_are_read_back_with_lesion_and_predicted_masks_over_them(
+def test_examples_are_read_back_with_their_masks(
     logged: SimpleNamespace,
 ) -> None:
     stored = np.load(logged.rows[0].folder / "maps.npz")
@@ -358,7 +358,7 @@ def test_a_row_without_a_mask_shows_lesion_and_flagged_pixels_only(logged: Simpl
     }
 
 
-def test_the_metrics_against_the_noise_level_are_charts_with_their_points(
+def test_metrics_against_the_noise_level_are_charts(
     logged: SimpleNamespace,
 ) -> None:
     run = run_named(logged, "report demo")
@@ -378,7 +378,7 @@ def test_the_metrics_against_the_noise_level_are_charts_with_their_points(
     assert ["_wandb", "visualize", "lesion_max_dice_against_t"] in drawn
 
 
-def test_all_that_is_left_lies_in_the_report_s_folder_and_one_is_told_how_to_send_it(
+def test_all_files_lie_in_the_report_s_folder(
     logged: SimpleNamespace,
 ) -> None:
     assert not list((logged.root / "home").rglob("artifacts"))
@@ -388,7 +388,7 @@ def test_all_that_is_left_lies_in_the_report_s_folder_and_one_is_told_how_to_sen
     ]
 
 
-def test_logging_again_replaces_the_runs_of_this_name_and_leaves_others_alone(
+def test_logging_again_replaces_the_runs_of_this_name_only(
     tmp_path: Path,
 ) -> None:
     row = write_row(
@@ -412,7 +412,7 @@ def test_logging_again_replaces_the_runs_of_this_name_and_leaves_others_alone(
     }
 
 
-def test_each_seed_of_a_pooled_row_is_a_run_and_the_mean_s_interval_is_not_given_to_it(
+def test_each_seed_of_a_pooled_row_is_a_run_of_its_own(
     tmp_path: Path,
 ) -> None:
     kinds = [{"name": "AnoDDPM", "t": 50, "seed": seed} for seed in (0, 1)]
@@ -428,7 +428,7 @@ def test_each_seed_of_a_pooled_row_is_a_run_and_the_mean_s_interval_is_not_given
     assert len({run.name for run in runs}) == 2
 
 
-def test_a_row_whose_maps_are_missing_is_logged_without_images_and_that_is_said(
+def test_a_row_without_maps_is_logged_without_images(
     tmp_path: Path,
 ) -> None:
     row = write_row(
@@ -445,7 +445,7 @@ def test_a_row_whose_maps_are_missing_is_logged_without_images_and_that_is_said(
 # --- the parts
 
 
-def test_an_undefined_value_is_left_out_of_a_curve_and_the_level_line_stays(
+def test_an_undefined_value_is_left_out_of_a_curve(
     logged: SimpleNamespace,
 ) -> None:
     _, dice = map(chart_of, curves_of(logged.rows))
@@ -459,7 +459,7 @@ def test_an_undefined_value_is_left_out_of_a_curve_and_the_level_line_stays(
     ]
 
 
-def test_baselines_that_differ_in_another_setting_are_lines_of_their_own(
+def test_baselines_of_another_setting_are_lines_of_their_own(
     logged: SimpleNamespace,
 ) -> None:
     row = logged.rows[1]
@@ -478,7 +478,7 @@ def test_baselines_that_differ_in_another_setting_are_lines_of_their_own(
     }
 
 
-def test_a_table_of_differences_has_its_p_values_and_gives_no_interval_to_a_row(
+def test_a_table_of_differences_has_p_and_gives_rows_no_interval(
     logged: SimpleNamespace,
 ) -> None:
     line = [Cell(-2.0, "-2.00", low=-3.0, high=-1.0, p_value=0.01), Cell(None, "–¹", note=1)]
@@ -531,7 +531,7 @@ def test_the_workspace_shows_the_runs_of_one_group_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"wandb": None}])
-def test_without_being_asked_for_nothing_is_written_and_wandb_is_not_needed(
+def test_without_being_asked_for_wandb_is_not_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -555,7 +555,7 @@ def test_another_word_than_offline_online_or_null_is_refused(mode) -> None:
         check_tracking(mode)
 
 
-def test_online_without_an_account_is_refused_before_anything_is_written(
+def test_online_without_an_account_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: SimpleNamespace
 ) -> None:
     def login() -> None:
@@ -594,7 +594,7 @@ def test_one_word_sends_the_runs_and_saves_the_workspace(
 # --- training
 
 
-def test_each_training_with_wandb_records_its_settings_and_curves_offline_in_its_run_folder(
+def test_a_training_with_wandb_records_settings_and_curves(
     site: Site, tmp_path: Path, verb: Verb, no_network_and_no_home: Path
 ) -> None:
     paths = [f"paths.runs={tmp_path}", *(path for path in site.paths if "runs" not in path)]

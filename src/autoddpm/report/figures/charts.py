@@ -79,7 +79,7 @@ def _source(points: Sequence[Point]) -> ColumnDataSource:
 
 
 def _line(drawn: figure, source: ColumnDataSource, shape: str) -> list[GlyphRenderer]:
-    """A baseline's line and points, with whiskers where there is an interval."""
+    """A baseline's line and points, with whiskers if there is an interval."""
     line = drawn.line("x", "y", source=source, color=BASELINE, line_width=1.5)
     points = drawn.scatter("x", "y", source=source, color=BASELINE, size=7, marker=shape)
     bars = Whisker(base="x", lower="low", upper="high", source=source, line_color=BASELINE)

@@ -1,6 +1,6 @@
 // The slice browser's one callback: after a widget changed, make the list, the threshold and the picture follow.
 // The widgets are given by their names; `cb_obj` is the one that changed, or a click on it. A pixel whose map has the
-// code c is at least levels[c - 1] and below levels[c]: the threshold levels[k] flags it where c > k.
+// code c is at least levels[c - 1] and below levels[c]: the threshold levels[k] flags it if c > k.
 const data = (window.autoddpm_slices ??= JSON.parse(document.getElementById("slice-data").textContent));
 const moved = cb_obj.origin ?? cb_obj;
 const [height, width] = data.size, method = Number(row.value), { levels, presets, healthy, top } = data.rows[method];

@@ -142,7 +142,7 @@ def spread_slices(slices: pd.DataFrame, number: int) -> list[str]:
 
 
 def _presets(row: Row) -> Iterator[tuple[str, np.float32]]:
-    """Thresholds by name, such that a pixel is flagged where its map is at least the threshold."""
+    """Thresholds by name: a pixel is flagged if its map is at least the threshold."""
     best = row.metrics.get("lesion/best_threshold")
     if best is not None:
         yield "highest Dice of all lesions", np.float32(best)
@@ -156,8 +156,10 @@ def _presets(row: Row) -> Iterator[tuple[str, np.float32]]:
 
 
 def threshold_levels(maps: NDArray[Any], presets: Sequence[np.float32]) -> NDArray[Any]:
-    """Rising thresholds for the slider: at most LEVELS that flag geometric shares of all pixels,
-    and the presets."""
+    """Rising thresholds for the slider: the presets, and LEVELS or fewer others.
+
+    The others flag geometric shares of all pixels.
+    """
     shares = np.geomspace(LEAST_FLAGGED, 1, LEVELS)
     return np.unique(
         np.concatenate(

@@ -55,7 +55,7 @@ def provenance(rows: Sequence[Row]) -> Provenance:
 def _facts(row: Row) -> dict[str, str]:
     facts = {key: _words(value) for key, value in row.provenance.items()}
     facts |= {f"threshold {key}": _words(value) for key, value in row.thresholds.items()}
-    calls = {"network calls a slice": "calls_per_slice", "seconds a slice": "seconds_per_slice"}
+    calls = {"network calls per slice": "calls_per_slice", "seconds per slice": "seconds_per_slice"}
     return facts | {words: _words(row.metrics.get(key)) for words, key in calls.items()}
 
 
@@ -83,6 +83,24 @@ def page(
     rows: of which the provenance is shown.
     slices: what the slice browser shows.
     """
+    charts = [asdict(chart) for figure in figures for chart in figure.charts]
+    return render(
+        "page.html.jinja",
+        name=name,
+        note=note,
+        tables=tables,
+        figures=figures,
+        remarks=remarks,
+        provenance=provenance(rows),
+        charts=charts,
+        dark_colours=DARK_COLOURS,
+        slices=slices,
+        bokeh=Markup(_bokeh_library()) if charts else "",
+    )
+
+
+def render(template: str, **content: Any) -> str:
+    """A template of this folder, filled."""
     environment = Environment(
         loader=PackageLoader("autoddpm.report.page", "."),
         autoescape=True,
@@ -97,19 +115,7 @@ def page(
         "p": p_text,
         "script_json": _script_json,
     }
-    charts = [asdict(chart) for figure in figures for chart in figure.charts]
-    return environment.get_template("page.html.jinja").render(
-        name=name,
-        note=note,
-        tables=tables,
-        figures=figures,
-        remarks=remarks,
-        provenance=provenance(rows),
-        charts=charts,
-        dark_colours=DARK_COLOURS,
-        slices=slices,
-        bokeh=Markup(_bokeh_library()) if charts else "",
-    )
+    return environment.get_template(template).render(**content)
 
 
 def _script_json(data: Any) -> Markup:

@@ -1,4 +1,4 @@
-// Draw the charts in the page's colours, and again in others where these change: [{name, data, is_themed}, ...].
+// Draw the charts in the page's colours, and again in others if these change: [{name, data, is_themed}, ...].
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colours = JSON.parse(document.getElementById("dark-colours").textContent); // of light mode -> of dark mode
 

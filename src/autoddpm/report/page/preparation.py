@@ -1,7 +1,5 @@
-"""The page of a prepared data set: counts, what was left out and why, pictures to judge it by, and
-what is doubtful."""
+"""The page of a prepared data set: counts, exclusions with their reasons, pictures, doubts."""
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table as RichTable
-from scipy import ndimage
+from skimage.segmentation import mark_boundaries
+from skimage.util import montage
 
 from autoddpm.atomic import read_json, write_bytes
 from autoddpm.data.integrity import Finding
@@ -27,10 +25,11 @@ from autoddpm.data.store import Store
 from autoddpm.preparation.folder import ERROR
 from autoddpm.report.figures.figure import ReportFigure
 from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, png
+from autoddpm.report.page.html import render
 
 #: Slices in the published test set (paper, section 4).
 PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
-COLUMNS, TILE = 8, 256
+COLUMNS, TILE, OUTLINE = 8, 256, (1, 170 / 255, 0)
 SITES = 8  # that one figure can tell apart
 
 
@@ -49,8 +48,9 @@ def write_preparation(
 ) -> Path:
     """Write `folder`/index.html and its pictures; returns the page's path.
 
-    store: the prepared slices.  prepared: the index of what `src.prepare` wrote, with what was left
-        out.
+    store: the prepared slices.
+    prepared: index that `src.prepare` wrote, with the volumes that were left out.
+    findings: doubts about the data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [_montage(store), _histograms(store)]
@@ -58,15 +58,9 @@ def write_preparation(
         pictures.append(_lesion_sizes(store))
     for picture in pictures:
         write_bytes(folder / f"{picture.name}.png", picture.light or b"")
-    environment = Environment(
-        loader=PackageLoader("autoddpm.report.page", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"base64": lambda data: b64encode(data).decode()}
     settings = read_json(folder.parent / "preparation.json")
-    html = environment.get_template("preparation.html.jinja").render(
+    html = render(
+        "preparation.html.jinja",
         name=name,
         summary=f"{len(store.index)} slices of {store.index['subject'].nunique()} subjects.",
         tables=count_tables(name, store, prepared),
@@ -84,8 +78,7 @@ def write_preparation(
 
 
 def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts]:
-    """Slices by split and lesion size; volumes found, used and left out, by reason; slices by
-    site."""
+    """Slices by split and lesion size, volumes by use and reason, slices by site."""
     groups = np.array(GROUPS)[size_group(store.index["lesion_pixels"], store.size)]
     rows: list[list[str | int]] = []
     for split in [s for s in ("train", "val", "test") if (store.index["split"] == s).any()]:
@@ -101,8 +94,8 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
         if list(rows[-1][2:]) != list(rows[-2][2:]):
             caption += (
                 " The published counts were made with a resize of the masks that is not public. "
-                "Slices whose lesion "
-                f"this one shrinks to at most 1 pixel: {', '.join(near) or 'none'}."
+                "Slices whose lesion this one shrinks to at most 1 pixel: "
+                f"{', '.join(near) or 'none'}."
             )
     tables = [Counts("Slices", ["split", "slices", *GROUPS], rows, caption)]
     why = prepared.drop_duplicates("source")["excluded"]
@@ -135,8 +128,7 @@ def _contrasts(strokes: pd.DataFrame) -> Counts:
             )
     caption = (
         "Mean intensity of the lesion over that of the slice's white matter, less 1: 0 % cannot be "
-        "seen, -100 % is "
-        "black. Shifted: as another scanner and an older patient give them."
+        "seen, -100 % is black. Shifted: as another scanner and an older patient give them."
     )
     return Counts(
         "Contrast",
@@ -165,10 +157,10 @@ def _montage(store: Store) -> ReportFigure:
     chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
     columns = min(COLUMNS, len(chosen))
     tiles = [_tile(channel, store.lesions[i, 0]) for i in chosen for channel in store.images[i]]
-    tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    grid = (-(-len(tiles) // columns), columns)
     buffer = BytesIO()
-    Image.fromarray(np.vstack(rows)).save(buffer, "png")
+    sheet = montage(tiles, fill=(0, 0, 0), grid_shape=grid, channel_axis=-1)
+    Image.fromarray(sheet).save(buffer, "png")
     caption = (
         "Every n-th slice as the network sees it (front of the head above), its lesion outlined."
     )
@@ -181,13 +173,12 @@ def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.u
 
     grey = enlarged((255 * image).round().astype(np.uint8), Image.Resampling.BICUBIC)
     mask = enlarged(255 * lesion.astype(np.uint8), Image.Resampling.NEAREST) > 0
-    picture = np.repeat(grey[..., None], 3, axis=2)
-    picture[ndimage.binary_dilation(mask) & ~mask] = (255, 170, 0)
-    return picture
+    outlined = mark_boundaries(grey, mask, color=OUTLINE, mode="outer")
+    return np.asarray(255 * outlined).round().astype(np.uint8)
 
 
 def _histograms(store: Store) -> ReportFigure:
-    """Median and spread of the slices' intensity histograms, a line a site (or a split)."""
+    """Median and spread of the slices' intensity histograms, a line per site or split."""
     by = "site" if 1 < store.index["site"].nunique() <= SITES else "split"
     edges = np.linspace(0, 1, 65)
     counts = np.stack([np.histogram(image, edges)[0] / image.size for image in store.images])

@@ -102,7 +102,6 @@ def _remarks(references: Sequence[Row], comparisons: int, number: int) -> list[s
     if number < needed:
         remarks.append(
             f"With {number} resamples no p of {comparisons} comparisons can be below "
-            f"{SIGNIFICANT}: say "
-            f"report.resamples={needed}."
+            f"{SIGNIFICANT}: say report.resamples={needed}."
         )
     return remarks

@@ -75,9 +75,8 @@ def other_data(rows: Sequence[Row]) -> str:
     if not names:
         return ""
     return (
-        f"The paper's numbers are of {DATA}, these rows of {', '.join(sorted(names))}: compare how "
-        "the rows are "
-        "ordered, not the values."
+        f"The paper's numbers are of {DATA}, these rows of {', '.join(sorted(names))}: "
+        "compare how the rows are ordered, not the values."
     )
 
 
