@@ -47,7 +47,7 @@ def test_auroc_is_undefined_without_one_kind_of_slice():
         auroc(np.array([0.0, 1, math.nan, 2]), is_lesion, weights)
 
 
-def test_the_score_of_a_slice_is_the_mean_of_its_highest_hundredth():
+def test_a_slice_s_score_is_the_mean_of_its_highest_hundredth():
     maps = np.random.default_rng(12).random((3, 20, 15)).astype(np.float32)
     assert slice_scores(maps) == pytest.approx(
         [np.sort(one.ravel())[-3:].mean() for one in maps], abs=1e-7
