@@ -20,12 +20,12 @@ from autoddpm.metrics.counts import every_score
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold, localization
 from autoddpm.metrics.reconstruction import mse, ssim
 from autoddpm.report.rows.methods import Method
-from autoddpm.report.rows.row import Row, read_row
 from autoddpm.report.select import select_rows
 from autoddpm.report.tables.definition import register_tables
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column, Table, TableRows, make_table
 from autoddpm.report.write import Report, write_report
+from autoddpm.runs.row import Row, read_row
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64

@@ -22,8 +22,8 @@ from rich.table import Table
 from autoddpm.atomic import write_text, written_whole
 from autoddpm.metrics.statistics import interval
 from autoddpm.report.rows.methods import disagreements
-from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.tables.intervals import Resamples, resample_rows
+from autoddpm.runs.row import Row, read_rows
 
 RESAMPLES, SEED = 2000, 0
 LEAST_DICE, LEAST_SSIM = -0.05, -0.005  # relative; absolute

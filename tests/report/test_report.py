@@ -41,12 +41,13 @@ from autoddpm.report.figures.theme import png
 from autoddpm.report.page.html import provenance
 from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
-from autoddpm.report.rows.row import UnreadableRunError, read_maps, read_row, read_rows
 from autoddpm.report.select import Selection
 from autoddpm.report.tables.formats import to_csv, to_markdown
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column
 from autoddpm.report.tables.terminal import print_table
+from autoddpm.runs.folder import UnreadableRunError
+from autoddpm.runs.row import read_maps, read_row, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 

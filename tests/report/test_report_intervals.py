@@ -30,7 +30,6 @@ from autoddpm.metrics.counts import every_score, histograms
 from autoddpm.metrics.localization import localization, precision_recall
 from autoddpm.metrics.statistics import Difference, Interval, holm
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
-from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.rows.scored import read_scored
 from autoddpm.report.rows.seeds import pool_seeds, seed_of
 from autoddpm.report.select import references
@@ -38,6 +37,7 @@ from autoddpm.report.tables import intervals
 from autoddpm.report.tables.differences import make_differences
 from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
 from autoddpm.report.tables.table import Column
+from autoddpm.runs.row import Row, read_rows
 
 R = 100
 NO_INTERVAL = {

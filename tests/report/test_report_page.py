@@ -32,10 +32,10 @@ from autoddpm.report.page.browser_data import (
 )
 from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method
-from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.select import Selection
 from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
 from autoddpm.report.tables.table import Column
+from autoddpm.runs.row import Row, read_rows
 
 ANODDPM, AUTODDPM = (
     Method("AnoDDPM", {"name": "AnoDDPM"}, "t"),

@@ -24,11 +24,11 @@ from report_runs import (
 from report_runs import no_pictures as no_pictures
 
 from autoddpm.report.rows.methods import Method, set_apart
-from autoddpm.report.rows.row import read_rows
 from autoddpm.report.rows.seeds import pool_seeds
 from autoddpm.report.tables.formats import latex, to_csv, to_latex, to_markdown
 from autoddpm.report.tables.published import read_published
 from autoddpm.report.tables.table import Column
+from autoddpm.runs.row import read_rows
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -21,7 +21,6 @@ from autoddpm.report.figures.examples import Choice, Example, Examples, Slice
 from autoddpm.report.figures.figure import FigureRows, Kind
 from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method
-from autoddpm.report.rows.row import Row, read_row
 from autoddpm.report.select import Selection
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Cell, Column, Table
@@ -33,6 +32,7 @@ from autoddpm.report.tracking.wandb_runs import (
     row_summary,
 )
 from autoddpm.report.tracking.workspace import EXAMPLES, chart_of, workspace
+from autoddpm.runs.row import Row, read_row
 
 SIZE, THRESHOLD, IDS = 16, 0.5, ["phantom/a", "phantom/b"]
 INPUT = ("image", "lesion")

@@ -87,7 +87,8 @@ class Acceleration(Callback):
         if trainer.is_global_zero and said != self._said:
             log.info("%s", said)
         self._said = said
-        network.to(memory_format=LAYOUTS[str(chosen["layout"][0])])
+        if pl_module.model.dimensions == 2:  # volumes have another layout of that kind
+            network.to(memory_format=LAYOUTS[str(chosen["layout"][0])])
         if chosen["keep_memory"][0]:
             keep_freed_memory()
         if chosen["compile"][0] and self._compiled is not network:

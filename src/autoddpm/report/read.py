@@ -1,14 +1,19 @@
 """What the figures show of maps.npz: each file is opened once, one after the other."""
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autoddpm.report.figures.examples import Example, Examples, Stages
 from autoddpm.report.page.browser_data import BrowsedRow, browsed_row
-from autoddpm.report.rows.row import Row, UnreadableRunError, has_stage, read_maps, read_slices
 from autoddpm.report.select import Selection
+from autoddpm.runs.folder import UnreadableRunError
+from autoddpm.runs.row import Row, has_stage, read_maps, read_slices
 
 INPUT = ("image", "lesion")
 STAGES = ("reconstruction", "anomaly_map", "mask", "initial_reconstruction", "stitched")
@@ -46,7 +51,7 @@ def read_pictures(selection: Selection, further: Iterable[Row] = ()) -> Pictures
         try:
             slices = read_slices(row).set_index("id") if folder in browser else None
             ids = [one.id for one in chosen] if slices is None else list(slices.index)
-            maps = read_maps(row, ids, _stages(row, bool(lacking)))
+            maps = _planes(read_maps(row, ids, _stages(row, bool(lacking))))
             at = _places(row, ids, [one.id for one in chosen])
             if slices is not None:
                 places = _places(row, ids, [one.id for one in browsed])
@@ -77,6 +82,16 @@ def _stages(row: Row, with_input: bool) -> list[str]:
     except (OSError, zipfile.BadZipFile) as error:
         raise UnreadableRunError(f"{row.folder / 'maps.npz'} is not readable ({error})") from error
     return [*(INPUT if with_input else ()), *STAGES[:2], *further]
+
+
+def _planes(maps: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Stages as they are drawn, (N, H, W): the first modality, the middle plane of a volume."""
+    dimensions = maps["anomaly_map"].ndim - 1
+    planes = {name: one if one.ndim == dimensions + 1 else one[:, 0] for name, one in maps.items()}
+    if dimensions == 2:
+        return planes
+    middle = {name: one[..., one.shape[-1] // 2] for name, one in planes.items()}
+    return {name: np.rot90(one, axes=(1, 2)) for name, one in middle.items()}
 
 
 def _places(row: Row, ids: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -17,11 +17,11 @@ from autoddpm.report.rows.methods import (
     set_apart,
     without_copies,
 )
-from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.rows.seeds import pool_seeds, seed_of
 from autoddpm.report.tables.definition import Definition, definitions
 from autoddpm.report.tables.published import read_published
 from autoddpm.report.tables.table import Column, TableRows
+from autoddpm.runs.row import Row, read_rows
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from autoddpm.report.page.browser import draw_browser
 from autoddpm.report.page.browser_data import browser_data
 from autoddpm.report.page.html import page
 from autoddpm.report.read import read_pictures
-from autoddpm.report.rows.row import Row
 from autoddpm.report.select import Selection, select
 from autoddpm.report.tables.differences import DIFFERENCES, make_differences
 from autoddpm.report.tables.formats import to_csv, to_latex, to_markdown
 from autoddpm.report.tables.intervals import Resamples, resample_rows
 from autoddpm.report.tables.long_form import to_long_form
 from autoddpm.report.tables.table import Table, make_table
+from autoddpm.runs.row import Row
 
 CACHE = "resamples"  # in the report's folder
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}

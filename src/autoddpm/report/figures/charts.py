@@ -19,8 +19,8 @@ from bokeh.plotting import figure
 from autoddpm.report.figures.curve import Curve, Point
 from autoddpm.report.figures.figure import Kind
 from autoddpm.report.figures.theme import BASELINE, DARK, LIGHT, METHOD
-from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.intervals import Resamples
+from autoddpm.runs.row import Row
 
 INK = LIGHT.ink
 METHODS = (METHOD, "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from autoddpm.metrics.statistics import Interval
 from autoddpm.report.figures.figure import FigureRows
-from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column
+from autoddpm.runs.row import Row
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from autoddpm.report.figures.examples import Choice, Examples
 from autoddpm.report.figures.figure import FigureRows, ReportFigure
 from autoddpm.report.figures.slice_figures import noise_paradox_figure, resampling_figure
 from autoddpm.report.figures.theme import DARK, LIGHT, Theme, png
-from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column
+from autoddpm.runs.row import Row
 
 OF_FIGURE4 = ("reconstruction", "anomaly_map")
 OF_FIGURE5 = ("initial_reconstruction", "stitched", "reconstruction", "mask")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autoddpm.report.rows.row import Row, UnreadableRunError, read_slices
+from autoddpm.runs.folder import UnreadableRunError
+from autoddpm.runs.row import Row, read_slices
 
 Stages = Mapping[str, NDArray[Any]]
 

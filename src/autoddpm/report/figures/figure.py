@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from autoddpm.report.figures.chart_json import Chart
 from autoddpm.report.figures.theme import DPI
-from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.table import Column
+from autoddpm.runs.row import Row
 
 
 @dataclass(frozen=True)

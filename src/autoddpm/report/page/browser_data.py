@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from autoddpm.report.figures.examples import Choice, Example, slice_of
 from autoddpm.report.figures.panels import top_of_scale
-from autoddpm.report.rows.row import Row, UnreadableRunError, read_slices
+from autoddpm.runs.folder import UnreadableRunError
+from autoddpm.runs.row import Row, read_slices
 
 STAGES = ("input", "reconstruction", "mask", "map", "lesion")
 GROUPS = ("healthy", "small", "medium", "large")

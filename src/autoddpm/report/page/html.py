@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from autoddpm.report.figures.charts import DARK_COLOURS
 from autoddpm.report.figures.figure import ReportFigure
-from autoddpm.report.rows.row import Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.formats import interval_text, p_text, spread_text
 from autoddpm.report.tables.table import Table, superscript
+from autoddpm.runs.row import Row
 
 
 @dataclass(frozen=True)

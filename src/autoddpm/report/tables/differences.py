@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoddpm.metrics.statistics import Difference, Interval, holm
-from autoddpm.report.rows.row import Row
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import (
     UNDEFINED,
@@ -15,6 +14,7 @@ from autoddpm.report.tables.table import (
     scaled,
     superscript,
 )
+from autoddpm.runs.row import Row
 
 SIGNIFICANT = 0.05
 DIFFERENCES = "_differences"  # after the name of a table

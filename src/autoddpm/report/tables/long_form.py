@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoddpm.metrics.statistics import Interval
-from autoddpm.report.rows.row import Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.intervals import Resamples
+from autoddpm.runs.row import Row
 
 MADE_BY = (
     "variant",

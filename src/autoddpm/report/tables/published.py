@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoddpm.report.rows.methods import is_seed
-from autoddpm.report.rows.row import Row
+from autoddpm.runs.row import Row
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 COLUMNS = ["method", "metric", "value"]

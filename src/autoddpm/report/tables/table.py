@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from autoddpm.metrics.statistics import Interval
 from autoddpm.report.rows.methods import disagreements
-from autoddpm.report.rows.row import Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.published import Published, other_data
+from autoddpm.runs.row import Row
 
 UNDEFINED = "–"
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

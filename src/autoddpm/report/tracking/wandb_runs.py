@@ -23,10 +23,10 @@ from autoddpm.report.figures.curve import Curve
 from autoddpm.report.figures.examples import Example, Examples, Stages
 from autoddpm.report.figures.panels import top_of_scale
 from autoddpm.report.figures.theme import ANOMALY_COLOURS
-from autoddpm.report.rows.row import NOT_SETTINGS, Row
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.table import Table
 from autoddpm.report.tracking.workspace import EXAMPLES, Chart, chart_of, workspace
+from autoddpm.runs.row import NOT_SETTINGS, Row
 
 PROJECT = "autoddpm"  # unless WANDB_PROJECT names another
 NEEDED = ("reconstruction", "anomaly_map")
