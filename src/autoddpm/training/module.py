@@ -20,8 +20,7 @@ from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 class TrainingModule(LightningModule):
     """Fits a model to healthy slices.
 
-    model: its configuration (plain containers), kept in the checkpoint so that it can be built
-        again.
+    model: its configuration (plain containers), kept in the checkpoint to build it again.
     data: `hash`, `size`, `train_subjects` and `preparation` of the training data, kept in the
         checkpoint.
     objective: configuration of what the model is trained on, if its family has such a choice.
