@@ -88,7 +88,7 @@ class DDPM(nn.Module):
     def predict_eps(self, x_t: Tensor, t: Tensor | int) -> Tensor:
         """The denoiser's estimate of the noise in x_t.
 
-        Here alone a time becomes the network's index, which counts from 0.
+        Here the time becomes the network's index, which counts from 0.
         """
         times = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)
         return self.denoiser(x_t, times - 1).to(x_t.dtype)

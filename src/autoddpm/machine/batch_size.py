@@ -27,7 +27,7 @@ def eval_batch_size(asked: int | str, model: Model, size: int, trainer: Trainer)
     size: side of a slice in pixels.
 
     "auto" is 16 on a CPU. On a CUDA device one forward pass of four slices is measured at the
-    trainer's precision, and the result is 1 if not even these fit.
+    trainer's precision. If not even these fit, the result is 1.
 
     Raises ValueError if `asked` is neither, or if the network itself does not fit.
     """

@@ -57,7 +57,7 @@ def gpus_of_job(trainer: DictConfig) -> int | None:
 def claimed_device(trainer: DictConfig) -> Iterator[int | str | list[int]]:
     """Give `devices` for this job's Trainer, and hold the GPU until the end.
 
-    In a multirun with one GPU per job it is [number] of a GPU that no other job has; while there is
+    In a multirun with one GPU per job it is [number] of a GPU that no other job has. While there is
     none, the job waits. In any other run it is what the configuration says.
 
     trainer: as in `conf/trainer`.

@@ -43,7 +43,7 @@ class TimeLeft(ProgressBar):
         self._timer: Timer | None = None
 
     def disable(self) -> None:
-        """Do nothing: Lightning calls it on every process but the first, which show nothing."""
+        """Do nothing: Lightning calls it on the processes that show nothing, all but the first."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

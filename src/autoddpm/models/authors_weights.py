@@ -50,8 +50,8 @@ def import_weights(
     Returns the path of the file written.
 
     Raises FileNotFoundError if there is no such file. Raises ValueError, naming the file and the
-    keys, if any other key is left over or missing, or if a weight is no finite tensor of the
-    network's shape.
+    keys, if any other key is left over or missing. Raises it too if a weight is no finite tensor of
+    the network's shape.
     """
     path = Path(path)
     model = {
@@ -124,7 +124,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _renamed(old: Mapping[str, Any], denoiser: nn.Module, path: Path) -> dict[str, Tensor]:
     """The weights under the names of `DDPM.state_dict`.
 
-    Raises ValueError if one of the network's is missing, or if one is left over.
+    Raises ValueError if one of the network's is missing or has another shape, or if one is left
+    over.
     """
     shapes = {name: list(values.shape) for name, values in denoiser.state_dict().items()}
     names = {_old_name(name): name for name in shapes}

@@ -57,8 +57,8 @@ class Trained:
     """A model with its weights, and what its file tells about it.
 
     config: of the model, plain values with `_target_`.
-    data: `hash`, `size` and `train_subjects` of the data it was trained on, and `preparation`: how
-        its slices were made from volumes, None if that is not known.
+    data: `hash`, `size`, `train_subjects` and `preparation` of the data it was trained on. The last
+        tells how its slices were made from volumes, None if that is not known.
     step: optimiser steps taken, 0 if unknown.
     path: of the file.
     weights_hash: see `autoddpm.models.trained.weights_hash`.

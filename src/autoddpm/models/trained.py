@@ -39,10 +39,11 @@ def load_checkpoint(path: str | Path | None) -> Trained:
 
     path: a .ckpt of `src.train`, or a weights file, see `autoddpm.models.weights_file`.
 
-    No code in the file is run: it is read with `weights_only`, and its configuration may name only
+    No code in the file is run: it is read with `weights_only`. Its configuration may name only
     classes of the packages that weights files may name.
 
-    Raises FileNotFoundError or ValueError, naming the file, if it is missing or no such file.
+    Raises FileNotFoundError if there is no such file. Raises ValueError, naming the file, if it is
+    something else or damaged, and also if `path` is None.
     """
     if path is None:
         names = "".join(f" or checkpoint={name}" for name in released_names())

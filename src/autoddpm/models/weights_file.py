@@ -102,7 +102,7 @@ def weights_files(path: str | Path) -> list[Path]:
 
 
 def released_names() -> list[str]:
-    """Names of the weights that come with this package, such as "ixi-small"."""
+    """Names of the weights that come with this package, to be given as a checkpoint."""
     files = [
         file.name.removesuffix(SUFFIX) for folder in RELEASED for file in folder.glob(f"*{SUFFIX}")
     ]
