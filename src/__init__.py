@@ -1,5 +1,7 @@
-"""The checkout's verbs (`python -m src.train`): they use this folder's autoddpm, whichever other
-one is installed."""
+"""The checkout's verbs, such as `python -m src.train`.
+
+They use this folder's autoddpm, even if another one is installed.
+"""
 
 import sys
 

@@ -58,7 +58,7 @@ def main(cfg: DictConfig) -> float | None:
 
 
 def in_short(row: dict[str, Any]) -> str:
-    """The four numbers that one looks for first, in percent."""
+    """The four most important metrics of a row, in percent."""
     keys = ("healthy/ssim", "lesion/auprc", "lesion/max_dice", "lesion/dice@healthy_fpr5")
     values = {key: row["metrics"].get(key) for key in keys}
     return "  ".join(

@@ -1,5 +1,4 @@
-"""`python -m src.prepare`: from a data set as it was downloaded to slices, with a page that shows
-what was done."""
+"""`python -m src.prepare`: from a downloaded data set to slices, with a page of the steps."""
 
 from pathlib import Path
 
@@ -29,10 +28,8 @@ def main(cfg: DictConfig) -> None:
             if "build" in cfg.preparation:
                 instantiate(cfg.preparation.build)
             else:
-                volumes, steps = (
-                    instantiate(cfg.preparation.volumes),
-                    instantiate(cfg.preparation.steps),
-                )
+                volumes = instantiate(cfg.preparation.volumes)
+                steps = instantiate(cfg.preparation.steps)
                 prepare_volumes(
                     volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}"
                 )

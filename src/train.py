@@ -49,7 +49,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def prepared(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:
-    """The data module and the LightningModule; refuses what would only fail hours later."""
+    """The data module and the LightningModule.
+
+    Raises ValueError for what would otherwise fail hours later.
+    """
     datamodule = instantiate(cfg.data, _convert_="all")
     datamodule.prepare_data()
     datamodule.setup("fit")

@@ -12,10 +12,10 @@ from typing import Any
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; renamed to `path` at the end, removed if anything
-    is raised.
+    """Give a temporary path to write to, and rename it to `path` at the end.
 
-    It ends as `path` does, so that writers that choose a format by suffix are not misled.
+    It is removed if anything is raised. It is beside `path` and has the same suffix, since writers
+    may choose a format by it.
     """
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name}")
@@ -28,10 +28,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `path` to write in; renamed to `path` at the end, removed if
-    anything is raised.
+    """Give a temporary folder beside `path` to write in, and rename it to `path` at the end.
 
-    If another process has written `path` meanwhile, that one stays and this one is dropped.
+    It is removed if anything is raised. If another process has written `path` meanwhile, that one
+    stays and this one is dropped.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -48,7 +48,7 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file."""
+    """Write a file as a whole."""
     with written_whole(path) as temporary:
         temporary.write_bytes(content)
 
@@ -64,7 +64,10 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON. Raises ValueError that names the file where it is damaged."""
+    """Read JSON.
+
+    Raises ValueError, naming the file, if it is damaged.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:

@@ -10,8 +10,12 @@ from autoddpm import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; arguments: by default the command line's. Bad input is one line on stderr and
-    exit code 1."""
+    """Run a command. Bad input gives one line on stderr.
+
+    arguments: by default the command line's.
+
+    Returns the exit code: 0, or 1 if the input is bad.
+    """
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
@@ -22,10 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
-    from autoddpm.models.authors_weights import (
-        NOTE,
-        import_weights,
-    )  # late: torch takes seconds to import
+    # Late, as below: torch takes seconds to import.
+    from autoddpm.models.authors_weights import NOTE, import_weights
 
     written = import_weights(arguments.file, arguments.output)
     print(
@@ -56,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "import-weights",
         help="convert a checkpoint of the paper's authors",
         description="Convert a checkpoint that the paper's authors' code wrote (a .pt file with "
-        "`model_weights`, or these alone as .safetensors) to a weights file. No code in "
-        "the file is run, and every weight must find its place.",
+        "`model_weights`, or these alone as .safetensors) to a weights file. No code in the file "
+        "is run, and every weight must find its place.",
     )
     command.add_argument("file", metavar="FILE", type=Path, help="the authors' checkpoint")
     command.add_argument(

@@ -1,10 +1,11 @@
 """Randomness from identity: every random number is a pure function of what it is for.
 
-A number depends on (seed, slice id) through its *key* and on (pixel, t, repeat, stage and draw)
-through its *counter*, never on a global stream. So a slice gets the same noise alone or in a batch,
-in any order, on any device and any number of processes. The generator is Philox4x32-10 (Salmon et
-al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): the same integers everywhere; normals
-agree to rounding.
+A number depends on (seed, slice id) through its *key*, and on (pixel, t, repeat, stage, draw)
+through its *counter*, but on no global stream. So a slice gets the same noise alone or in a batch,
+in any order, on any device and any number of processes.
+
+The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011). Its integers are the same everywhere. Normals agree to rounding.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 class Stage(IntEnum):
-    """Which part of the method a random number belongs to."""
+    """The part of the method that a random number belongs to."""
 
     RECONSTRUCTION = 0
     RESAMPLING = 1
@@ -30,7 +31,7 @@ class Stage(IntEnum):
 
 
 class Draw(IntEnum):
-    """What a random number is used for inside its stage."""
+    """The use of a random number inside its stage."""
 
     FORWARD = 0  # q_sample of a whole image, Eq. (4)
     ANCESTRAL = 1  # p_sample, Eqs. (2) and (11)
@@ -47,16 +48,17 @@ class Draw(IntEnum):
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
-    """The generator's key of each slice: (B, 2) int64 holding 32-bit words, from a hash of (seed,
-    slice id)."""
+    """The generator's key of each slice: (B, 2) int64 that hold 32-bit words.
+
+    It is a hash of (seed, slice id).
+    """
     digests = [
         hashlib.blake2b(f"{seed}/{slice_id}".encode(), digest_size=8).digest() for slice_id in ids
     ]
     words = [[int.from_bytes(d[:4], "little"), int.from_bytes(d[4:], "little")] for d in digests]
     keys = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
-    if (
-        torch.device(device).type == "cuda"
-    ):  # from pinned memory a copy does not wait for the device
+    # From pinned memory a copy does not wait for the device.
+    if torch.device(device).type == "cuda":
         return keys.pin_memory().to(device, non_blocking=True)
     return keys.to(device)
 
@@ -84,8 +86,12 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
 def random_words(
     keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
 ) -> Tensor:
-    """(B, count) int64 words in [0, 2^32). keys: (B, 2) from `slice_keys`; t: an int or (B,), the
-    time or the epoch."""
+    """(B, count) int64 words in [0, 2^32).
+
+    keys: (B, 2) from `slice_keys`.
+    t: the time or the epoch, an int or (B,).
+    repeat: number of the pass, if there are several at one time.
+    """
     block = torch.arange((count + 3) // 4, device=keys.device)[None]  # (1, blocks)
     time = t.reshape(-1, 1) if isinstance(t, Tensor) else torch.full_like(block[:, :1], t)
     constant = [torch.full_like(block[:, :1], value) for value in (repeat, stage * 16 + draw)]
@@ -97,15 +103,17 @@ def random_words(
 def uniform(
     keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
 ) -> Tensor:
-    """(B, count) float64 in (0, 1), open at both ends; arguments as `random_words`."""
+    """(B, count) float64 in (0, 1), open at both ends. Arguments as `random_words`."""
     return (random_words(keys, count, stage, draw, t, repeat).double() + 0.5) * 2.0**-32
 
 
 def normal(
     keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
 ) -> Tensor:
-    """(B, count) float32 standard normals by Box and Muller, computed in float64; arguments as
-    `random_words`."""
+    """(B, count) float32 standard normals, by Box and Muller in float64.
+
+    Arguments as `random_words`.
+    """
     half = (count + 1) // 2
     u = uniform(keys, 2 * half, stage, draw, t, repeat)
     radius, angle = (-2 * u[:, :half].log()).sqrt(), 2 * math.pi * u[:, half:]

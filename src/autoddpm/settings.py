@@ -1,4 +1,4 @@
-"""Settings of an object, as its constructor was given them: the record of a result."""
+"""Settings of an object, as they were given to its constructor: the record of a result."""
 
 import inspect
 from typing import Any
@@ -7,23 +7,23 @@ PLAIN = (bool, int, float, str)
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """Name and plain settings of a detector or a part of one: what tells two results apart.
+    """Name and plain settings of a detector or of a part of one, which tell two results apart.
 
     Raises ValueError if an object does not keep an argument of its constructor as an attribute of
     the same name.
     """
     if inspect.isfunction(thing) or hasattr(thing, "func"):
-        return {
-            "name": getattr(thing, "func", thing).__name__,
-            **getattr(thing, "keywords", {}),
-        }
+        return {"name": getattr(thing, "func", thing).__name__, **getattr(thing, "keywords", {})}
     settings = arguments(thing)
     plain = {name: value for name, value in settings.items() if isinstance(value, PLAIN)}
     return {"name": type(thing).__name__, **plain}
 
 
 def arguments(thing: object) -> dict[str, Any]:
-    """The values of the arguments that an object was made with, by name. Raises as `describe`."""
+    """The values of the arguments that an object was made with, by name.
+
+    Raises ValueError as `describe`.
+    """
     names = inspect.signature(type(thing)).parameters
     if lost := [name for name in names if not hasattr(thing, name)]:
         raise ValueError(

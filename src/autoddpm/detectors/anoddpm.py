@@ -17,9 +17,12 @@ from autoddpm.random import Stage
 class AnoDDPM(PlainDetector):
     """Reconstruct a slice from noise level `t` and map its difference from the input.
 
-    t: noise level, 1..T.
+    model: the DDPM that denoises.
+    sampler: the times of denoising and the step between two.
+    perceptual: the distance for maps that take one.
     map: how the two images are compared.
     seed: of the noise, with each slice's id.
+    t: noise level, 1..T.
     """
 
     only_of_map: Collection[str] = ("map", "perceptual")
@@ -68,7 +71,10 @@ class AnoDDPM(PlainDetector):
 
 
 def refuse_non_finite(reconstruction: Tensor, batch: Slices) -> None:
-    """Raise ValueError, naming the slices, if a reconstruction holds NaN or infinity."""
+    """Refuse a reconstruction with NaN or infinity.
+
+    Raises ValueError, naming the slices.
+    """
     whole = reconstruction.isfinite().flatten(1).all(1).tolist()
     broken = [name for name, is_whole in zip(batch.id, whole, strict=True) if not is_whole]
     if broken:
@@ -78,7 +84,12 @@ def refuse_non_finite(reconstruction: Tensor, batch: Slices) -> None:
 
 
 def check_time(name: str, t: int, model: object) -> None:
-    """Raise ValueError if a model is no DDPM, or t no noise level of its schedule."""
+    """Refuse a model that is no DDPM, or a t that is no noise level of its schedule.
+
+    name: of the setting, for the message.
+
+    Raises ValueError.
+    """
     if not isinstance(model, DDPM):
         raise ValueError(
             f"{name}={t}: this detector noises and denoises, and needs a DDPM; these weights are "

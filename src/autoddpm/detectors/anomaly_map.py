@@ -12,13 +12,7 @@ import numpy as np
 import torch
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
-from torch.nn.functional import (
-    avg_pool2d,
-    avg_pool3d,
-    max_pool2d,
-    max_pool3d,
-    pad,
-)
+from torch.nn.functional import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d, pad
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 #: Standard deviations, in pixels, of the Gaussian windows of the SSIM maps.
@@ -48,10 +42,10 @@ def compare(
 
 
 def head(image: Tensor) -> Tensor:
-    """Where the head is: (B, 1, *space) bool, of images (B, C, *space) in [0, 1].
+    """The head as a mask, (B, 1, *space) bool, of images (B, C, *space) in [0, 1].
 
-    What is brighter than 0.15 after a blur, as the noise of a background is not; holes, as
-    ventricles, are closed.
+    It is what is brighter than 0.15 after a blur, which the noise of a background is not. Holes,
+    such as ventricles, are closed.
     """
     dimensions = image.ndim - 2
     grey = image.mean(1, keepdim=True)
@@ -66,8 +60,8 @@ def norm95(residual: Tensor, region: Tensor | None = None) -> Tensor:
     """Divide each image by its own 95th percentile and clip at 1, as in Eq. (9).
 
     residual: (B, 1, *space), non-negative.
-    region: (B, 1, *space) bool, whose pixels the percentile is of. None: of all, background
-        included, as the authors'.
+    region: (B, 1, *space) bool, the pixels that the percentile is of. None: all, background
+        included, as in the authors' code.
 
     Returns (B, 1, *space) in [0, 1]. If the percentile is 0, pixels above 0 become 1 and the rest
     is 0 (the authors divide by 0).
@@ -117,10 +111,7 @@ def product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor
 
 
 def head_product(image: Tensor, reconstruction: Tensor, distance: Distance) -> Tensor:
-    """Eq. (9) inside the head, the percentile of its pixels alone.
-
-    0 outside, whatever noise is there.
-    """
+    """Eq. (9) inside the head, with the percentile of its pixels alone; 0 outside."""
     inside = head(image)
     return (
         norm95(residual(image, reconstruction), inside) * distance(reconstruction, image) * inside
@@ -133,7 +124,7 @@ def residual_product(image: Tensor, reconstruction: Tensor, distance: Distance) 
 
 
 def ssim(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """1 - SSIM: what is unlike in structure, averaged over several widths of the window.
+    """1 - SSIM: difference in structure, averaged over several widths of the window.
 
     Behrendt et al., 2024.
     """
@@ -161,7 +152,7 @@ def brighter_residual(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def brighter(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """Where the reconstruction is brighter than the scan, (B, 1, *space) bool."""
+    """The pixels at which the reconstruction is brighter than the scan, (B, 1, *space) bool."""
     return (reconstruction - image).mean(1, keepdim=True) > 0
 
 

@@ -26,20 +26,24 @@ from autoddpm.random import Draw, Stage
 class AutoDDPM(PlainDetector):
     """Find what may be anomalous (3.1), replace it by healthy tissue (3.2, 3.3), map what changed.
 
-    t: noise level of the initial reconstruction.
-    t_resample: noise level at which stitching and re-sampling start.
-    resample_steps: denoising passes at each time, with one re-noising between two; 0 is plain
-        stitching (Figure 5).
-    dilation: side of the square that the binary mask is dilated with, odd; 1 leaves it as it is.
-    use_uncertainty: multiply the final residual with the initial map (5.4).
-    mask_threshold: above it the initial map is a mask. A number; or "percentile":
-        `mask_percentile` of each slice's own map; or "calibrated": to be set to a number before
-        the first slice, from the maps that `begins_with` gives on healthy slices.
-    mask_region: "image" (the paper's), or "head": the mask is looked for inside the head alone,
-        with percentiles of its pixels. A calibrated rate still counts all pixels of a slice: of
-        the head's it is about twice.
+    model: the DDPM that denoises.
+    sampler: the times of denoising and the step between two.
+    perceptual: the distance of the initial map, and for maps that take one.
     map: how the input and the final reconstruction are compared.
     seed: of the noise, with each slice's id.
+    t: noise level of the initial reconstruction.
+    t_resample: noise level at which stitching and re-sampling start.
+    resample_steps: denoising passes at each time, with one re-noising between two. 0 is plain
+        stitching (Figure 5).
+    dilation: side of the square that the binary mask is dilated with, odd. 1 leaves it as it is.
+    mask_threshold: the mask is where the initial map is above it. A number, "percentile" or
+        "calibrated". "percentile" is `mask_percentile` of each slice's own map. "calibrated" is to
+        be set to a number before the first slice, from maps of healthy slices, see `to_calibrate`.
+    mask_percentile: above 0 and below 100.
+    use_uncertainty: multiply the final residual with the initial map (5.4).
+    mask_region: "image" (the paper's), or "head": the mask is looked for inside the head alone,
+        with percentiles of its pixels. A calibrated rate still counts all pixels of a slice. Of the
+        head's pixels it is about twice.
     """
 
     only_of_map: Collection[str] = ("map", "use_uncertainty")
@@ -64,12 +68,8 @@ class AutoDDPM(PlainDetector):
         check_time("detector.t_resample", t_resample, model)
         self.model, self.sampler = self.used(model), sampler
         self.perceptual, self.map = perceptual, map
-        self.seed, self.t, self.t_resample, self.resample_steps = (
-            seed,
-            t,
-            t_resample,
-            resample_steps,
-        )
+        self.seed, self.t = seed, t
+        self.t_resample, self.resample_steps = t_resample, resample_steps
         self.dilation, self.use_uncertainty = dilation, use_uncertainty
         self.mask_threshold, self.mask_percentile = mask_threshold, mask_percentile
         self.mask_region = mask_region
@@ -82,7 +82,10 @@ class AutoDDPM(PlainDetector):
         return model
 
     def check(self) -> None:
-        """Raise ValueError, naming the setting, if one cannot be meant."""
+        """Refuse settings out of range.
+
+        Raises ValueError, naming the setting.
+        """
         named = self.mask_threshold
         if self.resample_steps < 0:
             raise ValueError(
@@ -164,8 +167,10 @@ class AutoDDPM(PlainDetector):
     def mask(self, initial_map: Tensor, image: Tensor) -> Tensor:
         """Binarise the initial map of an image and dilate the mask: (B, 1, *space) bool.
 
-        The text dilates the map and then binarises it; with one threshold per image both orders
-        are the same.
+        The text dilates the map and then binarises it. With one threshold per image both orders
+        give the same.
+
+        Raises ValueError if the threshold is still to be calibrated.
         """
         threshold: Tensor | float
         if self.mask_threshold == "percentile":
@@ -178,8 +183,8 @@ class AutoDDPM(PlainDetector):
         elif isinstance(self.mask_threshold, str):
             raise ValueError(
                 "detector.mask_threshold=calibrated: no calibrated value was set. Evaluate through "
-                "`src.evaluate`, which calibrates it on healthy validation slices, or give a "
-                "number."
+                "`src.evaluate`, which calibrates it on healthy validation slices, "
+                "or give a number."
             )
         else:
             threshold = self.mask_threshold
@@ -192,7 +197,7 @@ class AutoDDPM(PlainDetector):
         return self.sampler.times(self.t_resample)
 
     def finished(self, x: Tensor) -> Tensor:
-        """The re-sampled patch as an image; clamped to [0, 1]."""
+        """The re-sampled patch as an image, clamped to [0, 1]."""
         return self.model.decode(x)
 
     def resample(self, x0: Tensor, x_hat: Tensor, mask: Tensor, noise: NoiseOf) -> Tensor:
@@ -200,9 +205,10 @@ class AutoDDPM(PlainDetector):
 
         x0: the input in the model's range.
         x_hat: the initial reconstruction in the model's range.
+        mask: (B, 1, *space) bool.
 
-        The start is the noised full reconstruction, as the authors' code has it; the text prints
-        x. The context has the noise level that the sample is at, s; the text's Eq. (10) prints
+        The start is the noised full reconstruction, as in the authors' code. The text prints x. The
+        context has the noise level that the sample is at, s. The text's Eq. (10) prints
         alpha_bar_t.
         """
         ddpm, sampler = self.model, self.sampler

@@ -1,4 +1,4 @@
-"""What every detector takes and gives."""
+"""The interface of every detector: what it takes and what it gives."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,15 +40,15 @@ class Reconstruction:
 class Detector(Protocol):
     """A method: from a batch of slices to a reconstruction, and from both to an anomaly map.
 
-    Nothing in a batch depends on another slice. Each argument of the constructor is kept as an
-    attribute of the same name: they are the record of the results.
+    The result of a slice does not depend on the others in its batch. Each argument of the
+    constructor is kept as an attribute of the same name: they are the record of the results.
 
     label: the name of the row in a table.
     variant: whose code it follows, "paper" for most.
     only_of_map: names of the arguments that `anomaly_map` alone uses. Detectors that differ in
         these alone have the same reconstructions, which are made once. If in doubt, leave it empty.
     begins_with: the detector whose reconstruction of the same batch is the first stage of this
-        one; None for most. It is made once for all detectors that begin with it.
+        one, None for most. It is made once for all detectors that begin with it.
     """
 
     variant: str
@@ -61,9 +61,9 @@ class Detector(Protocol):
     def begins_with(self) -> "Detector | None": ...
 
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
-        """Reconstruct a batch; this is what costs network calls.
+        """Reconstruct a batch. This step alone costs network calls.
 
-        first: what `begins_with` reconstructed; None: it is made here.
+        first: what `begins_with` reconstructed. None: it is made here.
         """
 
     def anomaly_map(self, batch: Slices, made: Reconstruction) -> Tensor:
@@ -75,12 +75,13 @@ class Detector(Protocol):
     def to_calibrate(self) -> "Mapping[str, Detector]":
         """Settings that healthy validation slices decide, and the detector whose map decides them.
 
-        The setting becomes the value that a given share of healthy pixels exceeds. Mostly {}.
+        The setting becomes the value that a given share of healthy pixels exceeds. For most
+        detectors the result is {}.
         """
 
 
 class PlainDetector:
-    """What most detectors share: they begin with no other one, and calibrate nothing."""
+    """Base of most detectors, which begin with no other one and calibrate nothing."""
 
     variant = "paper"
     only_of_map: Collection[str] = ()
@@ -94,7 +95,7 @@ class PlainDetector:
 
 
 def parts(detector: Detector) -> dict[str, dict[str, object]]:
-    """The parts that a detector was made with, such as its sampler, each as `describe` has it.
+    """Records of the parts that a detector was made with, such as its sampler, by `describe`.
 
     The model is none of them: it has a record of its own.
     """

@@ -1,5 +1,4 @@
-"""Networks of LPIPS (Zhang et al., 2018): drawn at random, filled from a file, and applied to two
-grey images."""
+"""Networks of LPIPS (Zhang et al., 2018), random or from a file, and their use on grey images."""
 
 import importlib.util
 import re
@@ -19,15 +18,18 @@ AT_ONCE = 4 * 128 * 128  # pixels: more take more memory and, on a CPU, more tim
 
 
 def squeezenet_file() -> Path:
-    """Where torchvision keeps its SqueezeNet weights."""
+    """The path at which torchvision keeps its SqueezeNet weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / SQUEEZENET_FILE
 
 
 def stlpips_file(net: str) -> Path | None:
-    """Where the package `stlpips-pytorch` keeps the weights of `net`, "vgg" or "alex"; None if it
-    is not installed.
+    """The path at which the package `stlpips-pytorch` keeps the weights of a network.
 
     The package is not imported: it needs others that it does not declare.
+
+    net: "vgg" or "alex".
+
+    Returns None if the package is not installed.
     """
     package = importlib.util.find_spec(STLPIPS)
     if package is None or not package.submodule_search_locations:
@@ -41,16 +43,20 @@ def stlpips_file(net: str) -> Path | None:
 
 
 def random_squeezenet(seed: int) -> lpips.LPIPS:
-    """LPIPS with the learned heads over a SqueezeNet drawn from `seed`; the global random stream is
-    left alone."""
+    """LPIPS with the learned heads over a SqueezeNet drawn from `seed`.
+
+    The global random stream is left alone.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))
 
 
 def trained_squeezenet(path: Path) -> lpips.LPIPS:
-    """LPIPS with the SqueezeNet of torchvision's file. Raises ValueError, which names the file, if
-    it is another's."""
+    """LPIPS with the SqueezeNet of torchvision's file.
+
+    Raises ValueError, naming the file, if it holds another network.
+    """
     network, state = random_squeezenet(0), _read(path, "download torchvision's file again")
     expected = {}
     for name, values in network.net.state_dict().items():
@@ -69,8 +75,9 @@ def trained_squeezenet(path: Path) -> lpips.LPIPS:
 def trained_stlpips(path: Path, net: str) -> lpips.LPIPS:
     """LPIPS's graph of `net` with every convolution, bias and head of a file of `stlpips-pytorch`.
 
-    The file's blur filters are constants of its own graph and are left out. Raises ValueError,
-    which names the file, if a tensor is missing, left over, or of another shape.
+    The file's blur filters are constants of its own graph and are left out.
+
+    Raises ValueError, naming the file, if a tensor is missing, left over, or of another shape.
     """
     with torch.device("meta"):  # a VGG16 with its classifier would be drawn, and thrown away
         network = lpips.LPIPS(
@@ -78,11 +85,12 @@ def trained_stlpips(path: Path, net: str) -> lpips.LPIPS:
         )
     state = _read(path, "install stlpips-pytorch again")
     theirs = [name for name in map(str, state) if not name.endswith(".filt")]
+    # lins.0 is lin0 again, and so on.
     ours = {
         name: values
         for name, values in network.state_dict().items()
         if not name.startswith("lins.")
-    }  # lin0 again
+    }
     if [_role(name) for name in theirs] != [_role(name) for name in ours]:
         raise ValueError(f"{path}: not the layers of LPIPS with the network {net}")
     for name, other in zip(ours, theirs, strict=True):
@@ -100,9 +108,12 @@ def lpips_map(
 ) -> Tensor:
     """LPIPS of two batches of images, pixel by pixel, a few slices at a time, in float32.
 
-    reconstruction, image: (B, C, H, W) in [0, 1]. Each channel by itself is grey, repeated to three
-        channels and mapped once to [-1, 1]; the distance is the mean over channels.
-    scale: of the images that the network sees; the map is enlarged to H x W again.
+    Each channel by itself is a grey image: it is repeated to three channels and mapped once to
+    [-1, 1]. The distance is the mean over channels.
+
+    reconstruction: (B, C, H, W) in [0, 1].
+    image: (B, C, H, W) in [0, 1].
+    scale: of the images that the network sees. The map is enlarged to H x W again.
 
     Returns (B, 1, H, W) >= 0.
 
@@ -136,8 +147,10 @@ def lpips_map(
 
 
 def float32(image: Tensor) -> AbstractContextManager[None]:
-    """A distance is a difference of features that are nearly equal: bf16 would leave little of
-    it."""
+    """A context in which a distance is computed in float32.
+
+    It is a difference of features that are nearly equal: bf16 would leave little of it.
+    """
     return torch.autocast(image.device.type, enabled=False)
 
 
@@ -150,8 +163,10 @@ def _read(path: Path, remedy: str) -> Mapping[str, Any]:
 
 
 def _role(name: str) -> str:
-    """What a tensor is, without its layer's number, in which the two graphs differ:
-    net.slice2.6.bias."""
+    """A tensor's name, such as net.slice2.6.bias, without its layer's number.
+
+    The two graphs differ in these numbers.
+    """
     return re.sub(r"\.\d+\.", ".", name)
 
 

@@ -1,4 +1,4 @@
-"""AutoDDPM as the authors' first code made the published numbers, if that differs from the text."""
+"""AutoDDPM and AnoDDPM as in the authors' first code, which made the published numbers."""
 
 from itertools import pairwise
 
@@ -16,13 +16,18 @@ CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
 
 
 class OfficialV0(AutoDDPM):
-    """Re-sampling as the authors' first code has it; settings as `AutoDDPM`.
+    """AutoDDPM with the re-sampling of the authors' first code. Settings as `AutoDDPM`.
 
-    It starts one time later (their times count from 0) and ends at time 1, whose patch is taken as
-    it is. Re-noising takes the beta of one step before. The final image is not clamped, so that
-    SSIM sees values outside of [0, 1]. In both stages estimated clean images are clipped to
-    [-1, 1], though the model's range is [0, 1]. What else differs are the settings of
-    conf/detector/official_v0.yaml, and that the mask is looked for in the whole image.
+    It differs from the text in this:
+
+    - Re-sampling starts one time later, since their times count from 0. It ends at time 1, whose
+      patch is taken as it is.
+    - Re-noising takes the beta of one step before.
+    - The final image is not clamped, so that SSIM sees values outside of [0, 1].
+    - In both stages estimated clean images are clipped to [-1, 1], though the model's range is
+      [0, 1].
+    - The settings are those of conf/detector/official_v0.yaml, and the mask is looked for in the
+      whole image.
     """
 
     variant = "official_v0"
@@ -48,7 +53,10 @@ class OfficialV0(AutoDDPM):
         return (x - self.model.low) / (self.model.high - self.model.low)
 
     def resample(self, x0: Tensor, x_hat: Tensor, mask: Tensor, noise: NoiseOf) -> Tensor:
-        """As `AutoDDPM.resample`, over `resample_times`; returns x at time 1."""
+        """As `AutoDDPM.resample`, over `resample_times`.
+
+        Returns x at time 1.
+        """
         ddpm, times = self.model, self.resample_times()
         x_t = ddpm.q_sample(x_hat, times[0], noise(Draw.FORWARD, times[0]))
         for t, s in pairwise(times):
@@ -63,10 +71,10 @@ class OfficialV0(AutoDDPM):
 
 
 class OfficialV0AnoDDPM(AnoDDPM):
-    """AnoDDPM as the authors' first code has it; settings as `AnoDDPM`.
+    """AnoDDPM as in the authors' first code. Settings as `AnoDDPM`.
 
-    `t` is their time, counted from 0, plus 1, and estimated clean images are clipped to [-1, 1].
-    Goes with anomaly_map=clahe_residual, which is theirs.
+    `t` is their time, which counts from 0, plus 1. Estimated clean images are clipped to [-1, 1].
+    Their anomaly map is anomaly_map=clahe_residual.
     """
 
     variant = "official_v0"

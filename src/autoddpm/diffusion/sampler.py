@@ -1,4 +1,4 @@
-"""Samplers: which times a chain visits, and how it goes from one to the next."""
+"""Samplers: the times that a chain visits, and the step from one to the next."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,8 +24,10 @@ class Sampler(Protocol):
         """Falling times from t to 0, both included."""
 
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
-        """From x_t at time t to the earlier time s; eps: standard normal noise, for those that add
-        some."""
+        """Go from x_t at time t to the earlier time s.
+
+        eps: standard normal noise, see `step_noise`.
+        """
 
     def calls(self, t: int, s: int) -> int:
         """Network calls of the step from t to s."""
@@ -37,15 +39,20 @@ def count_calls(sampler: Sampler, times: Sequence[int]) -> int:
 
 
 def strided_times(t: int, stride: int) -> list[int]:
-    """[t, t - stride, ..., 0]; any stride is valid, the last jump to 0 may be shorter."""
+    """[t, t - stride, ..., 0]; the last jump to 0 may be shorter.
+
+    Raises ValueError if the stride is below 1.
+    """
     if stride < 1:
         raise ValueError(f"sampler.stride: must be at least 1, got {stride}")
     return [*range(t, 0, -stride), 0]
 
 
 class Ancestral:
-    """The DDPM's own sampler, Eq. (2). Stride 1 is the paper's; a longer one is faster and not the
-    same."""
+    """The DDPM's own sampler, Eq. (2).
+
+    stride: 1 is the paper's. A longer one is faster and does not give the same.
+    """
 
     adds_noise = True
 
@@ -63,8 +70,11 @@ class Ancestral:
 
 
 class DDIM:
-    """The sampler of Song et al. (ICLR 2021). eta 0 adds no noise on the way; eta 1 has the
-    ancestral variance."""
+    """The sampler of Song et al. (ICLR 2021).
+
+    stride: between two times.
+    eta: 0 adds no noise on the way, 1 has the ancestral variance.
+    """
 
     def __init__(self, stride: int = 1, eta: float = 0.0) -> None:
         self.stride, self.eta = stride, eta
@@ -91,11 +101,13 @@ class DDIM:
 
 
 class DPMSolver:
-    """DPM-Solver++(2S) of Lu et al. (2022): second order, two network calls a step, deterministic.
+    """DPM-Solver++(2S) of Lu et al. (2022): deterministic, second order, two calls per step.
 
     Each step is complete in itself, so that it may also be repeated between re-noisings. The
     intermediate time is the integer whose log signal-to-noise ratio is nearest to the middle of the
-    step's; a step without one, and the last to 0, is of first order, with one call.
+    step's. A step without one, and the last to 0, is of first order, with one call.
+
+    stride: between two times.
     """
 
     adds_noise = False
@@ -124,8 +136,7 @@ class DPMSolver:
 
     @staticmethod
     def _move(ddpm: DDPM, x_t: Tensor, t: int, s: int, x0: Tensor) -> Tensor:
-        """The exact solution from t to s for a clean image that stays x0 on the way: DDIM's
-        step."""
+        """DDIM's step: the exact solution from t to s if the clean image stays x0 on the way."""
         alpha_bar_t, alpha_bar_s = ddpm.schedule.alpha_bar[t], ddpm.schedule.alpha_bar[s]
         ratio = ((1 - alpha_bar_s) / (1 - alpha_bar_t)).sqrt()
         return ratio * x_t + (alpha_bar_s.sqrt() - ratio * alpha_bar_t.sqrt()) * x0
@@ -134,15 +145,21 @@ class DPMSolver:
 def step_noise(
     sampler: Sampler, x_t: Tensor, noise: NoiseOf, t: int, s: int, repeat: int = 0
 ) -> Tensor:
-    """The noise of a step from t to s, as x_t; a single 0, and nothing drawn, where the sampler or
-    s = 0 has none."""
+    """The noise of a step from t to s, in the shape of x_t.
+
+    If the sampler adds no noise, or if s = 0, nothing is drawn and the result is a single 0.
+
+    repeat: number of the pass at time t, in re-sampling.
+    """
     return noise(Draw.ANCESTRAL, t, repeat) if sampler.adds_noise and s else x_t.new_zeros(())
 
 
 @torch.no_grad()
 def reconstruct(ddpm: DDPM, sampler: Sampler, x: Tensor, t: int, noise: NoiseOf) -> Tensor:
-    """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1). Network calls:
-    `count_calls`."""
+    """Noise a clean x to time t and denoise it back to 0 (paper, section 3.1).
+
+    `count_calls` tells how many network calls that takes.
+    """
     x_t = ddpm.q_sample(x, t, noise(Draw.FORWARD, t))
     for now, following in pairwise(sampler.times(t)):
         x_t = sampler.step(

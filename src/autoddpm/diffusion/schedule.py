@@ -7,13 +7,14 @@ from torch import Tensor, nn
 class LinearSchedule(nn.Module):
     """Betas that grow linearly from `beta_start` at t=1 to `beta_end` at t=T.
 
-    Index is the paper's: every array has T+1 entries and entry 0 is the clean image, so
-    `alpha_bar[0]` is 1 and `beta_tilde[1]` is 0. Computed in float64 and stored as float32.
+    The index is the paper's: every array has T+1 entries and entry 0 is the clean image, so
+    `alpha_bar[0]` is 1 and `beta_tilde[1]` is 0. They are computed in float64 and stored as
+    float32.
 
-    beta:       (T+1,) variance that the step t-1 -> t adds, Eq. (1).
-    alpha_bar:  (T+1,) share of the clean image's variance that is left at t, Eq. (4).
-    beta_tilde: (T+1,) variance of the posterior q(x_{t-1} | x_t, x_0), Eq. (2); the fixed variance
-        of the sampler.
+    beta: (T+1,) variance that the step t-1 -> t adds, Eq. (1).
+    alpha_bar: (T+1,) share of the clean image's variance that is left at t, Eq. (4).
+    beta_tilde: (T+1,) variance of the posterior q(x_{t-1} | x_t, x_0), Eq. (2), which is the fixed
+        variance of the sampler.
     """
 
     beta: Tensor

@@ -1,1 +1,1 @@
-"""From a detector and a test set to one row."""
+"""Evaluation: from a detector and a test set to one row."""

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Bench:
-    """What detectors are run with.
+    """The model, data, trainer and folder that detectors are run with.
 
     reconstructions: the folder that keeps what they reconstruct, see `Reconstructions`.
     """
@@ -38,7 +38,10 @@ class Bench:
     reconstructions: Path
 
     def ids(self, role: Role) -> set[str]:
-        """All slices of a role; ValueError if it has none."""
+        """Ids of all slices of a role.
+
+        Raises ValueError if it has none.
+        """
         if not (ids := set(self.datamodule.index(role)["id"])):
             raise ValueError(f"no slices to {role} on: name a source in data.{role}")
         return ids
@@ -58,8 +61,9 @@ class Bench:
 class Made:
     """Reconstructions of a split.
 
-    seconds: what all stages took, per slice, in the order of `stored`.
-    reused: what made them if all were there already, see `Reconstructions.made_by`; else None.
+    stored: the reconstructions, of the last stage.
+    seconds: time of all stages per slice, in the order of `stored`.
+    reused: what made them if all were there already, see `Reconstructions.made_by`. Else None.
     """
 
     stored: Stored
@@ -68,9 +72,11 @@ class Made:
 
 
 def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Made:
-    """Reconstruct the slices of a role; those that are kept already are read.
+    """Reconstruct the slices of a role, or read those that are kept already.
 
-    title: shown by the progress bar. Under DDP each rank does its share.
+    Under DDP each rank does its share.
+
+    title: shown by the progress bar.
     """
     ids, kept = bench.ids(role), bench.kept(detector, role)
     first = detector.begins_with
@@ -113,7 +119,9 @@ def map_anomalies(
 def go_over(
     bench: Bench, step: Callable[[Batch], None], role: Role, parts: PartFolder, title: str
 ) -> None:
-    """Call `step` with every batch of slices that `parts` does not have; each rank does its share.
+    """Call `step` with every batch of slices that `parts` does not have.
+
+    Each rank does its share.
 
     Raises ValueError if the trainer did not go through all of them.
     """
@@ -161,12 +169,15 @@ def timed(work: Callable[[], Result], trainer: Trainer) -> tuple[Result, float]:
 
 
 class InParts:
-    """Work on as many slices at once as memory allows; the result of a batch is the same in parts.
+    """Work on as many slices at once as memory allows.
 
     If a batch does not fit, it is halved, with a warning, and so is every later one of the same
-    pass. Raises ValueError if a single slice does not fit.
+    pass. The result of a batch is the same in parts.
 
+    work: from a batch to its result.
     join: from the results of the parts to that of the batch.
+
+    Raises ValueError if a single slice does not fit.
     """
 
     def __init__(self, work: Callable[[Batch], Any], join: Callable[[list[Any]], Any]) -> None:

@@ -1,8 +1,9 @@
 """Reuse of reconstructions: detectors that differ only in their anomaly map are sampled once.
 
-They lie in `runs/NAME/reconstructions/HASH`, one file per batch, beside `conditions.json`: all that
-they depend on, and what made them. A lock lets one process at a time make those of one hash; the
-others wait, and read. The folder may be deleted at any time: what is missing is made again.
+They are in `runs/NAME/reconstructions/HASH`, one file per batch. `conditions.json` beside them
+holds all that they depend on, and what made them. A lock lets one process at a time make those of
+one hash, while the others wait and then read them. The folder may be deleted at any time: what is
+missing is made again.
 """
 
 import hashlib
@@ -91,12 +92,15 @@ class Reconstructions:
         return self.parts.done()
 
     def write(self, batch: Slices, made: Reconstruction, seconds: float) -> None:
-        """Keep the reconstruction of a batch; seconds: wall time of the whole batch."""
+        """Keep the reconstruction of a batch.
+
+        seconds: wall time of the whole batch.
+        """
         arrays = {"image": made.image, **made.stages}
         self.parts.write(batch.id, arrays, made.calls, seconds)
 
     def read(self) -> "Stored":
-        """All of them, in memory."""
+        """Read all of them into memory."""
         return Stored(self.parts.merged())
 
 
@@ -119,7 +123,7 @@ class Stored:
         return Reconstruction(chosen("image"), torch.from_numpy(self.arrays["calls"][rows]), stages)
 
     def seconds(self, ids: Sequence[str]) -> np.ndarray:
-        """What making them took, per slice."""
+        """Time of making them per slice, in seconds."""
         return self.arrays["seconds"][self._rows(ids)]
 
     def _rows(self, ids: Sequence[str]) -> list[int]:

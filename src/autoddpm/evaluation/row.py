@@ -40,7 +40,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 @dataclass(frozen=True)
 class RowSettings:
-    """How a row is made, beside its detector.
+    """Settings of a row, beside its detector.
 
     mask_false_positive_rate: share of healthy validation pixels that a calibrated mask may flag.
     size_groups: see `size_group`.
@@ -56,7 +56,7 @@ class RowSettings:
     nifti: bool = False
 
     def recorded(self) -> dict[str, Any]:
-        """What of it the provenance holds."""
+        """The settings that the provenance holds."""
         names = ("size_groups", "mask_false_positive_rate")
         return {name: getattr(self, name) for name in names} | dict(self.about)
 
@@ -70,13 +70,17 @@ def evaluate(
 ) -> dict[str, Any]:
     """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json.
 
-    Returns the content of metrics.json. A folder that has it is finished and is not computed
-    again; an interrupted one goes on with the slices that are missing. Thresholds are calibrated
-    on the data module's healthy validation slices and kept beside the checkpoint: the detector's
-    own for `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. Reconstructions that
-    another row made are read, and the row says so.
+    A folder that has metrics.json is finished and is not computed again. An interrupted one goes on
+    with the slices that are missing. Thresholds are calibrated on the data module's healthy
+    validation slices and kept beside the checkpoint: the detector's own for
+    `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. Reconstructions that another
+    row made are read, and the row says so.
 
-    lpips: the distance of `healthy/lpips`, which is left out without it.
+    lpips: the distance of `healthy/lpips`. None: that metric is left out.
+
+    Returns the content of metrics.json.
+
+    Raises ValueError if the folder holds another row than is asked for.
     """
     settings, trainer = settings or RowSettings(), bench.trainer
     fixed_precision(trainer)
@@ -114,7 +118,10 @@ def evaluate(
 
 
 def fixed_precision(trainer: Trainer) -> None:
-    """Make fp32 mean fp32. Raises ValueError on a precision that a map cannot have."""
+    """Turn TF32 off, so that a precision of 32 bits has 32 bits.
+
+    Raises ValueError if the trainer's precision is not one of `PRECISIONS`.
+    """
     if str(trainer.precision) not in PRECISIONS:
         raise ValueError(
             f"trainer.precision={trainer.precision}: an evaluation takes {', '.join(PRECISIONS)}"
@@ -123,22 +130,25 @@ def fixed_precision(trainer: Trainer) -> None:
 
 
 def check_geometry(datamodule: SliceDataModule) -> None:
-    """Raise ValueError if test slices do not say which volumes they were cut from."""
+    """Refuse test slices that do not say which volumes they were cut from.
+
+    Raises ValueError.
+    """
     if (datamodule.index("test")["geometry"] == "").any():
         raise ValueError(
-            "nifti=true: the test slices do not say which volumes they were cut from; see "
-            "src.prepare"
+            "nifti=true: the test slices do not say which volumes they were cut from; "
+            "see src.prepare"
         )
 
 
 def made_with(trainer: Trainer, made: Made) -> dict[str, Any]:
-    """The machine's part of the provenance, and whose reconstructions these are, if another's."""
+    """The machine's part of the provenance, and the origin of reconstructions that are reused."""
     memory = round(peak_memory_mb(trainer.strategy.root_device))
     return environment(trainer) | {"peak_memory_mb": memory, "reconstructions_of": made.reused}
 
 
 def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, Any]]:
-    """Metrics, None if undefined, and the reasons of those that are."""
+    """Metrics, None if undefined, and the reasons why some are undefined."""
     return {
         "metrics": {key: None if isinstance(one, str) else one for key, one in values.items()},
         "undefined": {key: one for key, one in values.items() if isinstance(one, str)},
@@ -146,7 +156,10 @@ def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, An
 
 
 def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The row that a folder holds. Raises ValueError if it is another one than is asked for."""
+    """The row that a folder holds.
+
+    Raises ValueError if it is another one than is asked for.
+    """
     row = read_json(folder / METRICS)
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
@@ -167,9 +180,10 @@ def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]
 def set_calibrated(
     detector: Detector, thresholds: Thresholds, false_positive_rate: float
 ) -> float | None:
-    """Set what the detector leaves to healthy slices; returns its mask's threshold, if it has one.
+    """Set the settings of a detector that healthy slices decide.
 
-    None also if each slice has a threshold of its own.
+    Returns the threshold of its mask. None if it has no mask, or if each slice has a threshold of
+    its own.
     """
     for name, part in detector.to_calibrate().items():
         (value,) = thresholds.of(part, [false_positive_rate], "calibrate the mask")
@@ -181,9 +195,9 @@ def set_calibrated(
 def detect(
     detector: Detector, bench: Bench, folder: Path, provenance: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], Made, PartFolder]:
-    """The arrays of maps.npz, (N, *space) each, or (N, C, *space) of several channels.
+    """The arrays of maps.npz, the reconstructions behind them, and the folder of the maps' parts.
 
-    Also gives what made the reconstructions, and the folder of the maps' parts.
+    The arrays are (N, *space) each, or (N, C, *space) with several channels.
     """
     record = dict(provenance) | describe(detector)
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]

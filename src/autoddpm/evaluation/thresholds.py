@@ -26,7 +26,7 @@ ADDED = {name: {"mask_region": "image"} for name in ("AutoDDPM", "OfficialV0")}
 class Thresholds:
     """Values that healthy validation slices exceed in at most a given share of pixels.
 
-    They are kept beside the checkpoint, or in `folder` if that place is not to be written to.
+    They are kept beside the checkpoint, or in `folder` if that place cannot be written to.
 
     provenance: of the row that they are for.
     """
@@ -43,7 +43,7 @@ class Thresholds:
     def of(self, detector: Detector, rates: Sequence[float], title: str) -> list[float]:
         """The thresholds for a detector's anomaly map, read from the file or computed and added.
 
-        rates: the shares of healthy pixels that may be above each of them.
+        rates: for each threshold, the share of healthy pixels that may be above it.
         title: shown by the progress bar.
         """
         recorded = record_of_parts(detector)

@@ -1,5 +1,4 @@
-"""A job of a multirun that fails says so in its folder and does not stop the others: a Hydra
-callback."""
+"""Failed jobs of a multirun: a Hydra callback that notes them and lets the others go on."""
 
 import logging
 import shutil
@@ -20,17 +19,21 @@ log = logging.getLogger(__name__)
 
 
 class FailedJobs(Callback):
-    """In a multirun, with any launcher: failed.json, {"error": message}, in the folder of each job
-    that raised, and at the end a list of them and exit code 1. The next start of that job, of a
-    single run too, removes its failed.json.
+    """Writes failed.json into the folder of each job of a multirun that raised.
+
+    Its content is {"error": message}. At the end it lists these jobs and exits with code 1. It
+    works with any launcher. The next start of such a job, also as a single run, removes its
+    failed.json.
 
     A folder that holds a finished row, metrics.json, keeps it and gets no failed.json: the row is
     good, the job is not.
     """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a launcher's worker process, which does not run the verb's module: do here what
-        that does."""
+        """Unpickle in a launcher's worker process: register resolvers and silence Lightning there.
+
+        The worker does not import the verb's module, which does both in the first process.
+        """
         from autoddpm.launch.names import register_resolvers
         from autoddpm.machine.progress import quiet_lightning  # late: torch takes seconds to import
 
@@ -39,8 +42,7 @@ class FailedJobs(Callback):
         self.__dict__.update(state)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        # Jobs of other processes and machines tell this one by files, here and not in one another's
-        # folders.
+        # Jobs report by files, since they may run in other processes and on other machines.
         self.notes = Path(config.hydra.sweep.dir).absolute() / f".failed-{uuid.uuid4().hex[:8]}"
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -58,7 +60,7 @@ class FailedJobs(Callback):
         write_json(
             self.notes / f"{config.hydra.job.num}.json", {"folder": str(folder), "error": message}
         )
-        # Hydra's sweepers end at the first failure that they meet, and say nothing of the others.
+        # Hydra's sweepers end at the first failure that they meet and do not report the others.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `--help` says of each choice: the first comment of its yaml."""
+"""Help texts of `--help`: the first comment of each choice's yaml."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ from typing import Any
 def choices(sources: Iterable[Mapping[str, Any]], *groups: str) -> str:
     """One line for each option of each group: `group=option` and what it is.
 
-    sources: Hydra's `hydra.runtime.config_sources`.  groups: folders in them, in the order of the
-        help.
+    sources: Hydra's `hydra.runtime.config_sources`.
+    groups: folders in them, in the order of the help.
     """
     folders = [Path(str(source["path"])) for source in sources if source["schema"] == "file"]
     found = {

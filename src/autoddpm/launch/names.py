@@ -25,9 +25,9 @@ def register_resolvers() -> None:
 
 
 def slug(text: str | None) -> str:
-    """One folder's name that can be given back in an override unquoted; "default" for no overrides.
+    """A folder's name that needs no quotes in an override; "default" if there are no overrides.
 
-    A file system takes names of 255 bytes: of a longer text the end gives way to its hash.
+    A file system takes names of 255 bytes: the end of a longer text is replaced by its hash.
     """
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", text or "") or "default"
     return (
@@ -45,7 +45,10 @@ def _weights_hash(path: str | None) -> str:
 
 
 def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to continue a training that was begun with other settings; note those of a new one."""
+    """Write down the settings of a new training.
+
+    Raises ValueError if the folder holds a training that was begun with other settings.
+    """
     noted, settings = folder / "settings.json", json.loads(json.dumps(settings))
     if not noted.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +58,5 @@ def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
     if differing:
         raise ValueError(
             f"{folder} holds a run with another {', '.join(differing)}: give this one a name of "
-            "its own (name=...), or "
-            "move that folder away"
+            "its own (name=...), or move that folder away"
         )

@@ -1,4 +1,4 @@
-"""What a search over settings optimises, and on which data it may."""
+"""The objective of a search over settings, and a check of the data that it is computed on."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,22 +7,26 @@ TUNING = "tuning"  # ends the name of a data source that is there to choose by
 
 
 def check_objective(objective: str | None, sources: Sequence[str]) -> None:
-    """Raises ValueError where something is to be optimised on data that is there to be reported on.
+    """Refuse to optimise a metric on data that results are reported on.
 
+    objective: name of the metric; None: nothing is optimised.
     sources: names of the tested data, `data.test`.
+
+    Raises ValueError if the name of a source does not end with `TUNING`.
     """
     if objective and (others := [name for name in sources if not name.endswith(TUNING)]):
         raise ValueError(
             f"objective={objective} on {', '.join(others)}: settings that are chosen on a test set "
-            "make its results "
-            "worthless. Choose on data=phantom_tuning or data=ixi_tuning, or on a source of your "
-            "own whose name ends "
-            f"with {TUNING}"
+            "make its results worthless. Choose on data=phantom_tuning or data=ixi_tuning, or on a "
+            f"source of your own whose name ends with {TUNING}"
         )
 
 
 def value_of(row: Mapping[str, Any], objective: str) -> float:
-    """The row's metric of this name. Raises ValueError where it has none or it is undefined."""
+    """The row's metric of this name.
+
+    Raises ValueError if there is none, or if it is undefined.
+    """
     value = row["metrics"].get(objective)
     if value is None:
         reason = row["undefined"].get(objective) or f"there are {', '.join(sorted(row['metrics']))}"

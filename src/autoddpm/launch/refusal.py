@@ -1,4 +1,4 @@
-"""Bad input ends a verb with one message, not with a page of traceback."""
+"""Refusal of bad input: a verb ends with one message, not with a page of traceback."""
 
 import os
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from hydra.types import RunMode
 
 
 class RefusedError(Exception):
-    """What `refusal` raises in a multirun, where the other jobs go on: its text is the whole
-    message."""
+    """Bad input of one job of a multirun, whose other jobs go on; its text is the whole message."""
 
 
 @contextmanager
 def refusal(verb: str) -> Iterator[None]:
-    """End the program with exit code 1 and `verb: message` as the last thing on stderr if bad input
-    is met inside.
+    """End the program if bad input is met inside: exit code 1, and `verb: message` on stderr.
 
-    Bad input is what raises ValueError or OSError, also where Hydra was building an object from the
-    configuration.
-    In a multirun only the job ends: RefusedError, see `autoddpm.launch.failed_jobs`.
-    HYDRA_FULL_ERROR=1 shows the traceback instead, as for Hydra's own errors.
+    Bad input is what raises ValueError or OSError, also if Hydra raises it while it builds an
+    object from the configuration. In a multirun only the job ends, see
+    `autoddpm.launch.failed_jobs`. HYDRA_FULL_ERROR=1 shows the traceback instead, as for Hydra's
+    own errors.
+
+    Raises RefusedError in a multirun, else SystemExit.
     """
     try:
         yield

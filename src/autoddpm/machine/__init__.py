@@ -1,1 +1,1 @@
-"""How work is put on this machine: devices, memory, speed, progress."""
+"""Work on this machine: devices, memory, speed, progress."""

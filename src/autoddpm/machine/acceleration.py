@@ -1,4 +1,4 @@
-"""How the same network is run faster: layout, attention, compilation, CUDA graphs, kept memory.
+"""Acceleration of a network: layout, attention, compilation, CUDA graphs, kept memory.
 
 None of it changes the precision, nor a result by more than rounding.
 """
@@ -32,18 +32,20 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
 class Acceleration(Callback):
-    """Chooses for each run, logs with the reason and applies; each setting may be given instead of
-    `auto`.
+    """Chooses settings for each run, logs them with the reason, and applies them.
 
-    layout:           contiguous or channels_last, of the network's weights; features follow.
-    fused_attention:  PyTorch's own, without a table of all pairs of pixels; false: as configured.
-    compile:          torch.compile of the network.
-    cuda_graphs:      replay the compiled network's kernels as one graph.
-    keep_memory:      freed memory stays with the process. Linux clears what it hands out: for
-                      tensors above 32 MB, which the C library takes from it and gives back each
-                      time, that costs as much as the convolutions.
+    Each setting is `auto` (chosen by device) or given.
 
-    Raises ValueError, naming the key, on a setting that is not allowed or not possible here.
+    layout: memory layout of the network's weights, contiguous or channels_last. Features follow.
+    fused_attention: PyTorch's own attention, without a table of all pairs of pixels. false: as the
+        network is configured.
+    compile: torch.compile of the network.
+    cuda_graphs: replay the compiled network's kernels as one graph.
+    keep_memory: freed memory stays with the process. The C library would take tensors above 32 MB
+        from Linux and give them back each time. Linux clears what it hands out, and that costs as
+        much as the convolutions.
+
+    Raises ValueError, naming the key, if a setting is not allowed or not possible here.
     """
 
     def __init__(
@@ -120,14 +122,15 @@ class Acceleration(Callback):
 def choose(
     asked: Mapping[str, Setting], device: str, training: bool, name: str = ""
 ) -> dict[str, tuple[Setting, str]]:
-    """Each setting's value and the reason for it; what is not `auto` is taken as asked.
+    """Each setting's value and the reason for it.
 
+    asked: by setting, the value, or "auto". Settings that were not measured on a device are not
+        chosen for it.
     device: "cpu", "cuda" or another.
     training: or evaluation.
     name: of a GPU, as in `measured_speed.json`.
 
-    Raises ValueError on what is asked for and cannot be had on this device. What was not measured
-    on a device is not chosen for it.
+    Raises ValueError if a setting is asked for that this device does not have.
     """
     if asked["cuda_graphs"] is True and device != "cuda":
         raise ValueError("callbacks.acceleration.cuda_graphs=true: needs a CUDA device")
@@ -163,8 +166,11 @@ def fuse_attention(network: nn.Module) -> None:
 
 @lru_cache(maxsize=1)
 def measured() -> dict[str, dict[str, dict[str, Any]]]:
-    """What paid on each GPU: name, "training" or "evaluation", settings and `gain`
-    (experiments/gpu/speed.py)."""
+    """The fastest settings on each GPU, measured by experiments/gpu/speed.py.
+
+    Returns by GPU name and "training" or "evaluation": the settings, and `gain`, how many times as
+    fast they are.
+    """
     return json.loads(
         (files("autoddpm.machine") / "measured_speed.json").read_text(encoding="utf-8")
     )
@@ -194,13 +200,12 @@ def _keep_memory(device: str) -> tuple[Setting, str]:
 
 
 def can_keep_freed_memory() -> bool:
-    """Whether the C library's allocator can be told so: glibc's."""
+    """Whether the C library's allocator can be told to keep freed memory, as glibc's can."""
     return hasattr(ctypes.CDLL(None), "mallopt")
 
 
 def keep_freed_memory() -> None:
-    """Let the C library neither give memory back to the system nor take large blocks apart; for the
-    whole process."""
+    """Let the C library keep freed memory, large blocks too, for the whole process."""
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, -1)

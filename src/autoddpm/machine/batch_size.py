@@ -1,4 +1,4 @@
-"""As many slices at once as fit into memory."""
+"""Batch size of an evaluation: as many slices at once as fit into memory."""
 
 import logging
 from collections.abc import Iterator
@@ -21,11 +21,15 @@ USED_SHARE = 0.6  # of the free memory: the perceptual distance and the noise ne
 
 
 def eval_batch_size(asked: int | str, model: Model, size: int, trainer: Trainer) -> int:
-    """Slices at once: as asked, or for "auto" as many as the device's free memory takes; on a CPU
-    16.
+    """Slices at once: as asked, or for "auto" as many as the device's free memory takes.
 
-    size: pixels a side. On a CUDA device one forward pass of four slices is measured, at the
-    trainer's precision; 1 where not even these fit.
+    asked: a number of at least 1, or "auto".
+    size: side of a slice in pixels.
+
+    "auto" is 16 on a CPU. On a CUDA device one forward pass of four slices is measured at the
+    trainer's precision. If not even these fit, the result is 1.
+
+    Raises ValueError if `asked` is neither, or if the network itself does not fit.
     """
     if asked != "auto":
         if type(asked) is not int or asked < 1:
@@ -59,14 +63,13 @@ def eval_batch_size(asked: int | str, model: Model, size: int, trainer: Trainer)
 
 
 def fitting(free: int, needed: float) -> int:
-    """How many slices of `needed` bytes go into USED_SHARE of `free` bytes: at least 1, at most
-    MOST."""
+    """Number of slices of `needed` bytes in USED_SHARE of `free` bytes, from 1 to MOST."""
     return min(MOST, max(1, int(USED_SHARE * free / max(needed, 1))))
 
 
 @contextmanager
 def out_of_memory(advice: str) -> Iterator[None]:
-    """Raise ValueError with the advice where what is done inside runs out of memory."""
+    """Raise ValueError with the advice if what is done inside runs out of memory."""
     try:
         yield
     except RuntimeError as error:
@@ -76,7 +79,7 @@ def out_of_memory(advice: str) -> Iterator[None]:
 
 
 def smaller_steps(batch_size: int, accumulated: int) -> str:
-    """What to do where a training step does not fit into memory."""
+    """Advice for a training step that does not fit into memory."""
     halved = f"data.batch_size={batch_size // 2} trainer.accumulate_grad_batches={2 * accumulated}"
     same = f"{halved} takes the same steps in half of it; or " if batch_size > 1 else ""
     return same + "use trainer.precision=bf16-mixed, or model=small"

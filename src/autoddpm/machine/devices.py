@@ -1,4 +1,4 @@
-"""Which GPU a job of a multirun uses: one that no other job has, by a lock file."""
+"""Choice of a GPU for each job of a multirun: one that no other job has, by a lock file."""
 
 import logging
 import os
@@ -16,32 +16,34 @@ from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
-#: On this machine, for all runs of this user.
+#: Folder of the lock files, for all runs of this user on this machine.
 LOCKS = Path(tempfile.gettempdir()) / f"autoddpm-devices-{os.getuid()}"
 
 
 def jobs_at_once(trainer: DictConfig) -> int:
-    """How many jobs `hydra/launcher=gpus` runs at once: one a GPU; one with `trainer=cpu`, or where
-    there is no GPU.
+    """Number of jobs that `hydra/launcher=gpus` runs at once: one per GPU, and at least one.
 
-    trainer: as in `conf/trainer`. Ends the program unless a job asks for one device: OmegaConf,
-    which calls this for `conf/hydra/launcher/gpus.yaml`, would bury any other error in its
-    traceback.
+    It is one with `trainer=cpu`.
+
+    trainer: as in `conf/trainer`.
+
+    Raises SystemExit unless a job asks for one device. OmegaConf calls this for
+    `conf/hydra/launcher/gpus.yaml` and would bury any other error in its traceback.
     """
     if trainer.devices != 1:
         raise SystemExit(
             f"trainer.devices={trainer.devices}: hydra/launcher=gpus gives each job one GPU; use "
-            "trainer=gpu, or leave "
-            "the launcher out and run one job after the other on all GPUs"
+            "trainer=gpu, or leave the launcher out and run one job after the other on all GPUs"
         )
     return max(1, _gpus_here(trainer))
 
 
 def gpus_of_job(trainer: DictConfig) -> int | None:
-    """How many GPUs `hydra/launcher=slurm` asks for: the trainer's devices; None (no request) with
-    `trainer=cpu`.
+    """Number of GPUs that `hydra/launcher=slurm` asks for: the trainer's devices.
 
-    Ends the program where it is not said how many, as `jobs_at_once`.
+    Returns None, no request, with `trainer=cpu`.
+
+    Raises SystemExit, as `jobs_at_once`, if the configuration gives no number.
     """
     if not isinstance(trainer.devices, int) or trainer.devices < 1:
         raise SystemExit(
@@ -53,9 +55,10 @@ def gpus_of_job(trainer: DictConfig) -> int | None:
 
 @contextmanager
 def claimed_device(trainer: DictConfig) -> Iterator[int | str | list[int]]:
-    """`devices` for this job's Trainer: in a multirun with one GPU a job, [the number of one that
-    no other job has], waiting while there is none; it is given back at the end. Everywhere else
-    what the configuration says.
+    """Give `devices` for this job's Trainer, and hold the GPU until the end.
+
+    In a multirun with one GPU per job it is [number] of a GPU that no other job has. While there is
+    none, the job waits. In any other run it is what the configuration says.
 
     trainer: as in `conf/trainer`.
     """
@@ -64,9 +67,8 @@ def claimed_device(trainer: DictConfig) -> Iterator[int | str | list[int]]:
         yield trainer.devices
         return
     names = [str(torch.cuda.get_device_properties(number).uuid) for number in range(count)]
-    with claimed(
-        names, LOCKS, first=torch.cuda.current_device()
-    ) as number:  # where this process has memory already
+    # This process has memory on the current device already.
+    with claimed(names, LOCKS, first=torch.cuda.current_device()) as number:
         yield [number]
 
 
@@ -74,12 +76,14 @@ def claimed_device(trainer: DictConfig) -> Iterator[int | str | list[int]]:
 def claimed(
     names: Sequence[str], folder: Path, first: int = 0, every_s: float = 1.0
 ) -> Iterator[int]:
-    """Hold the lock of one of `names` and give its place among them: the first that is free, from
-    `first` on.
+    """Hold the lock of the first free one of `names`, and give its place among them.
 
-    The lock is the operating system's, on `folder/NAME.lock`: it ends with the process that has it,
-    however that ends.
-    every_s: seconds between two looks while all are taken.
+    The lock is a file lock of the operating system, on `folder/NAME.lock`. It is released when the
+    process that holds it ends, even by a crash.
+
+    folder: of the lock files.
+    first: the place at which the search starts.
+    every_s: seconds between two tries while all are taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
     locks = [FileLock(folder / f"{name}.lock") for name in names]

@@ -1,4 +1,4 @@
-"""Progress with the time left, over the whole of training or of an evaluation."""
+"""Progress of a training or an evaluation, with the time that is left."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ TEXT_EVERY_S = 1.0  # on a terminal: a loss that is shown must be waited for
 
 
 def quiet_lightning() -> None:
-    """Leave out Lightning's advertisements and its notes on its own insides."""
+    """Silence Lightning's advertisements and its notes on its own internals."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*srun.*")
@@ -30,8 +30,10 @@ def quiet_lightning() -> None:
 
 
 class TimeLeft(ProgressBar):
-    """One bar over the whole of training (or testing) with the time left; plain lines where there
-    is no terminal."""
+    """One bar over the whole of training or testing, with the time left.
+
+    line_every_s: seconds between two plain lines, which replace the bar if there is no terminal.
+    """
 
     def __init__(self, line_every_s: float = 30.0) -> None:
         super().__init__()
@@ -41,7 +43,7 @@ class TimeLeft(ProgressBar):
         self._timer: Timer | None = None
 
     def disable(self) -> None:
-        """What Lightning asks of every process but the first, where nothing is shown anyway."""
+        """Do nothing: Lightning calls it on the processes that show nothing, all but the first."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -56,9 +58,8 @@ class TimeLeft(ProgressBar):
                 for name, value in trainer.callback_metrics.items()
                 if name.startswith("train/")
             }
-            return "  ".join(
-                f"{name} {float(value):.4f}" for name, value in found.items()
-            )  # waits for the device
+            # float() waits for the device.
+            return "  ".join(f"{name} {float(value):.4f}" for name, value in found.items())
 
         self._show(trainer.global_step, losses)
 
@@ -125,8 +126,8 @@ class TimeLeft(ProgressBar):
             if self._timer is not None:  # of trainer.max_time
                 left = min(left, max(0.0, self._timer.time_remaining() or 0.0))
             print(
-                f"{task.description} {done}/{task.total or '-'}, {left / 60:.1f} min left  "
-                f"{text()}",
+                f"{task.description} {done}/{task.total or '-'}, "
+                f"{left / 60:.1f} min left  {text()}",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""What share of a device's speed a training uses."""
+"""Throughput of a training: the share of the device's speed that it uses."""
 
 import logging
 import time
@@ -19,8 +19,7 @@ REPEATS = 5
 
 
 class Throughput(Callback):
-    """Logs operations per second of training, over what the same device reaches with matrix
-    products alone.
+    """Logs a training's operations per second, and those of plain matrix products on the device.
 
     every_minutes: how often. Times are of many steps, so that nothing waits for the device.
     """
@@ -45,8 +44,8 @@ class Throughput(Callback):
             return
         achieved = self._per_slice * self._slices / seconds
         log.info(
-            "%.1f slices a second, %.4g TFLOP/s of the %.4g that matrix products reach here (%.0f "
-            "%%)",
+            "%.1f slices a second, %.4g TFLOP/s "
+            "of the %.4g that matrix products reach here (%.0f %%)",
             self._slices / seconds,
             achieved / 1e12,
             self._ideal / 1e12,
@@ -65,7 +64,7 @@ def forward_operations(model: Model, size: int) -> float:
 
 
 def ideal_operations(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product (a small one on a CPU), the best of some."""
+    """Operations per second of the fastest of some large matrix products, smaller on a CPU."""
     side = SIDE if device.type == "cuda" else SIDE // 16
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best = float("inf")

@@ -1,1 +1,1 @@
-"""A model as a thing: what every family promises, and its file."""
+"""Models: the interface of every family, and a trained model's file."""

@@ -1,4 +1,4 @@
-"""Weights that the paper's authors' code wrote, made a weights file of ours."""
+"""Import of weights that the paper's authors' code wrote."""
 
 import hashlib
 import pickle
@@ -30,25 +30,28 @@ PREFIX = "unet."
 PERCEPTUAL = "l_pips_sq."  # LPIPS, which the later versions of their code save along
 NOTE = (
     "the file does not tell its training subjects (the paper: IXI and fastMRI+), so tests on these "
-    "data cannot be "
-    "checked for subjects that were trained on"
+    "data cannot be checked for subjects that were trained on"
 )
 
 
 def import_weights(
     path: str | Path, output: str | Path | None = None, network: Mapping[str, Any] | None = None
 ) -> Path:
-    """Convert a checkpoint of the authors' code (`model_weights`, trained on [0, 1]) and return the
-    file written.
+    """Convert a checkpoint of the authors' code (`model_weights`, trained on [0, 1]).
 
-    path: a torch file, or their weights alone as .safetensors.  output: a .safetensors file; by
-        default beside `path`,
-    with its stem.  network: configuration of the denoiser, by default the paper's; head channels
-    and groups cannot be read off the weights, so another one must be given whole.
-    The file is read with `weights_only`: code in it is not run. Left out by design are the output
-    projections of the attentions, which their network never calls, and LPIPS. Raises
-    FileNotFoundError, or ValueError that names the file and the keys where any other key is left
-    over or missing, or a weight is no finite tensor of the network's shape.
+    path: a torch file, or their weights alone as .safetensors.
+    output: a .safetensors file, by default beside `path` with its stem.
+    network: configuration of the denoiser, by default the paper's. Head channels and groups cannot
+        be read off the weights, so another one must be given whole.
+
+    The file is read with `weights_only`: code in it is not run. LPIPS and the output projections of
+    the attentions, which their network never calls, are left out by design.
+
+    Returns the path of the file written.
+
+    Raises FileNotFoundError if there is no such file. Raises ValueError, naming the file and the
+    keys, if any other key is left over or missing. Raises it too if a weight is no finite tensor of
+    the network's shape.
     """
     path = Path(path)
     model = {
@@ -83,16 +86,15 @@ def import_weights(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a torch file that holds `model_weights`; of a safetensors file as if it were
-    these."""
+    """The content of a torch file with `model_weights`; a safetensors file is taken as these."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == SUFFIX:
         with open_safetensors(path) as opened:
             if "autoddpm" in (opened.metadata() or {}):
                 raise ValueError(
-                    f"{path}: a weights file of autoddpm already; use it as it is: "
-                    f"checkpoint={path}"
+                    f"{path}: a weights file of autoddpm already; "
+                    f"use it as it is: checkpoint={path}"
                 )
             return {"model_weights": {name: opened.get_tensor(name) for name in opened.keys()}}  # noqa: SIM118
     try:
@@ -120,8 +122,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _renamed(old: Mapping[str, Any], denoiser: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The weights under the names of `DDPM.state_dict`: every one of the network's, and none left
-    over."""
+    """The weights under the names of `DDPM.state_dict`.
+
+    Raises ValueError if one of the network's is missing or has another shape, or if one is left
+    over.
+    """
     shapes = {name: list(values.shape) for name, values in denoiser.state_dict().items()}
     names = {_old_name(name): name for name in shapes}
     known = {*names, *(name.replace(".to_k.", ".proj_attn.") for name in names)}
@@ -140,14 +145,14 @@ def _renamed(old: Mapping[str, Any], denoiser: nn.Module, path: Path) -> dict[st
         name for name in map(str, old) if name not in known and not name.startswith(PERCEPTUAL)
     ]:
         raise ValueError(
-            f"{path}: {_listed(left_over)} has no place in the paper's network; is it another "
-            "one's?"
+            f"{path}: {_listed(left_over)} has no place in the paper's network; "
+            "is it another one's?"
         )
     return {f"denoiser.{name}": old[old_name].float() for old_name, name in names.items()}
 
 
 def _old_name(name: str) -> str:
-    """What the authors' copy of MONAI's network calls a weight."""
+    """The name of a weight in the authors' copy of MONAI's network."""
     return PREFIX + name.replace(".attn.to_", ".to_").replace(".postconv.", ".conv.")
 
 

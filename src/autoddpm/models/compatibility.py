@@ -1,4 +1,4 @@
-"""Whether data and settings go with a trained model."""
+"""A check that data and settings go with a trained model."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ def check_compatible(
     given: `model` and `noise` as asked for in the configuration, each None if the checkpoint's own
         is to be used.
 
-    Raises ValueError that names what differs.
+    Raises ValueError, naming what differs.
     """
     path, data = trained.path, trained.data
     if data["size"] != size:

@@ -1,4 +1,4 @@
-"""What every family of models promises, and a model with its weights and its history."""
+"""The interface of every family of models, and a model with its weights and its history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Model(Protocol):
 
     channels: C.
     dimensions: of space, 2 or 3.
-    network: the part that costs: it is compiled, laid out, and measured.
+    network: the part that takes the time. It is compiled, laid out in memory, and measured.
     """
 
     channels: int
@@ -28,7 +28,7 @@ class Model(Protocol):
 
     @property
     def validation_names(self) -> Sequence[str]:
-        """Of `validation_losses`; the one called "loss" chooses the best weights."""
+        """The names of `validation_losses`. The one called "loss" chooses the best weights."""
 
     def loss(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
         """Training's loss, (B,).
@@ -41,13 +41,13 @@ class Model(Protocol):
         """Losses by name, (B,) each, with the same noise at each validation."""
 
     def trial(self, image: Tensor) -> Tensor:
-        """One forward pass of the network, as a detector does it: what fits, and what it costs."""
+        """One forward pass of the network as in a detector, to measure its memory and its cost."""
 
     def example(self, image: Tensor, ids: Sequence[str]) -> Tensor:
-        """What the model makes of healthy images, in [0, 1]: for the pictures of a training."""
+        """Reconstructions of healthy images, in [0, 1], for the pictures of a training."""
 
     def record(self) -> dict[str, Any]:
-        """What tells results of two models apart, beside their weights, for a row's provenance."""
+        """Entries of a row's provenance that tell two models apart, beside their weights."""
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
 
@@ -57,11 +57,12 @@ class Trained:
     """A model with its weights, and what its file tells about it.
 
     config: of the model, plain values with `_target_`.
-    data: `hash`, `size` and `train_subjects` of the data it was trained on; and `preparation`, how
-        its slices were made from volumes, None if that is not known.
+    data: `hash`, `size`, `train_subjects` and `preparation` of the data it was trained on. The last
+        tells how its slices were made from volumes, None if that is not known.
     step: optimiser steps taken, 0 if unknown.
+    path: of the file.
     weights_hash: see `autoddpm.models.trained.weights_hash`.
-    record: how it was trained, or where it is from.
+    record: its training or its origin.
     thresholds: those stored in the file, as entries of `autoddpm.evaluation.thresholds`.
     """
 

@@ -23,7 +23,7 @@ def build_model(config: Mapping[str, Any], **more: Any) -> Model:
 
     more: further arguments of its constructor, configurations or values.
 
-    Raises ValueError if it is no model, see `Model`.
+    Raises ValueError if the configuration describes no `Model`.
     """
     model = instantiate({**config, **more}, _convert_="all")
     if not (isinstance(model, nn.Module) and isinstance(model, Model)):
@@ -39,9 +39,11 @@ def load_checkpoint(path: str | Path | None) -> Trained:
 
     path: a .ckpt of `src.train`, or a weights file, see `autoddpm.models.weights_file`.
 
-    No code in the file is run: it is read with `weights_only`, and its configuration may name only
-    classes of the packages that weights files may name. Raises FileNotFoundError or ValueError,
-    naming the file.
+    No code in the file is run: it is read with `weights_only`. Its configuration may name only
+    classes of the packages that weights files may name.
+
+    Raises FileNotFoundError if there is no such file. Raises ValueError, naming the file, if it is
+    something else or damaged, and also if `path` is None.
     """
     if path is None:
         names = "".join(f" or checkpoint={name}" for name in released_names())
@@ -71,7 +73,7 @@ def load_checkpoint(path: str | Path | None) -> Trained:
     return _read_checkpoint(path)
 
 
-#: What `torch.load` and a look into what it gave raise on a file that is something else.
+#: Errors of `torch.load`, and of a look into what it gave, on a file that is something else.
 NOT_A_CHECKPOINT = (
     LookupError,
     TypeError,
@@ -107,8 +109,10 @@ def _read_checkpoint(path: Path) -> Trained:
 def trained_model(config: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> Model:
     """The frozen model of a configuration and its weights, laid out for inference.
 
-    Raises ValueError, naming the file `path`, if the model may not be built, or if the weights are
-    not finite or not those of this network.
+    path: of the file, for messages.
+
+    Raises ValueError if the model may not be built. Raises it too if the weights are not finite, or
+    not those of this network.
     """
     check_targets(config, str(path))
     try:
@@ -157,7 +161,9 @@ def _check_networks(model: Model, config: Mapping[str, Any], path: Path) -> None
 def check_targets(config: Mapping[str, Any], where: str) -> None:
     """Refuse a model configuration that names what a weights file may not name.
 
-    where: the file or key it stands in.
+    where: the file or key of the configuration, for the message.
+
+    Raises ValueError if it does, or if it holds an interpolation.
     """
     # OmegaConf would resolve an interpolation, and with `oc.create` it can hide a target.
     if "${" in repr(config):
@@ -176,8 +182,10 @@ def check_targets(config: Mapping[str, Any], where: str) -> None:
 def weights_hash(path: str | Path) -> str:
     """16 hex digits that tell weights apart.
 
-    Of a .ckpt file's sha256, or of that of the tensors, which a weights file states. Raises
-    FileNotFoundError or ValueError if there is no such file.
+    They are the first of a .ckpt file's sha256, or of the tensors' sha256 that a weights file
+    states.
+
+    Raises FileNotFoundError or ValueError if there is no such file.
     """
     return read_about(path)["weights_sha256"][:16] if weights_files(path) else file_hash(path)
 
@@ -191,7 +199,7 @@ def file_hash(path: str | Path) -> str:
 def _is_trusted(target: str) -> bool:
     """Whether a class is defined in a package that weights files may name.
 
-    Asked of where it is defined: `autoddpm.diffusion.x.os.remove` is only reached through one.
+    The module that defines it counts: `autoddpm.diffusion.x.os.remove` is only reached through one.
     """
     if not target.startswith(("autoddpm.", NETWORKS)):
         return False

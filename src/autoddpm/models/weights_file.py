@@ -1,16 +1,15 @@
-"""Weights to hand on: a .safetensors file that says all that is needed to use them.
+"""The weights file: a .safetensors file with all that is needed to use the weights in it.
 
-A tensor is named as in `DDPM.state_dict` and is float32 or float16. The file's only metadata entry,
-`autoddpm`, is a
-JSON object:
+A tensor is named as in the model's `state_dict` and is float32 or float16. The file's only metadata
+entry, `autoddpm`, is a JSON object:
 
-    format          1
-    weights_sha256  of the tensors and of `model`: whatever else is added to the file, this stays
-    model           configuration of the DDPM: network, range, noise, schedule
-    data            hash, size and train_subjects of the training data, and its preparation
-    step            optimiser steps taken, 0 where unknown
-    record          further facts for a model card
-    thresholds      entries {threshold, conditions}, as `autoddpm.evaluation.thresholds` keeps them
+format: 1.
+weights_sha256: of the tensors and of `model`. It stays whatever else is added to the file.
+model: configuration of the model, such as a DDPM's network, range, noise and schedule.
+data: hash, size and train_subjects of the training data, and its preparation.
+step: optimiser steps taken, 0 if unknown.
+record: further facts for a model card.
+thresholds: entries {threshold, conditions}, as `autoddpm.evaluation.thresholds` keeps them.
 
 `x.safetensors` may be split into shards, x-00001-of-00003.safetensors and so on, each with the same
 metadata. Any shard, x.safetensors and x name all of them.
@@ -56,8 +55,9 @@ FIELDS = {
 class StoredWeights:
     """The content of a weights file.
 
-    path: its name, also where it is in shards.  about: its metadata, see this module.  state: its
-        tensors by name.
+    path: its name, x.safetensors, also if it is in shards.
+    about: its metadata, see this module.
+    state: its tensors by name.
     """
 
     path: Path
@@ -66,12 +66,14 @@ class StoredWeights:
 
 
 def weights_files(path: str | Path) -> list[Path]:
-    """The file, or the shards in their order, that `path` names; empty if it is another file, or
-    there is none.
+    """The weights file, or its shards in their order, that `path` names.
 
-    path: x.safetensors, one of its shards, or x; or the name of released weights
-    (`released_names`), where no file or folder here has it. Raises ValueError where shards are
-    missing or belong to two writings.
+    path: x.safetensors, one of its shards, or x. If no file or folder here has that name, it may
+        also be one of `released_names`.
+
+    Returns an empty list if there is no such file, or if it is no .safetensors file.
+
+    Raises ValueError if shards are missing or belong to two writings.
     """
     path = Path(path)
     if str(path) == path.name and not path.exists() and path.name in released_names():
@@ -100,7 +102,7 @@ def weights_files(path: str | Path) -> list[Path]:
 
 
 def released_names() -> list[str]:
-    """What comes with this package and may be named as a checkpoint: "ixi-small"."""
+    """Names of the weights that come with this package, to be given as a checkpoint."""
     files = [
         file.name.removesuffix(SUFFIX) for folder in RELEASED for file in folder.glob(f"*{SUFFIX}")
     ]
@@ -112,11 +114,12 @@ def _here(folder: Path, name: str) -> bool:
 
 
 def read_weights(path: str | Path) -> StoredWeights:
-    """Read a weights file, or all its shards, whichever way `path` names it; the tensors are as
-    they are stored.
+    """Read a weights file or all its shards. The tensors keep the type that they are stored in.
 
-    Raises FileNotFoundError, or ValueError that names the file where it is truncated, damaged or of
-    another program.
+    path: as for `weights_files`.
+
+    Raises FileNotFoundError if there is none. Raises ValueError, naming the file, if it is
+    truncated, damaged or of another program.
     """
     if not (files := weights_files(path)):
         raise FileNotFoundError(f"{path}: no such weights file")
@@ -135,8 +138,10 @@ def read_weights(path: str | Path) -> StoredWeights:
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """The metadata of a weights file (see this module), without reading its tensors. Raises as
-    `read_weights`."""
+    """Read the metadata of a weights file, see this module, without its tensors.
+
+    Raises as `read_weights`.
+    """
     texts = {}
     for file in weights_files(path):
         with open_safetensors(file) as opened:
@@ -177,13 +182,20 @@ def read_about(path: str | Path) -> dict[str, Any]:
 def write_weights(
     trained: Trained, path: str | Path, half: bool = False, shard_bytes: int | None = None
 ) -> list[Path]:
-    """Write a trained model with its record and its thresholds; an older file or older shards of
-    the name are replaced.
+    """Write a trained model with its record and its thresholds.
 
-    path: must end in .safetensors.  half: round the weights to float16.  shard_bytes: split into
-    shards of at most as many bytes (a single larger tensor stands alone); one that fits is not
-    split. Thresholds that were calibrated with other weights, or that rounding the weights makes
-    obsolete, are left out with a warning. Returns what was written.
+    An older file or older shards of the same name are replaced. Thresholds that were calibrated
+    with other weights, or before the weights were rounded, are left out with a warning.
+
+    path: must end in .safetensors.
+    half: round the weights to float16.
+    shard_bytes: split into shards of at most as many bytes, unless one file is enough. A single
+        larger tensor is a shard of its own.
+
+    Returns the paths of the files written.
+
+    Raises ValueError if the path has another suffix or a shard's number. Raises it too if a weight
+    is not finite, or too large for float16.
     """
     path = Path(path)
     if path.suffix != SUFFIX or SHARD.search(path.stem):
@@ -231,8 +243,7 @@ def known_thresholds(trained: Trained) -> list[dict[str, Any]]:
 
 
 def _still_true(trained: Trained, unchanged: bool, weights_hash: str) -> Iterator[dict[str, Any]]:
-    """The thresholds that hold for the weights as they are written, with the hash that these will
-    have."""
+    """The thresholds that hold for the weights as written, with the hash of these."""
     for entry in trained.thresholds:
         conditions = entry["conditions"]
         if conditions["weights_hash"] == weights_hash or (
@@ -247,8 +258,7 @@ def _still_true(trained: Trained, unchanged: bool, weights_hash: str) -> Iterato
 
 
 def _split(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
-    """Parts of at most `limit` bytes with what the header says of them; a single larger tensor is a
-    part."""
+    """Parts of at most `limit` bytes, header included. A single larger tensor is a part."""
     part: dict[str, Tensor] = {}
     size = 0
     for name, values in state.items():
@@ -274,7 +284,10 @@ def _shards(stem: Path) -> list[Path]:
 
 
 def open_safetensors(file: Path) -> Any:
-    """For reading. Raises ValueError where it is none, or truncated."""
+    """Open a safetensors file for reading.
+
+    Raises ValueError if it is none, or truncated.
+    """
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
@@ -282,7 +295,7 @@ def open_safetensors(file: Path) -> Any:
 
 
 def _sha256(model: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Of a configuration, and of the names, types, shapes and bytes of tensors."""
+    """The sha256 of a configuration, and of the names, types, shapes and bytes of tensors."""
     digest = hashlib.sha256(_json(model).encode())
     for name in sorted(state):
         values = state[name]

@@ -1,4 +1,4 @@
-"""What a training begins with: a size that its network takes, and weights of another training."""
+"""The start of a training: a size that its network takes, and weights of another training."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +11,14 @@ from autoddpm.models.trained import load_checkpoint
 
 
 def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
-    """Give a module the weights of a trained model; returns what tells such a training apart.
+    """Give a module the weights of a trained model.
 
     module: a LightningModule with `model` and its configuration in `hparams`.
-    path: as for `load_checkpoint`; None: nothing is done.
+    path: as for `load_checkpoint`. None: nothing is done.
 
-    Raises ValueError if it is of another network, range, noise or schedule.
+    Returns the settings that tell such a training apart.
+
+    Raises ValueError if the trained model has another network, range, noise or schedule.
     """
     if path is None:
         return {}
@@ -36,7 +38,10 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
 
 
 def check_size(model: Model, size: int) -> None:
-    """Refuse images of a size that the network cannot take, by one forward pass of an empty one."""
+    """Try one forward pass of an empty image.
+
+    Raises ValueError if the network cannot take images of this size.
+    """
     device = next(cast(nn.Module, model).parameters()).device
     empty = torch.zeros(1, model.channels, *[size] * model.dimensions, device=device)
     try:

@@ -18,12 +18,12 @@ from autoddpm.models.weights_file import write_weights
 
 
 class EMA(WeightAveraging):
-    """Exponential moving average of the weights with a warm-up: decay min(decay, (1+n)/(10+n))
-    after n updates.
+    """Exponential moving average of the weights, with a warm-up.
 
-    Validation and the checkpoint's `state_dict` use the average. Without the warm-up, .999 would
-    still keep 44 % of the initial weights after 820 steps. The updates are counted here:
-    `AveragedModel` counts them on the device, and would wait for it at each step.
+    After n updates the decay is min(decay, (1+n)/(10+n)). Without the warm-up, .999 would still
+    keep 44 % of the initial weights after 820 steps. Validation and the checkpoint's `state_dict`
+    use the average. The updates are counted here: `AveragedModel` counts them on the device, and
+    would wait for it at each step.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -31,9 +31,8 @@ class EMA(WeightAveraging):
         self.decay, self._updates = decay, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (
-            self._average_model is not None
-        ):  # copied before the module was moved: each step would copy it to the CPU
+        # It was copied before the module was moved: each step would copy the weights to the CPU.
+        if self._average_model is not None:
             self._average_model.to(pl_module.device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -55,27 +54,24 @@ class EMA(WeightAveraging):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: written every `every_n_steps` optimiser steps and at the last one,
-    whatever ends the training.
+    """Keeps `last.ckpt`, written at intervals and at the last step, whatever ends the training.
 
-    every_minutes: instead of by steps, for trainings that a time ends (trainer.max_time); on one
-        process alone.
+    dirpath: the folder of `last.ckpt`.
+    every_n_steps: optimiser steps between two checkpoints.
+    every_minutes: time between two, instead of steps, for trainings that a time ends
+        (trainer.max_time). On one process alone.
     """
 
     def __init__(
         self, dirpath: str | Path, every_n_steps: int = 100, every_minutes: float | None = None
     ) -> None:
-        self.path, self.every_n_steps, self.every_minutes = (
-            Path(dirpath) / "last.ckpt",
-            every_n_steps,
-            every_minutes,
-        )
+        self.path = Path(dirpath) / "last.ckpt"
+        self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
         self._saved_at, self._minute = -1, time.monotonic() / 60
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if (
-            self.every_minutes is not None and trainer.world_size > 1
-        ):  # each would go by its own clock
+        # Each process would go by its own clock.
+        if self.every_minutes is not None and trainer.world_size > 1:
             raise ValueError("callbacks.last.every_minutes: only on one process; leave it out")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -93,7 +89,7 @@ class LastCheckpoint(Checkpoint):
 class ReconstructionPicture(Callback):
     """Writes a PNG of validation slices (top) and what the model makes of them (bottom).
 
-    Stands before `EMA` in the list of callbacks, so that it sees the averaged weights.
+    It is before `EMA` in the list of callbacks, so that it sees the averaged weights.
     """
 
     def __init__(self, dirpath: str | Path, every_n_validations: int = 5, slices: int = 6) -> None:
@@ -118,7 +114,7 @@ class ReconstructionPicture(Callback):
 
 
 def _planes(images: torch.Tensor) -> torch.Tensor:
-    """(B, H, W): all channels below each other; of a volume its middle plane."""
+    """(B, H, W): all channels below each other, and the middle plane of a volume."""
     planes = images if images.ndim == 4 else images[..., images.shape[-1] // 2]
     return planes.flatten(1, 2)
 
@@ -128,14 +124,13 @@ def _loaders(loaders: Any) -> Iterable[Any]:
 
 
 class WeightsExport(Checkpoint):
-    """Keeps the averaged weights as a weights file while training goes on: what can be used if it
-    is cut off.
+    """Writes the averaged weights to a weights file while training goes on.
 
-    A kind of checkpoint, since Lightning calls these last: after `EMA`, and after what ends a
-    training by its time.
+    A training that is cut off can still be used. This is a `Checkpoint`, since Lightning calls
+    these last: after `EMA`, and after what ends a training by its time.
 
-    path: of the file, x.safetensors; in half precision.
-    every_minutes: how often, and at the last step.
+    path: of the file, x.safetensors, in half precision.
+    every_minutes: how often. It is written at the last step too.
     shard_bytes: split into files of at most as many bytes.
     """
 

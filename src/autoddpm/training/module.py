@@ -20,13 +20,12 @@ from autoddpm.random import Draw, Stage, normal, slice_keys, uniform
 class TrainingModule(LightningModule):
     """Fits a model to healthy slices.
 
-    model: its configuration (plain containers), kept in the checkpoint so that it can be built
-        again.
+    model: its configuration (plain containers), kept in the checkpoint to build it again.
     data: `hash`, `size`, `train_subjects` and `preparation` of the training data, kept in the
         checkpoint.
     objective: configuration of what the model is trained on, if its family has such a choice.
-    lr: of AdamW: a linear warm-up, then a cosine to 0 at the trainer's last step, or at the end of
-        trainer.max_time if that comes first.
+    lr: of AdamW, after a linear warm-up. From there it falls as a cosine to 0, at the trainer's
+        last step, or at the end of trainer.max_time if that comes first.
     weight_decay: of AdamW.
     warmup_steps: until `lr` is reached.
     augmentation: random affine and flip of each training slice.

@@ -10,12 +10,15 @@ from autoddpm.random import Draw, Stage, random_words
 
 
 class Simplex:
-    """Smooth noise: `octaves` fields of simplex noise, each of half the wave length and
-    `persistence` the amplitude.
+    """Smooth noise: a sum of fields of simplex noise, each of half the wave length of the last.
 
-    frequency: wave length of the first octave in pixels. As AnoDDPM's, the sum is not normalised to
-    unit variance, and the plane is cut from a 3-D field at height t. Computed on the CPU, field by
-    field (some milliseconds each), whatever the device, which waits for it.
+    As AnoDDPM's, the sum is not normalised to unit variance, and the plane is cut from a 3-D field
+    at height t. It is computed on the CPU, field by field (some milliseconds each), and any other
+    device waits for it.
+
+    octaves: number of fields.
+    persistence: amplitude of each field over that of the last.
+    frequency: wave length of the first octave in pixels.
     """
 
     def __init__(self, octaves: int = 6, persistence: float = 0.8, frequency: float = 64) -> None:
