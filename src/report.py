@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
         print_table(table, console)
     for remark in made.remarks:
         console.print(Text(remark, style="bold red"))
-    for line in (*tracked, f"Report: {made.page}"):
+    for line in (*tracked, f"Report: {made.page or made.folder}"):
         console.print(Text(line), soft_wrap=True)
 
 

@@ -177,6 +177,34 @@ def test_a_report_is_made_without_torch():
 # --- rows that are missing, broken, twins, or not comparable
 
 
+def test_without_a_page_there_are_the_same_tables_and_no_picture_of_before(runs):
+    with_page = report(write_all(runs))
+    before = {path.name: path.read_bytes() for path in with_page.folder.iterdir() if path.is_file()}
+    without = report(runs, "report.page=false")
+    after = {path.name: path.read_bytes() for path in without.folder.iterdir() if path.is_file()}
+    assert without.page is None
+    assert {
+        name for name in before if name.endswith((".html", ".png"))
+    } == before.keys() - after.keys()
+    assert all(before[name] == content for name, content in after.items())
+
+
+def test_tables_alone_are_made_without_bokeh(runs):
+    autoddpm(runs)
+    code = (
+        "import sys, runpy; sys.modules['bokeh'] = None; "
+        "runpy.run_module('src.report', None, '__main__', True)"
+    )
+    given = [
+        "name=demo",
+        f"paths.runs={runs.parents[1]}",
+        "report.page=false",
+        "report.resamples=0",
+    ]
+    subprocess.run([sys.executable, "-c", code, *given], check=True, cwd=ROOT, capture_output=True)
+    assert (runs.parent / "report" / "table1.md").is_file()
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_a_missing_row_is_named_and_the_rest_is_shown(runs):
     autoddpm(runs)

@@ -167,6 +167,18 @@ def test_the_seed_chooses_the_resamples_and_rows_of_the_same_subjects_share_them
     assert stats.spearmanr(shares[0][1:], shares[1][1:]).statistic > 0.9
 
 
+def test_resamples_are_the_same_in_several_processes(measured, tmp_path):
+    rows = read_rows(measured)[0]
+    alone, together = (
+        resample_rows(rows, tmp_path / str(n), R, 0, processes=n).by_folder for n in (1, 2)
+    )
+    assert alone.keys() == together.keys()
+    for folder, one in alone.items():
+        assert one.values.keys() == together[folder].values.keys()
+        for key, values in one.values.items():
+            np.testing.assert_array_equal(values, together[folder].values[key])
+
+
 def test_a_healthy_slice_of_one_lesion_pixel_has_no_lesion(runs):
     folder = anoddpm(runs, 50)
     with np.load(folder / "maps.npz") as archive:

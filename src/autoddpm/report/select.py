@@ -124,9 +124,9 @@ def _once(rows: Iterable[Row]) -> list[Row]:
 def _check_settings(settings: Mapping[str, Any]) -> None:
     if settings["paper"] not in ("auto", True, False):
         raise ValueError(f"report.paper={settings['paper']}: must be auto, true or false")
-    for key in ("resamples", "browser_slices"):
-        if not isinstance(settings[key], int) or settings[key] < 0:
-            raise ValueError(f"report.{key}={settings[key]}: must be a whole number from 0")
+    for key, least in (("resamples", 0), ("browser_slices", 0), ("processes", 1)):
+        if not isinstance(settings[key], int) or settings[key] < least:
+            raise ValueError(f"report.{key}={settings[key]}: must be a whole number from {least}")
 
 
 def _methods(settings: Mapping[str, Any]) -> dict[str, Method]:

@@ -10,13 +10,9 @@ from rich.console import Console
 
 from autoddpm.atomic import write_bytes
 from autoddpm.report.figures.curve import Curve, curves
-from autoddpm.report.figures.draw import draw_figures
 from autoddpm.report.figures.examples import Examples
-from autoddpm.report.figures.figure import ReportFigure
-from autoddpm.report.page.browser import draw_browser
 from autoddpm.report.page.browser_data import browser_data
-from autoddpm.report.page.html import page
-from autoddpm.report.read import read_pictures
+from autoddpm.report.read import Pictures, read_pictures
 from autoddpm.report.select import Selection, select
 from autoddpm.report.tables.differences import DIFFERENCES, make_differences
 from autoddpm.report.tables.formats import to_csv, to_latex, to_markdown
@@ -33,12 +29,13 @@ FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 class Report:
     """What was written, and of what.
 
-    page: path of the HTML page.
+    page: path of the HTML page; None if none was wanted.
     remarks: on rows that were left out or stand in no table.
     curves: against the noise level, by figure.
     """
 
-    page: Path
+    folder: Path
+    page: Path | None
     tables: Sequence[Table]
     remarks: Sequence[str]
     rows: Sequence[Row]
@@ -64,13 +61,50 @@ def write_report(
     Raises as `select` does, before anything is written.
     """
     selection = select(runs, settings)
+    number, seed = settings["resamples"], settings["seed"]
     resamples = resample_rows(
-        selection.rows, folder / CACHE, settings["resamples"], settings["seed"], console
+        selection.rows, folder / CACHE, number, seed, console, settings["processes"]
     )
-    tracked = [run for row in selection.rows for run in row.runs] if settings["wandb"] else []
-    pictures = read_pictures(selection, tracked)
-    tables = _tables(selection, resamples, settings["resamples"])
+    tables = _tables(selection, resamples, number)
     lines = {key: curves(one, resamples) for key, one in selection.figures.items() if one.columns}
+    pictures, files = Pictures(Examples(), [], [], []), _no_page(settings["figures"])
+    if settings["page"]:
+        tracked = [run for row in selection.rows for run in row.runs] if settings["wandb"] else []
+        pictures = read_pictures(selection, tracked)
+        files = _page(name, settings["note"], selection, resamples, tables, lines, pictures)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_tables(tables, folder, settings["tables"])
+    write_bytes(folder / "measured.csv", to_long_form(selection.rows, resamples).encode())
+    for file, content in files.items():
+        if content is None:  # an older one would pass for one of these rows
+            (folder / file).unlink(missing_ok=True)
+        else:
+            write_bytes(folder / file, content)
+    written = folder / "index.html" if settings["page"] else None
+    return Report(
+        folder, written, tables, selection.remarks, selection.rows, lines, pictures.examples
+    )
+
+
+def _no_page(figures: Iterable[str]) -> dict[str, bytes | None]:
+    return {"index.html": None, **{f"{name}.png": None for name in figures}}
+
+
+def _page(
+    name: str,
+    note: str | None,
+    selection: Selection,
+    resamples: Resamples,
+    tables: Sequence[Table],
+    lines: Mapping[str, Sequence[Curve]],
+    pictures: Pictures,
+) -> dict[str, bytes | None]:
+    """The page and each picture, by file; None for a picture that these rows do not have."""
+    from autoddpm.report.figures.draw import draw_figures  # late: with Bokeh, only for a page
+    from autoddpm.report.page.browser import draw_browser
+    from autoddpm.report.page.html import page
+
     figures = draw_figures(
         selection.figures, lines, resamples, selection.examples, pictures.examples
     )
@@ -78,17 +112,9 @@ def write_report(
     if browser := selection.figures.get("browser"):
         remarks = [*selection.browsed.remarks, *pictures.remarks]
         figures.append(draw_browser(browser, slices, remarks))
-
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_tables(tables, folder, settings["tables"])
-    write_bytes(folder / "measured.csv", to_long_form(selection.rows, resamples).encode())
-    _write_pngs(figures, folder)
     shown = [*selection.in_tables, *selection.in_no_table]
-    html = page(name, settings["note"], tables, figures, selection.remarks, shown, slices)
-    write_bytes(folder / "index.html", html.encode())
-    return Report(
-        folder / "index.html", tables, selection.remarks, selection.rows, lines, pictures.examples
-    )
+    html = page(name, note, tables, figures, selection.remarks, shown, slices)
+    return {f"{one.name}.png": one.light for one in figures} | {"index.html": html.encode()}
 
 
 def _tables(selection: Selection, resamples: Resamples, number: int) -> list[Table]:
@@ -108,12 +134,3 @@ def _write_tables(tables: Sequence[Table], folder: Path, known: Iterable[str]) -
     for table in tables:
         for suffix, written in FORMATS.items():
             write_bytes(folder / f"{table.name}.{suffix}", written(table).encode())
-
-
-def _write_pngs(figures: Sequence[ReportFigure], folder: Path) -> None:
-    for figure in figures:
-        path = folder / f"{figure.name}.png"
-        if figure.light is None:  # an older picture would pass for one of these rows
-            path.unlink(missing_ok=True)
-        else:
-            write_bytes(path, figure.light)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bokeh.embed import json_item
-from bokeh.models import LayoutDOM
+if TYPE_CHECKING:
+    from bokeh.models import LayoutDOM
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,10 @@ class Chart:
     is_themed: bool = True
 
 
-def chart(name: str, model: LayoutDOM, is_themed: bool = True) -> Chart:
+def chart(name: str, model: "LayoutDOM", is_themed: bool = True) -> Chart:
     """A chart from Bokeh's models: the same data whatever was drawn before."""
+    from bokeh.embed import json_item  # late: tables alone are made without Bokeh
+
     names: dict[str, str] = {}
 
     def renamed(value: Any, key: str = "") -> Any:

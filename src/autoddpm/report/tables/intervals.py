@@ -6,8 +6,12 @@ Each row is resampled once.
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from autoddpm.metrics.statistics import Difference, Interval, difference, interv
 from autoddpm.report.rows import scored
 from autoddpm.report.rows.scored import read_scored
 from autoddpm.runs.folder import MAPS, METRICS, SLICES, UnreadableRunError
+from autoddpm.runs.maps import MapReader
 from autoddpm.runs.row import Row
 
 # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
@@ -107,7 +112,12 @@ class Resamples:
 
 
 def resample_rows(
-    rows: Sequence[Row], cache: Path, resamples: int, seed: int, console: Console | None = None
+    rows: Sequence[Row],
+    cache: Path,
+    resamples: int,
+    seed: int,
+    console: Console | None = None,
+    processes: int = 1,
 ) -> Resamples:
     """Resample the subjects of every run folder.
 
@@ -118,25 +128,50 @@ def resample_rows(
     resamples: how many; 0 gives the curves only.
     seed: of the resamples.
     console: where to show the progress.
+    processes: how many rows are resampled at the same time.
     """
     runs = [run for row in rows for run in row.runs]
+    one = partial(_resampled, cache=cache, resamples=resamples, seed=seed)
     found, used = {}, set()
-    with Progress(
-        console=console, disable=console is None or not console.is_terminal, transient=True
-    ) as progress:
+    with (
+        Progress(
+            console=console, disable=console is None or not console.is_terminal, transient=True
+        ) as progress,
+        _in_order(one, runs, min(processes, len(runs))) as done,
+    ):
         task = progress.add_task("intervals", total=len(runs))
         for run in runs:
             progress.update(task, description=f"{resamples} resamples: {run.label}")
-            try:
-                path = cache / f"{_identity(run, resamples, seed)}.npz"
-                used.add(path)
-                found[run.folder] = _read(path) or _write(path, _resample(run, resamples, seed))
-            except UnreadableRunError as error:
-                found[run.folder] = Resampled(problem=str(error))
+            path, found[run.folder] = next(done)
+            used.add(path)
             progress.advance(task)
-    for path in set(cache.glob("*.npz")) - used:
+    for path in {*cache.glob("*.npz")} - used:
         path.unlink()
     return Resamples(found)
+
+
+@contextmanager
+def _in_order(
+    function: Callable[[Row], tuple[Path | None, Resampled]],
+    runs: Sequence[Row],
+    processes: int,
+) -> Iterator[Iterator[tuple[Path | None, Resampled]]]:
+    """What a function gives of each run, in their order, in as many processes."""
+    if processes <= 1:
+        yield map(function, runs)
+        return
+    closed = [replace(run, reader=MapReader()) for run in runs]  # an open file cannot be sent
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield pool.map(function, closed)
+
+
+def _resampled(run: Row, cache: Path, resamples: int, seed: int) -> tuple[Path | None, Resampled]:
+    """The resamples of a run folder and the file that keeps them; None if it cannot be read."""
+    try:
+        path = cache / f"{_identity(run, resamples, seed)}.npz"
+        return path, _read(path) or _write(path, _resample(run, resamples, seed))
+    except UnreadableRunError as error:
+        return None, Resampled(problem=str(error))
 
 
 def _resample(row: Row, resamples: int, seed: int) -> Resampled:
