@@ -28,10 +28,10 @@ from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler, reconstruct
 from autoddpm.machine import acceleration
-from autoddpm.machine.acceleration import Acceleration, choose
+from autoddpm.machine.acceleration import ALLOWED, Acceleration, choose, fuse_attention
 from autoddpm.random import Stage, slice_keys
 
-AUTO = {"layout": "auto", "compile": "auto", "cuda_graphs": "auto", "keep_memory": "auto"}
+AUTO = dict.fromkeys(ALLOWED, "auto")
 SAMPLERS = [Ancestral(2), DDIM(2), DDIM(2, eta=1.0), DPMSolver(3)]
 
 
@@ -54,33 +54,30 @@ def test_on_a_cpu_channels_last_is_for_evaluation_alone():
     for training, layout in ((False, "channels_last"), (True, "contiguous")):
         chosen = values({}, "cpu", training)
         assert chosen == {
-            "layout": layout,
-            "compile": False,
-            "cuda_graphs": False,
+            "layout": layout, "fused_attention": False, "compile": False, "cuda_graphs": False,
             "keep_memory": True,
-        }
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_on_which_nothing_was_measured_gets_what_works_everywhere(device):
     assert values({}, device) == {
-        "layout": "contiguous",
-        "compile": False,
-        "cuda_graphs": False,
+        "layout": "contiguous", "fused_attention": False, "compile": False, "cuda_graphs": False,
         "keep_memory": False,
-    }
+    }  # fmt: skip
     assert "not measured" in choose(AUTO, device, False)["compile"][1]
 
 
 def test_a_gpu_that_was_measured_gets_what_paid_there_with_the_figure(monkeypatch):
-    paid = {"layout": "channels_last", "compile": True, "cuda_graphs": False, "gain": 1.84}
+    paid = {
+        "layout": "channels_last", "fused_attention": True, "compile": True, "cuda_graphs": False,
+        "gain": 1.84,
+    }  # fmt: skip
     monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
     chosen = choose(AUTO, "cuda", True, "GPU A")
     assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
-        "layout": "channels_last",
-        "compile": True,
-        "cuda_graphs": False,
-    }
+        "layout": "channels_last", "fused_attention": True, "compile": True, "cuda_graphs": False,
+    }  # fmt: skip
     assert "1.84 times as fast" in chosen["layout"][1]
     assert "GPU A" in chosen["compile"][1]
     assert choose(AUTO | {"compile": False}, "cuda", True, "GPU A")["compile"] == (
@@ -105,11 +102,9 @@ def test_what_is_asked_for_is_done(name, value):
 
 def test_graphs_that_are_asked_for_compile_the_network():
     assert values({"cuda_graphs": True}, "cuda") == {
-        "layout": "contiguous",
-        "compile": True,
-        "cuda_graphs": True,
+        "layout": "contiguous", "fused_attention": False, "compile": True, "cuda_graphs": True,
         "keep_memory": False,
-    }
+    }  # fmt: skip
 
 
 def test_every_choice_has_a_reason():
@@ -181,6 +176,26 @@ def test_the_layout_is_that_of_the_weights_afterwards_whatever_it_was_before():
     assert not is_channels_last(module)
 
 
+def test_fused_attention_is_pytorch_s_own_and_gives_the_same_estimate(monkeypatch):
+    asked = []
+    own = torch.nn.functional.scaled_dot_product_attention
+
+    def fused(*arguments, **settings):
+        asked.append(1)
+        return own(*arguments, **settings)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", fused)
+    found, counts = [], []
+    for setting in (False, True):
+        module = applied(Acceleration(fused_attention=setting))
+        with torch.no_grad():
+            found.append(module.ddpm.predict_eps(images(2), 3))
+        counts.append(len(asked))
+    assert counts[0] == 0 < counts[1]
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+    fuse_attention(Conv())  # has none, and is left alone
+
+
 def test_memory_is_kept_unless_it_is_not_to_be(memory_is_left_alone):
     applied(Acceleration(keep_memory=False))
     assert memory_is_left_alone == []
@@ -209,11 +224,9 @@ def test_each_choice_is_logged_once_with_its_reason(caplog):
         record.getMessage() for record in caplog.records if record.name == acceleration.__name__
     ]
     assert [part.split(" ")[:2] for part in line.split("; ")] == [
-        ["layout:", "channels_last"],
-        ["compile:", "false"],
-        ["keep_memory:", "true"],
-        ["cuda_graphs:", "false"],
-    ]
+        ["layout:", "channels_last"], ["fused_attention:", "false"], ["compile:", "false"],
+        ["keep_memory:", "true"], ["cuda_graphs:", "false"],
+    ]  # fmt: skip
     assert "; compile: false (as asked); " in line
 
 

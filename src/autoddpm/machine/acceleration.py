@@ -1,5 +1,4 @@
-"""How the same network is run faster on a device: memory layout, compilation, CUDA graphs, freed
-memory that is kept.
+"""How the same network is run faster: layout, attention, compilation, CUDA graphs, kept memory.
 
 None of it changes the precision, nor a result by more than rounding.
 """
@@ -15,12 +14,14 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 log = logging.getLogger(__name__)
 
 Setting = str | bool
 ALLOWED: dict[str, tuple[Setting, ...]] = {
     "layout": ("auto", "contiguous", "channels_last"),
+    "fused_attention": ("auto", True, False),
     "compile": ("auto", True, False),
     "cuda_graphs": ("auto", True, False),
     "keep_memory": ("auto", True, False),
@@ -34,12 +35,13 @@ class Acceleration(Callback):
     """Chooses for each run, logs with the reason and applies; each setting may be given instead of
     `auto`.
 
-    layout:       contiguous or channels_last, of the network's weights; features follow.
-    compile:      torch.compile of the network.
-    cuda_graphs:  replay the compiled network's kernels as one graph.
-    keep_memory:  freed memory stays with the process. Linux clears what it hands out: for tensors
-                  above 32 MB, which the C library takes from it and gives back each time, that
-                  costs as much as the convolutions.
+    layout:           contiguous or channels_last, of the network's weights; features follow.
+    fused_attention:  PyTorch's own, without a table of all pairs of pixels; false: as configured.
+    compile:          torch.compile of the network.
+    cuda_graphs:      replay the compiled network's kernels as one graph.
+    keep_memory:      freed memory stays with the process. Linux clears what it hands out: for
+                      tensors above 32 MB, which the C library takes from it and gives back each
+                      time, that costs as much as the convolutions.
 
     Raises ValueError, naming the key, on a setting that is not allowed or not possible here.
     """
@@ -47,12 +49,14 @@ class Acceleration(Callback):
     def __init__(
         self,
         layout: str = "auto",
+        fused_attention: Setting = "auto",
         compile: Setting = "auto",
         cuda_graphs: Setting = "auto",
         keep_memory: Setting = "auto",
     ) -> None:
-        self.asked = {
+        self.asked: dict[str, Setting] = {
             "layout": layout,
+            "fused_attention": fused_attention,
             "compile": compile,
             "cuda_graphs": cuda_graphs,
             "keep_memory": keep_memory,
@@ -89,6 +93,8 @@ class Acceleration(Callback):
         self._said = said
         if pl_module.model.dimensions == 2:  # volumes have another layout of that kind
             network.to(memory_format=LAYOUTS[str(chosen["layout"][0])])
+        if chosen["fused_attention"][0]:
+            fuse_attention(network)
         if chosen["keep_memory"][0]:
             keep_freed_memory()
         if chosen["compile"][0] and self._compiled is not network:
@@ -120,7 +126,11 @@ def choose(
         raise ValueError(
             "callbacks.acceleration.keep_memory=true: this system's C library has no such setting"
         )
-    chosen = {"layout": _layout(device, training), "compile": _compile(device)}
+    chosen = {
+        "layout": _layout(device, training),
+        "fused_attention": (False, NOT_MEASURED),
+        "compile": _compile(device),
+    }
     if asked["cuda_graphs"] is True:
         chosen["compile"] = (True, "CUDA graphs need it")
     graphs = NOT_MEASURED if device == "cuda" else "needs a CUDA device"
@@ -131,12 +141,15 @@ def choose(
         reason = (
             f"{found['gain']:.2f} times as fast as contiguous and not compiled: measured on {name}"
         )
-        chosen |= {
-            key: (found[key], reason)
-            for key in ("layout", "compile", "cuda_graphs")
-            if key in found
-        }
+        chosen |= {key: (value, reason) for key, value in found.items() if key in ALLOWED}
     return chosen | {name: (value, "as asked") for name, value in asked.items() if value != "auto"}
+
+
+def fuse_attention(network: nn.Module) -> None:
+    """Have PyTorch do each attention of a network of MONAI at once; in others nothing is changed."""
+    for module in network.modules():
+        if hasattr(module, "use_flash_attention"):
+            setattr(module, "use_flash_attention", True)  # noqa: B010 (typed as a tensor)
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from opensimplex import OpenSimplex
 from torch import Tensor
 
 from autoddpm.random import Draw, Stage, random_words
@@ -49,6 +48,10 @@ class Simplex:
         return torch.from_numpy(np.array(fields)).float().to(keys.device)
 
     def _field(self, seed: int, height: float, size: Sequence[int]) -> np.ndarray:
+        from opensimplex import (
+            OpenSimplex,
+        )  # late: it is needed for this noise alone, and compiles where it can
+
         generator = OpenSimplex(seed)
         field = np.zeros(tuple(size))
         for octave in range(self.octaves):
