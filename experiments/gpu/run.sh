@@ -1,71 +1,151 @@
 #!/usr/bin/env bash
-# What to do with fifteen minutes of a GPU: run.sh STAGE [STAGE ...] with check, speed, train, tables (README.md).
+# What to do with fifteen minutes of a GPU: run.sh STAGE[=SECONDS] ..., of check, speed, train and tables (README.md).
 #
-#   OUT=DIR            what is brought back: small files (runs/gpu)
+#   OUT=DIR            what is to be brought back: at most eight small files (runs/gpu/out)
+#   WORK=DIR           all else: from here the same command goes on (runs/gpu)
 #   PACK=FILE          the packed slices, of experiments/gpu/pack.py (data/packed.npz)
 #   PYTHON=FILE        (python3)
-#   SECONDS_OF=N       how long a stage may take (check 100, speed 160, train 270, tables 180)
+#   SPEED=FILE         train, tables: what the stage speed wrote (speed.json in WORK)
 #   BEGIN=FILE         train: weights to begin from, of an earlier call
-#   CHECKPOINT=FILE    tables: whose (ixi-small)
+#   CHECKPOINT=FILE    tables: whose (the network just trained, else ixi-small)
+#   AT_ONCE=N          tables: rows at the same time (3 of the paper's network, 8 of others; 1 on a CPU)
 #   STAGE_SCALE=tiny   the same commands in seconds on a CPU, on slices of 32 pixels
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-export OUT=${OUT:-runs/gpu} PYTHONPATH="$PWD:$PWD/src:${PYTHONPATH:-}" PYTHONUNBUFFERED=1
-pack=${PACK:-data/packed.npz}
-mkdir -p "$OUT/bin"
-printf '#!/bin/sh\nexec "%s" "$@"\n' "$(command -v "${PYTHON:-python3}")" > "$OUT/bin/python"
-chmod +x "$OUT/bin/python"
-PATH=$(cd "$OUT/bin" && pwd):$PATH
-small=() training=() evaluation=(trainer=gpu) seeds=0,1,2,3
+declare -A seconds=([check]=75 [speed]=140 [train]=230 [tables]=150)  # each stage's limit
+for argument in "$@"; do
+    stage=${argument%%=*}
+    [ -n "$stage" ] && [ -n "${seconds[$stage]:-}" ] ||
+        { echo "run.sh: no stage $stage: check, speed, train or tables" >&2; exit 2; }
+    case $argument in
+        *=*) seconds[$stage]=${argument#*=} ;;
+    esac
+    [[ ${seconds[$stage]} =~ ^[1-9][0-9]*$ ]] ||
+        { echo "run.sh: $argument: a stage's seconds are a whole number" >&2; exit 2; }
+done
+
+work=$(realpath -m "${WORK:-runs/gpu}") out=$(realpath -m "${OUT:-runs/gpu/out}")
+pack=${PACK:-data/packed.npz} speed=${SPEED:-$work/speed.json}
+mkdir -p "$work/bin" "$work/logs" "$out"
+exec > >(tee -a "$out/log.txt") 2>&1
+writer=$!
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$(command -v "${PYTHON:-python3}")" > "$work/bin/python"
+chmod +x "$work/bin/python"
+export PATH=$work/bin:$PATH PYTHONUNBUFFERED=1 PYTHONPATH="$PWD/.site:$PWD/src:$PWD:${PYTHONPATH:-}"
+unset PYTHONDONTWRITEBYTECODE  # a second process is to start faster than the first
+cores=$(env -u OMP_NUM_THREADS nproc)
+has_gpu=$([ -e /dev/nvidiactl ] || command -v nvidia-smi > /dev/null && echo yes || true)
+
+small=() training=() evaluation=(trainer=gpu) seeds=0,1,2,3 start=30 report=35
 if [ "${STAGE_SCALE:-full}" = tiny ]; then
     small=(data.size=32 trainer=cpu)
-    training=(model=tiny trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5 callbacks.export.every_minutes=0.05 callbacks.throughput.every_minutes=0.05)
-    evaluation=(sampler.stride=50) seeds=0,1
+    training=(model=tiny trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
+    training+=(callbacks.last.every_minutes=0.05 callbacks.export.every_minutes=0.05)
+    training+=(callbacks.throughput.every_minutes=0.05)
+    evaluation=() seeds=0,1 start=25
 fi
 
 limited() {  # seconds, then a command: what it has written by then counts
-    timeout --signal=INT --kill-after=20 "$@"
+    timeout --signal=INT --kill-after=5 "$@"
+}
+
+setup() {  # the packages that came along as wheels
+    local began=$SECONDS
+    if [ -d .whl ] && [ ! -f .site/whole ]; then
+        python -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+            --target .site .whl/*.whl && touch .site/whole
+    fi
+    echo "=== packages: $((SECONDS - began)) s, Python $(python -c 'import platform; print(platform.python_version())'), $cores cores"
 }
 
 check() {
-    local failed=0
-    limited "${SECONDS_OF:-100}" python -m pytest -m gpu -q -p no:cacheprovider tests 2>&1 | tail -n 15 || failed=1
-    limited 60 python experiments/gpu/sameness.py "$pack" "${CHECKPOINT:-ixi-small}" || failed=1
+    local failed=0 sameness files
+    limited "$1" python experiments/gpu/sameness.py "$pack" "${CHECKPOINT:-ixi-small}" > "$work/logs/sameness" 2>&1 &
+    sameness=$!
+    mapfile -t files < <(grep -rl --include='test_*.py' '^ *pytest\.mark\.gpu' tests)
+    set -- "$1" $([ "$cores" -lt 4 ] || python -c 'import xdist; print("-n 4")' 2> /dev/null)
+    limited "$1" python -m pytest -m gpu -q -p no:cacheprovider "${@:2}" "${files[@]}" \
+        > "$work/logs/tests" 2>&1 || failed=1
+    wait $sameness || failed=1
+    tail -n 25 "$work/logs/tests"
+    grep -v -i warn "$work/logs/sameness" | tail -n 4
+    [ -n "$has_gpu" ] || echo "no GPU here: the tests that need one were skipped"
     return $failed
 }
 
 speed() {
-    limited "${SECONDS_OF:-160}" python experiments/gpu/speed.py "$OUT/speed.json"
+    local failed=0
+    limited "$1" python experiments/gpu/speed.py "$work/speed.json" || failed=1
+    cp "$work/speed.json" "$out/" || failed=1
+    return $failed
 }
 
 train() {
-    local seconds=${SECONDS_OF:-270} failed=0
-    set -- paths.packed="$pack" paths.runs="$OUT/runs" "${small[@]}" "${training[@]}" ${BEGIN:+begin_from="$BEGIN"}
-    set -- "$@" trainer.max_time="00:00:$(printf '%02d:%02d' $((seconds / 60)) $((seconds % 60)))"
-    rm -rf "$OUT"/runs/ixi_paper
-    limited $((seconds + 60)) python -m src.train +experiment=ixi_paper "$@" || failed=1
-    cp "$OUT"/runs/ixi_paper/train/*/export/*.safetensors "$OUT/" || failed=1
+    local most=$(($1 - start)) began=$SECONDS limit=$1 failed=0 chosen=() given
+    if [ $most -lt 5 ]; then
+        echo "train: $1 s are too few: its start and end take $start"
+        return 1
+    fi
+    read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $most)"
+    set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train" "${small[@]}" "${training[@]}"
+    set -- "$@" callbacks.export.path="$out/ixi-paper.safetensors" ${BEGIN:+begin_from="$BEGIN"}
+    given=("$@")
+    set -- "$@" trainer.max_time="00:00:$(printf '%02d:%02d' $((most / 60)) $((most % 60)))" "${chosen[@]}"
+    limited "$limit" python -m src.train +experiment=ixi_paper "$@" || failed=1
+    most=$((most - (SECONDS - began)))
+    if [ $failed = 1 ] && [ ! -f "$work/train/checkpoints/last.ckpt" ] && [ $most -ge 30 ]; then
+        echo "train: once more, without what was measured to be fast"
+        set -- "${given[@]}" trainer.max_time="00:00:$(printf '%02d:%02d' $((most / 60)) $((most % 60)))"
+        failed=0
+        limited $((limit - (SECONDS - began))) python -m src.train +experiment=ixi_paper "$@" || failed=1
+    fi
+    mkdir -p "$work/weights"  # for the tables, which leave thresholds beside them; and for a call with an empty OUT
+    cp -u "$out"/ixi-paper*.safetensors "$work/weights/" 2> /dev/null || cp "$work"/weights/ixi-paper*.safetensors "$out/" || failed=1
+    cat "$work"/train/csv/version_*/metrics.csv > "$out/train.csv" || failed=1
+    python experiments/gpu/progress.py "$out/train.csv" "$work/train/train.log"
     return $failed
 }
 
 tables() {
-    local failed=0
-    set -- paths.packed="$pack" paths.runs="$OUT/runs"
-    limited "${SECONDS_OF:-180}" bash experiments/gpu/tables.sh "${CHECKPOINT:-ixi-small}" "$seeds" "$@" "${small[@]}" "${evaluation[@]}" || failed=1
-    python -m src.report +experiment=ixi_stroke report.resamples=1000 report.allow_mixed=true "$@" || failed=1
-    cp "$OUT"/runs/ixi_stroke/report/measured.csv "$OUT"/runs/ixi_stroke/report/table1.md "$OUT/" || failed=1
+    local limit=$1 began=$SECONDS failed=0 checkpoint=${CHECKPOINT:-} at_once=${AT_ONCE:-} chosen=() batch=135 left
+    if [ -z "$checkpoint" ] && ls "$work"/weights/ixi-paper*.safetensors > /dev/null 2>&1; then
+        checkpoint=$work/weights/ixi-paper.safetensors
+    fi
+    checkpoint=${checkpoint:-ixi-small}
+    case $checkpoint in
+        *paper*) at_once=${at_once:-3} batch=45 ;;
+    esac
+    [ -n "$has_gpu" ] || { at_once=${at_once:-1}; batch=auto; }
+    at_once=${at_once:-8}
+    if [ -n "$has_gpu" ]; then
+        read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" tables "$limit")"
+    fi
+    set -- paths.packed="$pack" paths.runs="$work/runs"
+    OMP_NUM_THREADS=$((cores > at_once ? cores / at_once : 1)) LOGS=$work/logs limited $((limit - report)) \
+        bash experiments/gpu/tables.sh "$checkpoint" "$seeds" "$at_once" \
+        "$@" "${small[@]}" "${evaluation[@]}" data.eval_batch_size=$batch "${chosen[@]}" || failed=1
+    left=$((limit - (SECONDS - began)))
+    limited $((left > 10 ? left : 10)) bash experiments/gpu/report.sh "$work/runs" "$cores" || failed=1
+    set -- "$work"/runs/ixi_stroke/report
+    cp "$1/measured.csv" "$out/" && cat "$1"/table[123].md "$1"/table[123]_differences.md "$1/fewer_calls.md" > "$out/tables.md" || failed=1
+    cp "$work/weights/ixi-paper.thresholds.json" "$out/" 2> /dev/null
+    cat "$1/fewer_calls.md" || failed=1
     return $failed
 }
 
-status=0
-for stage in "$@"; do
-    case $stage in
-        check | speed | train | tables) ;;
-        *) echo "run.sh: no stage $stage: check, speed, train or tables" >&2; exit 2 ;;
-    esac
-    began=$SECONDS
-    "$stage" && ended=0 || ended=1
-    status=$((status + ended))
-    echo "=== $stage: exit $ended, $((SECONDS - began)) s"
+setup
+status=0 said=()
+for argument in "$@"; do
+    stage=${argument%%=*} began=$SECONDS
+    echo "=== $stage, at most ${seconds[$stage]} s"
+    if "$stage" "${seconds[$stage]}"; then ended="done"; else ended="NOT DONE"; status=1; fi
+    said+=("$(printf '%-8s %-9s %4d s of %s' "$stage" "$ended" $((SECONDS - began)) "${seconds[$stage]}")")
 done
+echo "=== in $((SECONDS)) s"
+printf '%s\n' "${said[@]}"
+find "$out" -type f -printf '%f %s\n' | sort | awk '
+    { print "    " $1 ": " int($2 / 1024) " KiB"; n++; if ($2 > 16 * 2^20) print "    TOO LARGE to be brought back" }
+    END { if (n > 8) print "    TOO MANY FILES to be brought back" }'
+exec >&- 2>&-
+wait $writer  # the last lines are the ones that count
 exit $status

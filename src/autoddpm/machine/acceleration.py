@@ -146,7 +146,7 @@ def choose(
 
 
 def fuse_attention(network: nn.Module) -> None:
-    """Have PyTorch do each attention of a network of MONAI at once; in others nothing is changed."""
+    """Have PyTorch do each attention of a network of MONAI at once; others are left alone."""
     for module in network.modules():
         if hasattr(module, "use_flash_attention"):
             setattr(module, "use_flash_attention", True)  # noqa: B010 (typed as a tensor)
