@@ -88,7 +88,8 @@ train() {
     fi
     read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $most)"
     set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train" "${small[@]}" "${training[@]}"
-    set -- "$@" callbacks.export.path="$out/ixi-paper.safetensors" ${BEGIN:+begin_from="$BEGIN"}
+    set -- "$@" callbacks.export.path="$out/ixi-paper.safetensors"
+    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # slices of pack.py --train
     given=("$@")
     set -- "$@" trainer.max_time="00:00:$(printf '%02d:%02d' $((most / 60)) $((most % 60)))" "${chosen[@]}"
     limited "$limit" python -m src.train +experiment=ixi_paper "$@" || failed=1

@@ -18,7 +18,8 @@ from report_runs import AUTODDPM, write_row
 from test_contracts import COMMANDS
 from tiny import one_thread as one_thread
 
-from autoddpm.datasets.packed import PackedStore
+from autoddpm.data.store import COLUMNS
+from autoddpm.datasets.packed import PackedStore, packed, write_packed
 from autoddpm.detectors.detector import Detection
 from autoddpm.machine import acceleration
 from autoddpm.machine.acceleration import ALLOWED, choose
@@ -298,15 +299,34 @@ def test_without_a_seed_in_common_nothing_is_said_of_fewer_calls(script, tmp_pat
     assert "no seed in common" in capsys.readouterr().out
 
 
+def store_of(splits: str, folder: Path) -> PackedStore:
+    images = np.random.default_rng(0).random((len(splits), 1, 8, 8)).astype(np.float32)
+    index = pd.DataFrame(dict.fromkeys(COLUMNS, ""), index=range(len(splits)))
+    index["id"] = [f"s{number}" for number in range(len(splits))]
+    index["split"] = [{"r": "train", "v": "val", "t": "test"}[split] for split in splits]
+    store = PackedStore(folder, "0123", index, ("T1",))
+    store.__dict__ |= {"images": images, "lesions": images > 0.5}
+    return store
+
+
 def test_each_third_slice_is_another_set_of_data(script, tmp_path):
-    index = pd.DataFrame({"id": list("abcdefg")})
-    images = np.arange(7 * 4, dtype=np.float32).reshape(7, 2, 2)
-    store = PackedStore(tmp_path, "0123", index, images, images > 5)
+    store = store_of("rrvttrv", tmp_path)
     few = script("pack").every(store, 3)
-    assert list(few.index["id"]) == ["a", "d", "g"]
-    np.testing.assert_array_equal(few.images, images[[0, 3, 6]])
+    assert list(few.index["id"]) == ["s0", "s3", "s6"]
+    np.testing.assert_array_equal(few.images, store.images[[0, 3, 6]])
     assert few.hash != store.hash
     assert script("pack").every(store, 1) is store
+
+
+def test_what_a_training_needs_is_packed_in_half_precision_and_read_in_single(script, tmp_path):
+    store = store_of("rtv", tmp_path)
+    few = script("pack").to_train(store)
+    read = packed(write_packed({"ixi": few}, tmp_path / "packed.npz"), "ixi")
+    assert list(read.index["split"]) == ["train", "val"]
+    assert read.images.dtype == np.float32
+    assert read.hash == few.hash != store.hash
+    np.testing.assert_allclose(read.images, store.images[[0, 2]], atol=5e-4)
+    np.testing.assert_array_equal(read.lesions, store.lesions[[0, 2]])
 
 
 def test_a_training_s_last_validations_and_speed_are_shown(script, tmp_path, capsys):

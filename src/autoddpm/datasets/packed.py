@@ -62,7 +62,7 @@ def packed(path: str | Path, name: str) -> PackedStore:
                 raise ValueError("it was packed by another version of this program")
             if name not in about:
                 raise ValueError(f"it holds {', '.join(about)}, and no {name}")
-            images, bits = stored[f"{name}.images"], stored[f"{name}.lesions"]
+            images, bits = stored[f"{name}.images"].astype(np.float32), stored[f"{name}.lesions"]
             table = io.StringIO(str(stored[f"{name}.index"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
