@@ -95,7 +95,7 @@ def table(found: list[Change]) -> str:
     for one in tenth:
         answer = "as good as stride 1" if one.is_as_good else "not shown to be as good as stride 1"
         text += (
-            f"\nTen times fewer calls (stride 10), {one.precision}, {one.seeds} seeds: {answer}."
+            f"\nTen times fewer calls (stride 10), {one.precision}, {one.seeds} seed(s): {answer}."
         )
     return text + ("\n" if tenth else "\nStride 10 and stride 1 have no seed in common yet.\n")
 

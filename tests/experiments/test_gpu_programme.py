@@ -290,7 +290,7 @@ def test_fewer_calls_are_as_good_if_both_lower_ends_are_high_enough(script, tmp_
         ("50", "2", "not shown"),
     ]
     assert lines[0][6] == "+0.0 to +0.0 %"
-    assert said.endswith("bf16-mixed, 2 seeds: as good as stride 1.\n")
+    assert said.endswith("bf16-mixed, 2 seed(s): as good as stride 1.\n")
 
 
 def test_without_a_seed_in_common_nothing_is_said_of_fewer_calls(script, tmp_path, capsys):
