@@ -42,7 +42,7 @@ if [ "${STAGE_SCALE:-full}" = tiny ]; then
     training=(model=tiny trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
     training+=(callbacks.last.every_minutes=0.05 callbacks.export.every_minutes=0.05)
     training+=(callbacks.throughput.every_minutes=0.05)
-    evaluation=() seeds=0,1 start=25
+    evaluation=() seeds=0,1 start=40
 fi
 
 limited() {  # seconds, then a command: what it has written by then counts

@@ -189,7 +189,7 @@ def test_fused_attention_is_pytorch_s_own_and_gives_the_same_estimate(monkeypatc
     for setting in (False, True):
         module = applied(Acceleration(fused_attention=setting))
         with torch.no_grad():
-            found.append(module.ddpm.predict_eps(images(2), 3))
+            found.append(module.model.predict_eps(images(2), 3))
         counts.append(len(asked))
     assert counts[0] == 0 < counts[1]
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
@@ -248,6 +248,28 @@ def test_a_detector_says_how_many_calls_it_makes_at_most(sampler):
         assert detect(one, batch).calls.tolist() == [one.most_calls] * 2
     plain = AnoDDPM(ddpm, sampler, Difference(), residual, t=9)
     assert detect(plain, batch).calls.tolist() == [plain.most_calls] * 2
+
+
+def test_validation_compiles_nothing_and_training_goes_on_compiled():
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs.append("compiled")
+        return graph
+
+    callback, network = Acceleration(), Conv()
+    network.compile(backend=backend)
+    callback._compiled = network
+
+    def compiled_after(count: int) -> int:
+        network(images(count, side=8 * count), torch.ones(count, dtype=torch.int64))
+        return len(graphs)
+
+    assert compiled_after(2) == 1
+    callback.on_validation_start(None, None)
+    assert compiled_after(3) == 1
+    callback.on_validation_end(None, None)
+    assert compiled_after(3) == 2
 
 
 @pytest.mark.slow

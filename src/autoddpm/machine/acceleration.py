@@ -80,6 +80,15 @@ class Acceleration(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._apply(trainer, pl_module, training=False)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (
+            self._compiled is not None
+        ):  # for a few slices of other numbers it would be compiled anew
+            torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.compiler.set_stance("default")
+
     def _apply(self, trainer: Trainer, pl_module: Any, training: bool) -> None:
         network = pl_module.model.network
         device = trainer.strategy.root_device

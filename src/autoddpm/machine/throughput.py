@@ -58,7 +58,8 @@ class Throughput(Callback):
 def forward_operations(model: Model, size: int) -> float:
     """Floating-point operations of one forward pass per image: two per multiply and add."""
     device = next(model.network.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    eager = torch.compiler.set_stance("force_eager")  # else a compiled network is never compiled
+    with eager, FlopCounterMode(display=False) as counter, torch.no_grad():
         model.trial(torch.zeros(1, model.channels, *[size] * model.dimensions, device=device))
     return float(counter.get_total_flops())
 
