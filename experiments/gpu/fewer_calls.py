@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoddpm.metrics.statistics import Interval, interval
-from autoddpm.report.rows.row import Row, read_rows
 from autoddpm.report.tables.intervals import Resamples, resample_rows
 from autoddpm.report.write import CACHE
+from autoddpm.runs.row import Row, read_rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "samplers"))
 from choose import LEAST_DICE, LEAST_SSIM, samples

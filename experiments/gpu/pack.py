@@ -24,8 +24,11 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 def chosen(store: Store, rows: NDArray[np.bool_], name: str, half: bool = False) -> PackedStore:
     """Some slices of a store: other data, whose hash has a name added."""
     index = store.index[rows].reset_index(drop=True)
+    hash_ = f"{store.hash}-{name}"
+    few = PackedStore(store.folder, hash_, index, store.modalities, store.preparation)
     images = store.images[rows].astype(np.float16 if half else np.float32)
-    return PackedStore(store.folder, f"{store.hash}-{name}", index, images, store.lesions[rows])
+    few.__dict__ |= {"images": images, "lesions": store.lesions[rows]}  # as the cached properties
+    return few
 
 
 def every(store: Store, step: int) -> Store:

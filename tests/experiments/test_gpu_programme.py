@@ -300,11 +300,13 @@ def test_without_a_seed_in_common_nothing_is_said_of_fewer_calls(script, tmp_pat
 
 
 def store_of(splits: str, folder: Path) -> PackedStore:
-    images = np.random.default_rng(0).random((len(splits), 8, 8)).astype(np.float32)
+    images = np.random.default_rng(0).random((len(splits), 1, 8, 8)).astype(np.float32)
     index = pd.DataFrame(dict.fromkeys(COLUMNS, ""), index=range(len(splits)))
     index["id"] = [f"s{number}" for number in range(len(splits))]
     index["split"] = [{"r": "train", "v": "val", "t": "test"}[split] for split in splits]
-    return PackedStore(folder, "0123", index, images, images > 0.5)
+    store = PackedStore(folder, "0123", index, ("T1",))
+    store.__dict__ |= {"images": images, "lesions": images > 0.5}
+    return store
 
 
 def test_each_third_slice_is_another_set_of_data(script, tmp_path):

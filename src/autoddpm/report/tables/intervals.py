@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +29,7 @@ from autoddpm.metrics.statistics import Difference, Interval, difference, interv
 from autoddpm.report.rows import scored
 from autoddpm.report.rows.scored import read_scored
 from autoddpm.runs.folder import MAPS, METRICS, SLICES, UnreadableRunError
+from autoddpm.runs.maps import MapReader
 from autoddpm.runs.row import Row
 
 # of a value from histograms and the exact one of metrics.json; the bounds of `histograms`, twice
@@ -159,8 +160,9 @@ def _in_order(
     if processes <= 1:
         yield map(function, runs)
         return
+    closed = [replace(run, reader=MapReader()) for run in runs]  # an open file cannot be sent
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        yield pool.map(function, runs)
+        yield pool.map(function, closed)
 
 
 def _resampled(run: Row, cache: Path, resamples: int, seed: int) -> tuple[Path | None, Resampled]:
