@@ -62,7 +62,7 @@ def test_on_a_cpu_channels_last_is_for_evaluation_alone():
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_on_which_nothing_was_measured_gets_what_works_everywhere(device):
+def test_an_unmeasured_device_gets_what_works_everywhere(device):
     assert values({}, device) == {
         "layout": "contiguous",
         "compile": False,
@@ -72,7 +72,7 @@ def test_a_device_on_which_nothing_was_measured_gets_what_works_everywhere(devic
     assert "not measured" in choose(AUTO, device, False)["compile"][1]
 
 
-def test_a_gpu_that_was_measured_gets_what_paid_there_with_the_figure(monkeypatch):
+def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
     paid = {"layout": "channels_last", "compile": True, "cuda_graphs": False, "gain": 1.84}
     monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
     chosen = choose(AUTO, "cuda", True, "GPU A")
@@ -171,7 +171,7 @@ def is_channels_last(module: Module) -> bool:
     return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
-def test_the_layout_is_that_of_the_weights_afterwards_whatever_it_was_before():
+def test_weights_get_the_chosen_layout_whatever_they_had_before():
     assert is_channels_last(applied(Acceleration()))
     assert not is_channels_last(applied(Acceleration(layout="contiguous")))
     module = Module()
@@ -239,7 +239,7 @@ def test_a_detector_says_how_many_calls_it_makes_at_most(sampler):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no compiler")
-def test_a_compiled_network_keeps_its_names_and_gives_the_same_maps():
+def test_a_compiled_network_keeps_its_names_and_its_maps():
     # after compiling no process can be forked
     work = "import test_acceleration; test_acceleration.compare_compiled()"
     subprocess.run(

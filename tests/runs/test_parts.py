@@ -57,14 +57,14 @@ def test_a_slug_is_one_folder_in_letters_that_an_override_takes(
     assert slug(text) == name
 
 
-def test_a_long_slug_is_cut_and_still_tells_apart_what_differs_at_its_end() -> None:
+def test_long_slugs_are_cut_and_still_differ_if_their_ends_do() -> None:
     names = {slug("x" * 300 + end) for end in ("a", "b")}
     assert len(names) == 2
     assert all(len(name) <= 200 and name.startswith("x" * 190) for name in names)
     assert slug("x" * 200) == "x" * 200
 
 
-def test_a_run_is_named_by_its_overrides_and_not_by_where_things_lie(tmp_path: Path) -> None:
+def test_a_run_is_named_by_its_overrides_and_not_by_its_paths(tmp_path: Path) -> None:
     paths = [
         f"paths.{key}={tmp_path / key}"
         for key in yaml.safe_load((CONF / "paths" / "default.yaml").read_text())
@@ -168,7 +168,7 @@ def part(ids: list[str], value: float) -> tuple[Batch, Detection]:
     return Batch(image, lesion, ids, torch.zeros(len(ids), dtype=torch.int64)), detection
 
 
-def test_parts_are_merged_in_the_order_of_their_ids_and_each_slice_once(tmp_path: Path) -> None:
+def test_parts_are_merged_by_id_with_each_slice_once(tmp_path: Path) -> None:
     maps = MapFolder(tmp_path, "parts", {"seed": 0})
     maps.write(*part(["c", "a"], 0.25), 2.0)
     maps.write(*part(["b"], 0.75), 5.0)
