@@ -48,7 +48,7 @@ FORBIDDEN = {
     for room, allowed in ROOMS.items()
 }
 WITH_LIGHTNING_MODULES = {"training", "evaluation"}
-MOST_LINES, MOST_PARAMETERS = 40, 7
+MOST_LINES, MOST_PARAMETERS, LONGEST_NAME = 40, 7, 60
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -165,7 +165,7 @@ def test_the_folders_import_each_other_in_no_circle() -> None:
     assert set(imports) <= {*TopologicalSorter(imports).static_order()}
 
 
-def test_lightning_modules_are_for_training_and_for_running_a_detector() -> None:
+def test_lightning_modules_are_just_for_training_and_evaluation() -> None:
     assert {file.parent.name for file in lightning_modules(SRC)} == WITH_LIGHTNING_MODULES
 
 
@@ -270,7 +270,7 @@ def configured() -> set[str]:
     return {name.rsplit(".", 1)[-1] for name in found}
 
 
-def test_a_function_has_few_parameters_but_for_what_the_configuration_fills() -> None:
+def test_a_function_has_few_parameters_unless_conf_fills_them() -> None:
     many, settings = {}, configured()
     for file in SRC.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -281,6 +281,17 @@ def test_a_function_has_few_parameters_but_for_what_the_configuration_fills() ->
             if is_function and id(node) not in exempt and parameters(node) > MOST_PARAMETERS:
                 many[f"{file.name}: {node.name}"] = parameters(node)
     assert many == {}
+
+
+def test_a_test_s_name_is_a_sentence_of_at_most_60_characters() -> None:
+    found = [(file, one) for file in (ROOT / "tests").rglob("test_*.py") for one in functions(file)]
+    long = [
+        f"{file.name}: {one.name}"
+        for file, one in found
+        if one.name.startswith("test_") and len(one.name) > LONGEST_NAME
+    ]
+    assert found
+    assert long == []
 
 
 def test_docstrings_and_self_do_not_count(tmp_path: Path) -> None:
@@ -304,7 +315,7 @@ def test_a_stranger_in_the_wheel_is_found() -> None:
     assert strangers(library + foreign) == foreign
 
 
-def test_the_verbs_use_the_checkout_even_if_another_autoddpm_comes_first(tmp_path: Path) -> None:
+def test_the_verbs_use_the_checkout_before_another_autoddpm(tmp_path: Path) -> None:
     other = write(tmp_path, "autoddpm/__init__.py")
 
     def file_after(statement: str) -> Path:

@@ -92,7 +92,7 @@ def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", choices("detector"))
-def test_a_detector_s_file_names_the_arguments_of_its_constructor(name: str) -> None:
+def test_a_detector_s_file_names_its_constructor_s_arguments(name: str) -> None:
     written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
     assert written.pop("_partial_") is True
     kind = get_class(written.pop("_target_"))
@@ -204,7 +204,7 @@ def test_the_callbacks_and_lpips_of_the_verbs_build(
     assert instantiate(cfg.lpips) is None  # its weights are not in TORCH_HOME
 
 
-def test_the_module_s_settings_are_the_arguments_of_its_constructor() -> None:
+def test_the_module_s_settings_are_its_constructor_s_arguments() -> None:
     arguments = set(inspect.signature(TrainingModule).parameters)
     arguments -= {"model", "data", "objective"}  # of `conf/model`, and of the data module
     assert set(compose_config("train").module) - {"_target_"} == arguments

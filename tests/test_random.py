@@ -76,7 +76,7 @@ def test_the_integer_oracle_gives_the_published_vectors(counter, key, result):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 35])
-def test_random_words_are_philox_of_the_identity_by_integer_arithmetic(count):
+def test_random_words_are_philox_of_the_identity_in_integers(count):
     ids = ["ixi/IXI002", "phantom/7", ""]
     words = random_words(slice_keys(3, ids), count, Stage.TRAINING, Draw.AUGMENT, 123, 4)
     assert words.tolist() == [
@@ -85,7 +85,7 @@ def test_random_words_are_philox_of_the_identity_by_integer_arithmetic(count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 45])
-def test_normals_are_box_and_muller_of_the_words_also_for_odd_counts(count):
+def test_normals_are_box_muller_of_the_words_even_in_odd_counts(count):
     keys = slice_keys(0, ["a", "b"])
     words = random_words(keys, count + 1, Stage.VALIDATION, Draw.FORWARD, 5).tolist()
     expected = [reference.box_muller(w, count) for w in words]
@@ -120,7 +120,7 @@ def test_normals_have_the_moments_of_a_standard_normal():
     assert stats.kstest(x, "norm").pvalue > 0.01
 
 
-def test_pixels_of_a_field_are_uncorrelated_at_every_small_lag_and_across_its_halves():
+def test_a_field_s_pixels_are_uncorrelated_near_and_far():
     x = field(20_000)
     for lag in (1, 2, 3, 4, 5, 141, 10_000):
         assert abs(np.corrcoef(x[:-lag], x[lag:])[0, 1]) < 0.04
@@ -139,14 +139,14 @@ def test_pixels_of_a_field_are_uncorrelated_at_every_small_lag_and_across_its_ha
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_change_of_any_part_of_the_identity_gives_an_unrelated_field(change):
+def test_any_change_of_the_identity_gives_an_unrelated_field(change):
     one, other = field(), field(**change)
     assert not np.isclose(one, other, atol=1e-6).any(where=np.abs(one) > 2)
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.04
     assert abs(np.corrcoef(np.abs(one), np.abs(other))[0, 1]) < 0.04
 
 
-def test_the_same_identity_gives_the_same_field_whatever_the_global_stream():
+def test_an_identity_s_field_ignores_the_global_stream():
     torch.manual_seed(1)
     one = field()
     torch.manual_seed(2)

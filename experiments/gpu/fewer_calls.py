@@ -25,9 +25,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "samplers"))
 from choose import LEAST_DICE, LEAST_SSIM, samples
 
 HEADINGS = (
-    "precision", "stride", "calls", "seeds", "SSIM", "max Dice", "Dice against stride 1",
-    "SSIM against stride 1", "as good",
-)  # fmt: skip
+    "precision",
+    "stride",
+    "calls",
+    "seeds",
+    "SSIM",
+    "max Dice",
+    "Dice against stride 1",
+    "SSIM against stride 1",
+    "as good",
+)
 
 
 class Change(NamedTuple):
@@ -82,9 +89,16 @@ def mean(of_seeds: list[dict[str, NDArray[np.floating]]]) -> dict[str, NDArray[n
 def cells(one: Change) -> list[str]:
     dice, ssim = (f"{100 * bounds.low:+.1f} to {100 * bounds.high:+.1f}" for bounds in one[-2:])
     return [
-        one.precision, str(one.stride), f"{one.calls:.1f}", str(one.seeds), f"{100 * one.ssim:.1f}",
-        f"{100 * one.dice:.1f}", f"{dice} %", ssim, "yes" if one.is_as_good else "not shown",
-    ]  # fmt: skip
+        one.precision,
+        str(one.stride),
+        f"{one.calls:.1f}",
+        str(one.seeds),
+        f"{100 * one.ssim:.1f}",
+        f"{100 * one.dice:.1f}",
+        f"{dice} %",
+        ssim,
+        "yes" if one.is_as_good else "not shown",
+    ]
 
 
 def table(found: list[Change]) -> str:

@@ -73,7 +73,7 @@ def test_a_scale_above_one_enlarges():
     assert augment(shape, at(scale=0.0)).sum() / shape.sum() == pytest.approx(0.9**2, rel=0.01)
 
 
-def test_what_comes_from_outside_is_the_minimum_and_the_range_stays():
+def test_what_moves_in_is_the_minimum_and_the_range_stays():
     image = 0.25 + 0.75 * torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     moved = augment(image, torch.rand(8, 5, generator=torch.Generator().manual_seed(1)))
     assert moved.max() <= 1

@@ -98,7 +98,7 @@ def test_slices_that_are_done_are_left_out_of_the_loader(tmp_path):
     assert list(module.loader("test", skip=[f"c/{i:02d}" for i in range(5)])) == []
 
 
-def test_the_ranks_share_the_slices_of_an_evaluation_without_padding(monkeypatch):
+def test_ranks_share_the_slices_of_an_evaluation_unpadded(monkeypatch):
     shares = []
     for rank in range(3):
         monkeypatch.setattr("autoddpm.data.order.rank_and_world", lambda rank=rank: (rank, 3))
@@ -183,7 +183,7 @@ def test_a_subject_in_two_splits_of_a_source_is_refused(tmp_path):
         module_of(tmp_path, test=["s"], s=records)()
 
 
-def test_a_training_subject_is_refused_in_the_test_of_another_source(tmp_path):
+def test_a_training_subject_is_refused_in_another_source_s_test(tmp_path):
     one, other = slices(tmp_path / "1", "a", "train", 3), slices(tmp_path / "2", "b", "test", 3)
     other[2] = replace(other[2], subject="a0")
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_one_id_for_two_slices_is_refused(tmp_path):
         module_of(tmp_path, train=["one"], test=["other"], one=one, other=other)()
 
 
-def test_an_unknown_source_and_a_source_without_the_split_are_refused(tmp_path):
+def test_a_source_that_is_unknown_or_lacks_the_split_is_refused(tmp_path):
     records = slices(tmp_path, "a", "test", 3)
     with pytest.raises(ValueError, match="unknown source 'ixy'; the sources are s"):
         module_of(tmp_path, test=["ixy"], s=records)

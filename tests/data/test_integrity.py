@@ -73,7 +73,7 @@ def test_one_head_under_two_names_is_a_leak_between_splits(how: str) -> None:
     assert "s/1 (train) and s/3 (test)" in finding.text
 
 
-def test_below_64_pixels_only_what_is_identical_is_taken_for_a_twin() -> None:
+def test_below_64_pixels_only_an_identical_image_is_a_twin() -> None:
     images = heads(4)[..., ::2, ::2]
     images[2], images[3] = images[0] ** 1.01, images[1]
     assert [finding.ids for finding in twins(images, table(4), "split")] == [("s/1", "s/3")]
@@ -85,7 +85,7 @@ def test_slices_of_one_subject_may_be_alike() -> None:
     assert twins(images, table(3, subject=["p", "q", "p"]), "split") == []
 
 
-def test_twins_are_found_among_more_slices_than_are_compared_at_once() -> None:
+def test_twins_are_found_beyond_the_slices_compared_at_once() -> None:
     rng = np.random.default_rng(0)
     images = rng.random((1030, 1, 8, 8)).astype(np.float32)
     images[1025], images[1029] = images[7], images[1026]
@@ -93,7 +93,7 @@ def test_twins_are_found_among_more_slices_than_are_compared_at_once() -> None:
     assert sorted(finding.ids for finding in found) == [("s/1026", "s/1029"), ("s/7", "s/1025")]
 
 
-def test_volumes_are_compared_whole_if_their_middle_slices_are_alike() -> None:
+def test_volumes_are_compared_whole_if_their_middles_are_alike() -> None:
     rng = np.random.default_rng(0)
     volumes = rng.random((4, 1, 16, 16, 16)).astype(np.float32)
     volumes[2] = volumes[0]
@@ -133,7 +133,7 @@ def test_a_subject_in_two_splits_is_a_leak() -> None:
     assert found[0].text == "subject p is in test, train"
 
 
-def test_a_lesion_of_2_pixels_in_what_should_be_healthy_is_a_leak() -> None:
+def test_a_lesion_of_2_pixels_in_a_healthy_split_is_a_leak() -> None:
     splits = ["train", "val", "test", "train", "val"]
     found = inspect(heads(5), table(5, split=splits, lesion_pixels=[2, 500, 500, 1, 0]))
     assert kinds(found) == [("lesion", ("s/0",), True), ("lesion", ("s/1",), True)]
@@ -177,7 +177,7 @@ def test_a_poor_registration_and_a_skipped_volume_are_found() -> None:
     )  # none was registered
 
 
-def test_one_head_in_training_and_test_is_a_leak_whatever_the_sets() -> None:
+def test_one_head_in_training_and_test_is_a_leak_across_sets() -> None:
     images, others = heads(6)[:3], heads(6)[3:]
     others[1] = images[2] ** 1.1
     index, other = (

@@ -132,7 +132,7 @@ def test_the_ranks_together_consume_the_stream_of_one_process(monkeypatch):
             assert shares[rank][j] == (rows[rank::3], epochs[rank::3])
 
 
-def test_a_set_smaller_than_the_batch_fills_it_and_counts_its_epochs():
+def test_a_set_smaller_than_a_batch_fills_it_with_later_epochs():
     order = TrainingOrder(3, 8, 0, lambda: 0)
     assert len(order) == 1
     [(rows, epochs)] = order
@@ -141,7 +141,7 @@ def test_a_set_smaller_than_the_batch_fills_it_and_counts_its_epochs():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_follows_the_stream_through_epochs_and_validations(tmp_path, workers):
+def test_training_follows_the_stream_past_epochs_and_validations(tmp_path, workers):
     recorder = fit(
         data(tmp_path, train=11, num_workers=workers), tmp_path, 13, val_check_interval=2
     )
@@ -173,7 +173,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path):
     assert torch.equal(resumed.weight, straight.weight)
 
 
-def test_accumulation_that_does_not_divide_the_epoch_keeps_the_order(tmp_path):
+def test_accumulation_that_does_not_divide_epochs_keeps_order(tmp_path):
     straight = fit(data(tmp_path), tmp_path, 7, accumulate_grad_batches=2)  # 5 batches are 3 steps
     assert straight.seen == stream(10, 24)
     resumed = fit(data(tmp_path), tmp_path, 7, tmp_path / "step=4.ckpt", accumulate_grad_batches=2)
@@ -228,7 +228,7 @@ def _test_on_rank(rank: int, port: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_on_the_stream_and_test_every_slice_once(tmp_path):
+def test_two_processes_follow_the_stream_and_test_slices_once(tmp_path):
     data(tmp_path, train=9, test=3)  # the files; both processes write the same
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -39,7 +39,7 @@ def test_windowing_twice_is_windowing_once():
     assert np.array_equal(window98(once), once)
 
 
-def test_a_slice_that_was_clipped_and_then_cropped_keeps_its_values():
+def test_a_slice_clipped_and_then_cropped_keeps_its_values():
     once = np.where(
         np.arange(50) < 40, window98(scan()), 0
     )  # an emptier border: its 98th percentile is below 1
@@ -116,7 +116,7 @@ def test_a_pixel_is_lesion_from_one_half_on():
     assert np.flatnonzero(resize_lesion(column, 16)[5]).tolist() == [4, 5]
 
 
-def test_the_resize_keeps_a_large_lesion_s_area_and_loses_a_tiny_one():
+def test_resizing_keeps_a_large_lesion_s_area_and_drops_a_dot():
     yy, xx = np.mgrid[:233, :233]
     disc = (yy - 100) ** 2 + (xx - 130) ** 2 < 30**2
     assert resize_lesion(disc, 128).sum() == pytest.approx(disc.sum() * (128 / 233) ** 2, rel=0.03)

@@ -164,7 +164,7 @@ def test_age_widens_the_sulci(heads):
 @pytest.mark.parametrize(
     "u", [[0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]], ids=["ventricles", "sulci"]
 )
-def test_the_same_numbers_are_the_same_change_at_another_resolution(u):
+def test_the_same_numbers_make_one_change_at_any_resolution(u):
     image, u = phantom_slice("healthy_val", 0)[0], torch.tensor([u])
     changes = []
     for side in (128, 256):
@@ -215,7 +215,7 @@ def test_a_single_slice_is_a_function_of_its_key():
     assert not np.array_equal(first, rescanned(older(image, "b"), none, "b")[0])
 
 
-def test_the_field_of_view_of_a_single_slice_holds_most_of_its_lesion():
+def test_the_field_of_view_of_a_slice_holds_most_of_its_lesion():
     image = phantom_slice("healthy_val", 0)[0].astype(float)
     lesion = np.zeros(image.shape, bool)
     lesion[:60, 60:140] = True  # at the front, where one cut in four takes much of it

@@ -100,7 +100,7 @@ def test_the_hash_is_of_settings_and_contents_and_not_of_places(tmp_path):
     assert len(hashes) == 7
 
 
-def test_bad_files_are_named_in_one_message_and_leave_nothing_behind(tmp_path):
+def test_bad_files_are_named_in_one_message_and_leave_nothing(tmp_path):
     listed = records(tmp_path / "d", 9)
     for record in listed[:7]:
         Image.fromarray(np.zeros((40, 33), np.uint8)).save(record.images["T1"])

@@ -94,7 +94,7 @@ def test_a_box_is_exactly_the_rectangle_that_it_was_drawn_around(tmp_path: Path)
     np.testing.assert_allclose(back.transpose(2, 1, 0) > 0.5, reconstruction == 1)
 
 
-def test_slices_are_counted_from_0_and_each_has_the_boxes_of_its_own(tmp_path: Path) -> None:
+def test_slices_are_counted_from_0_and_have_their_own_boxes(tmp_path: Path) -> None:
     raw = write_h5(tmp_path / "raw", ILL)
     first, second = (2, 3, 4, 5), (20, 30, 6, 7)
     rows = [
@@ -198,7 +198,7 @@ def test_a_file_gives_its_middle_slice_its_boxes_or_a_reason(
     )
 
 
-def test_a_file_that_only_the_annotations_name_is_listed_as_left_out(tmp_path: Path) -> None:
+def test_a_file_known_only_by_annotations_is_listed_as_left_out(tmp_path: Path) -> None:
     raw = write_h5(tmp_path / "raw", TRAIN)
     annotations = write_csv(tmp_path, (ILL, 1, BOX, "Mass"), (ODD, "Normal for age"))
     for healthy in ("published", "labels"):
@@ -206,7 +206,7 @@ def test_a_file_that_only_the_annotations_name_is_listed_as_left_out(tmp_path: P
         assert volumes[ILL].excluded == volumes[ODD].excluded == "labelled, not in this folder"
 
 
-def test_healthy_by_labels_are_files_of_which_every_label_is_normal(tmp_path: Path) -> None:
+def test_healthy_by_labels_are_files_with_normal_labels_only(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     for name in (TRAIN, ILL, ODD, NEW):
         write_h5(raw, name)
@@ -280,7 +280,7 @@ def test_the_folder_of_another_set_is_refused(tmp_path: Path) -> None:
         fastmri_plus(raw)
 
 
-def test_an_h5_without_a_reconstruction_is_named_and_can_be_skipped(tmp_path: Path) -> None:
+def test_an_h5_with_no_reconstruction_is_named_and_skippable(tmp_path: Path) -> None:
     raw = write_h5(write_h5(tmp_path / "raw", TRAIN), ILL)
     with h5py.File(raw / f"{ILL}.h5", "w") as file:
         file["kspace"] = np.zeros(3)

@@ -39,7 +39,7 @@ def ixi_tuning_healthy(root: Path) -> list[Record]:
     return [record for record in ixi(root) if record.split == "val"]
 
 
-def test_half_of_the_subjects_calibrate_and_the_others_are_tested(root, tmp_path):
+def test_half_of_the_subjects_calibrate_and_the_rest_are_tested(root, tmp_path):
     records = ixi_tuning(root, tmp_path, lesions=3)
     assert {r.subject for r in records if r.split == "val"} == {"IXI000", "IXI002"}
     assert {r.subject for r in records if r.split == "test"} == {"IXI001", "IXI003"}
@@ -85,7 +85,7 @@ def test_a_slice_on_another_grid_is_refused(root, tmp_path):
     assert not list((tmp_path / "phantoms").glob("*"))
 
 
-def test_each_slice_of_a_shifted_test_set_is_changed_in_its_own_way(root, tmp_path):
+def test_each_slice_of_a_shifted_test_set_changes_in_its_own_way(root, tmp_path):
     plain, shifted = (
         ixi_tuning(root, tmp_path, lesions=3, shifted=which) for which in ((), ("test",))
     )

@@ -71,7 +71,7 @@ def test_the_names_as_downloaded_give_subject_site_and_split(tmp_path: Path) -> 
     assert told(ixi_volumes(tmp_path)) == EXPECTED  # a folder above
 
 
-def test_volumes_that_clinica_registered_are_known_by_their_names(tmp_path: Path) -> None:
+def test_volumes_registered_by_clinica_are_known_by_their_names(tmp_path: Path) -> None:
     name = f"sub-{VAL}_ses-M00_T1w_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz"
     matrix = f"sub-{VAL}_ses-M00_T1w_space-MNI152NLin2009cSym_res-1x1x1_affine.mat"
     place = Path("subjects") / f"sub-{VAL}" / "ses-M00" / "t1_linear"

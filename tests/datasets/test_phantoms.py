@@ -118,7 +118,7 @@ def test_a_lesion_lies_in_one_hemisphere_outside_the_ventricles(number):
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_lesion_is_darker_than_its_twin_and_the_rest_is_the_same(number):
+def test_a_lesion_is_darker_than_its_twin_and_the_rest_is_equal(number):
     image, strength = phantom_slice("lesion_test", number)
     twin, none = phantom_slice("lesion_test", number, lesion=False)
     lesion = strength >= 0.5
@@ -131,7 +131,7 @@ def test_a_lesion_is_darker_than_its_twin_and_the_rest_is_the_same(number):
     np.testing.assert_allclose(image[strength < 1e-4], twin[strength < 1e-4], atol=1e-3)
 
 
-def test_slices_are_windowed_eight_bit_squares_and_stay_as_they_are(drawn):
+def test_slices_are_eight_bit_squares_that_windowing_keeps(drawn):
     for record in drawn:
         image = pixels(record.images["T1"])
         assert image.shape == (64, 64)
@@ -173,7 +173,7 @@ def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
-def test_an_interrupted_drawing_leaves_nothing_and_can_be_repeated(stop, tmp_path, monkeypatch):
+def test_an_interrupted_drawing_leaves_nothing_and_can_restart(stop, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(phantom, "montage", lambda *_: (_ for _ in ()).throw(stop))
         with pytest.raises(stop if isinstance(stop, type) else OSError):
@@ -221,7 +221,7 @@ def test_a_drawing_that_another_process_finished_first_is_kept(tmp_path, monkeyp
         ({"train": 0, "test_lesion": 0}, "nor all counts 0"),
     ],
 )
-def test_impossible_settings_are_refused_before_anything_is_written(settings, message, tmp_path):
+def test_impossible_settings_are_refused_before_any_writing(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         phantoms(tmp_path, **(FEW | settings))
     assert list(tmp_path.iterdir()) == []
@@ -234,7 +234,7 @@ def test_an_unknown_group_is_refused_with_the_known_ones():
         phantom_slice("lesion_train", 0)
 
 
-def test_a_slice_is_the_cut_of_the_volume_with_anterior_at_the_top(monkeypatch):
+def test_a_slice_is_a_cut_of_the_volume_with_anterior_on_top(monkeypatch):
     z = 40
     monkeypatch.setattr(
         phantom, "SLICE_Z", z
@@ -273,7 +273,7 @@ def test_a_saved_volume_reads_back_and_survives_a_failure(name, tmp_path, monkey
         save_nifti(tmp_path / "t1.npy", volume, atlas().affine)
 
 
-def test_a_smooth_field_has_unit_variance_and_its_cut_is_its_part():
+def test_a_smooth_field_has_unit_variance_and_can_be_cut():
     field = SmoothField(np.random.default_rng(0), 7)
     every = tuple(np.arange(0.0, n, 4) for n in SHAPE)
     whole = field(every)

@@ -41,7 +41,7 @@ def test_a_folder_of_images_is_test_slices_each_its_own_subject(tmp_path):
     ]
 
 
-def test_masks_in_a_second_folder_go_by_name_whatever_their_format(tmp_path):
+def test_masks_in_a_second_folder_go_by_name_in_any_format(tmp_path):
     images, lesions = files(tmp_path / "i", "a.png", "b.png"), files(tmp_path / "l", "b.nii.gz")
     a, b = slice_folder(images, lesions)
     assert a.lesion is None
@@ -56,9 +56,7 @@ def test_masks_beside_their_images_go_by_suffix(tmp_path):
 
 @pytest.mark.parametrize("header", [[], ["filename"]])
 @pytest.mark.parametrize("masks_listed", [[], ["sub/a_mask.png"]])
-def test_a_csv_lists_paths_from_its_own_folder_and_finds_masks_beside(
-    tmp_path, header, masks_listed
-):
+def test_a_csv_lists_paths_from_its_folder_and_masks_beside_them(tmp_path, header, masks_listed):
     files(tmp_path, "sub/a.png", "sub/a_mask.png", "sub/b.png", "sub/not_listed.png")
     listed = table(tmp_path / "list.csv", *header, "sub/b.png", "./sub/a.png", *masks_listed)
     a, b = slice_folder(listed, name="n")

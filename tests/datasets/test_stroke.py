@@ -38,7 +38,7 @@ def test_a_stroke_has_the_size_that_was_asked_for(strokes):
         assert 0.8 * area <= stroke.lesion.sum() <= 1.05 * area + 2
 
 
-def test_it_lies_in_one_half_of_the_brain_and_not_in_the_ventricles(strokes):
+def test_it_lies_in_one_half_of_the_brain_outside_the_ventricles(strokes):
     hull, ventricle, side = template_planes()
     for stroke in strokes.values():
         assert (hull[stroke.lesion] < 0).all()

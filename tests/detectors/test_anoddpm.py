@@ -62,7 +62,7 @@ def test_the_reconstruction_and_its_map_are_those_of_section_3_1():
         )
 
 
-def test_a_network_that_knows_the_healthy_image_finds_what_is_not_in_it():
+def test_a_network_that_knows_the_healthy_image_finds_a_lesion():
     healthy = 0.2 + 0.6 * images(1)
     image = healthy.clone()
     image[..., 4:8, 5:9] = 0
@@ -85,7 +85,7 @@ def test_the_calls_it_states_are_the_calls_it_makes(sampler, t, calls):
     assert denoiser.slices == 3 * calls
 
 
-def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order():
+def test_the_distance_takes_the_reconstruction_before_the_image():
     detection = detect(AnoDDPM(short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9), BATCH)
     assert torch.equal(detection.anomaly_map, (detection.reconstruction - BATCH.image).clamp(min=0))
 
@@ -109,7 +109,7 @@ def test_a_model_on_zero_to_one_gets_the_image_as_it_is():
     torch.testing.assert_close(detection.reconstruction, BATCH.image, atol=1e-5, rtol=0)
 
 
-def test_the_seed_changes_the_reconstruction_and_nothing_else_does():
+def test_only_the_seed_changes_the_reconstruction():
     def reconstruction(seed: int) -> torch.Tensor:
         return detect(
             AnoDDPM(short_ddpm(Conv()), Ancestral(), NoPerceptual(), residual, seed, t=9), BATCH

@@ -66,7 +66,7 @@ def test_all_maps_of_the_file_are_tested_here():
     assert {one.__name__ for one in maps} - {"brighter"} == {one.__name__ for one in MAPS}
 
 
-def test_norm95_divides_by_numpys_percentile_of_each_image_and_clips_at_one():
+def test_norm95_divides_by_an_image_s_percentile_and_clips_at_1():
     difference = (IMAGE - RECONSTRUCTION).abs() * torch.tensor([0.1, 1.0, 7.0]).view(3, 1, 1, 1)
     scaled = norm95(difference)
     for i in range(3):
@@ -78,7 +78,7 @@ def test_norm95_divides_by_numpys_percentile_of_each_image_and_clips_at_one():
     assert scaled.max() == 1
 
 
-def test_norm95_does_not_depend_on_the_scale_of_an_image_or_on_the_others():
+def test_norm95_ignores_an_image_s_scale_and_the_other_images():
     difference = (IMAGE - RECONSTRUCTION).abs()
     torch.testing.assert_close(norm95(1e-3 * difference), norm95(difference))
     assert torch.equal(
@@ -94,7 +94,7 @@ def test_norm95_of_a_constant_image_is_one():
     assert torch.equal(norm95(torch.full((1, 1, 8, 8), 0.3)), torch.ones(1, 1, 8, 8))
 
 
-def test_norm95_of_a_few_pixels_on_nothing_makes_them_one_and_leaves_the_rest():
+def test_norm95_of_a_few_pixels_on_nothing_makes_only_them_one():
     difference = torch.zeros(1, 1, 16, 16)
     difference[..., 3, 4] = 0.2
     assert torch.equal(norm95(difference), (difference > 0).float())
@@ -116,7 +116,7 @@ def test_the_residual_is_the_absolute_difference():
     assert torch.equal(residual(IMAGE, RECONSTRUCTION), (IMAGE - RECONSTRUCTION).abs())
 
 
-def test_the_perceptual_map_is_the_distance_of_the_reconstruction_and_the_image():
+def test_the_perceptual_map_is_the_distance_of_both_images():
     assert torch.equal(perceptual(IMAGE, RECONSTRUCTION, squared), squared(RECONSTRUCTION, IMAGE))
 
 
@@ -133,7 +133,7 @@ def test_the_product_is_the_product_of_equation_9():
     )
 
 
-def test_clahe_is_the_difference_of_scikit_images_equalised_slices():
+def test_clahe_subtracts_slices_equalised_by_scikit_image():
     difference = clahe_residual(IMAGE, RECONSTRUCTION)
     for i in range(3):
         one, other = (equalize_adapthist(x[i, 0].double().numpy()) for x in (IMAGE, RECONSTRUCTION))
@@ -141,7 +141,7 @@ def test_clahe_is_the_difference_of_scikit_images_equalised_slices():
 
 
 @pytest.mark.parametrize(("signed", "plain"), BRIGHTER.items(), ids=lambda one: one.__name__)
-def test_a_signed_map_is_the_plain_one_if_the_reconstruction_is_brighter(signed, plain):
+def test_a_signed_map_is_the_plain_map_of_brightened_pixels(signed, plain):
     found, expected = (compare(one, IMAGE, RECONSTRUCTION, squared) for one in (signed, plain))
     brighter = RECONSTRUCTION > IMAGE
     torch.testing.assert_close(found[brighter], expected[brighter])

@@ -113,7 +113,7 @@ def test_it_is_the_loop_of_section_3(stride, passes, t, t_resample, threshold):
             np.testing.assert_allclose(values[i, 0], expected[name], atol=1e-4, err_msg=name)
 
 
-def test_an_empty_mask_returns_the_input_bit_for_bit_after_the_calls_of_the_first_stage():
+def test_an_empty_mask_returns_the_exact_input_after_stage_one():
     denoiser = Recording(Conv())
     detection = detect(detector(short_ddpm(denoiser), mask_threshold=EMPTY), BATCH)
     assert torch.equal(detection.reconstruction, BATCH.image)
@@ -123,7 +123,7 @@ def test_an_empty_mask_returns_the_input_bit_for_bit_after_the_calls_of_the_firs
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(4), DDIM(4)])
-def test_a_full_mask_with_one_pass_is_plain_denoising_of_the_noised_initial_reconstruction(sampler):
+def test_a_full_mask_with_one_pass_is_plain_denoising(sampler):
     ddpm = short_ddpm(Conv())
     detection = detect(
         detector(ddpm, sampler, mask_threshold=FULL, resample_steps=1, seed=2), BATCH
@@ -138,7 +138,7 @@ def test_a_full_mask_with_one_pass_is_plain_denoising_of_the_noised_initial_reco
     )
 
 
-def test_outside_the_mask_the_reconstruction_is_the_image_bit_for_bit():
+def test_outside_the_mask_the_image_is_returned_bit_for_bit():
     image = BATCH.image**2  # small values, which lose digits on the way to [-1, 1] and back
     ddpm = short_ddpm(Conv())
     assert not torch.equal(ddpm.decode(ddpm.encode(image)), image)
@@ -151,7 +151,7 @@ def test_outside_the_mask_the_reconstruction_is_the_image_bit_for_bit():
     assert torch.equal(detection.anomaly_map[~mask], torch.zeros_like(image[~mask]))
 
 
-def test_without_resampling_the_reconstruction_is_the_stitched_image():
+def test_without_resampling_the_stitched_image_is_the_result():
     denoiser = Recording(Conv())
     detection = detect(detector(short_ddpm(denoiser), resample_steps=0), BATCH)
     stages = detection.stages
@@ -162,7 +162,7 @@ def test_without_resampling_the_reconstruction_is_the_stitched_image():
     assert denoiser.slices == 30
 
 
-def test_uncertainty_multiplies_the_final_map_with_the_initial_map():
+def test_uncertainty_multiplies_the_final_map_by_the_initial_one():
     with_it, without = (
         detect(detector(short_ddpm(Conv()), use_uncertainty=use), BATCH) for use in (True, False)
     )
@@ -171,7 +171,7 @@ def test_uncertainty_multiplies_the_final_map_with_the_initial_map():
     assert torch.equal(without.anomaly_map, (without.reconstruction - BATCH.image).abs())
 
 
-def test_the_distance_is_asked_of_the_reconstruction_and_the_image_in_this_order():
+def test_the_distance_takes_the_reconstruction_before_the_image():
     one = AutoDDPM(
         short_ddpm(Conv()), Ancestral(), Excess(), perceptual, t=9, t_resample=4, mask_threshold=0.1
     )
@@ -207,7 +207,7 @@ def test_the_initial_map_is_equation_9_whatever_the_final_map_is():
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(4), DDIM(1), DDIM(4), DDIM(1, eta=1.0)])
-def test_with_the_true_noise_the_lesion_becomes_healthy_and_the_rest_stays(sampler):
+def test_the_true_noise_heals_the_lesion_and_keeps_the_rest(sampler):
     batch = mixed_batch()
     detection = detect(detector(short_ddpm(knowing()), sampler, mask_threshold=0.05), batch)
     torch.testing.assert_close(
@@ -219,7 +219,7 @@ def test_with_the_true_noise_the_lesion_becomes_healthy_and_the_rest_stays(sampl
     assert (detection.anomaly_map[lesion] > 0).all()
 
 
-def test_one_batch_of_empty_and_other_masks_equals_its_slices_one_by_one():
+def test_a_batch_with_an_empty_mask_equals_its_slices_alone():
     batch, denoiser = mixed_batch(), knowing()
     together = detect(detector(short_ddpm(denoiser), mask_threshold=0.05), batch)
     assert together.stages["mask"].flatten(1).any(1).tolist() == [True, False, True]
@@ -273,13 +273,13 @@ def test_it_draws_every_noise_once_and_the_two_stages_share_none():
     assert {what[0] for what in noise.asked} == {Stage.RECONSTRUCTION, Stage.RESAMPLING}
 
 
-def test_a_network_that_gives_nan_ends_with_the_slices_names_and_is_not_taken_for_healthy():
+def test_a_network_s_nan_is_an_error_that_names_the_slices():
     for settings in ({}, {"use_uncertainty": False}, {"mask_threshold": "percentile"}):
         with pytest.raises(ValueError, match=r"a, b, c.*NaN"):
             detect(detector(short_ddpm(Constant(float("nan"))), **settings), BATCH)
 
 
-def test_results_are_in_range_without_a_graph_and_the_input_is_left_alone():
+def test_results_are_in_range_without_a_graph_and_keep_the_input():
     denoiser, before = Conv(), BATCH.image.clone()
     denoiser.weight.requires_grad_(True)
     detection = detect(detector(short_ddpm(denoiser), mask_threshold=FULL), BATCH)

@@ -27,7 +27,7 @@ def detector(ddpm: DDPM, **settings: Any) -> AutoDDPM:
 
 
 @pytest.mark.parametrize("dilation", [1, 3, 5])
-def test_the_mask_is_scipys_dilation_of_what_is_above_the_threshold(dilation):
+def test_the_mask_is_scipy_s_dilation_of_what_passes_a_threshold(dilation):
     maps = images(2)
     maps[maps < 0.97] *= 0.5
     maps[0, 0, 0, 0] = maps[1, 0, -1, 7] = 1  # at a corner and at an edge
@@ -85,7 +85,7 @@ def test_the_first_map_is_of_the_region_of_the_mask(region, expected):
     assert one.initial.map is expected
 
 
-def test_a_calibrated_threshold_must_be_set_before_the_first_slice():
+def test_a_calibrated_threshold_must_precede_the_first_slice():
     one = AutoDDPM(short_ddpm(Conv()), Ancestral(), Difference(), residual, t=3, t_resample=2)
     with pytest.raises(ValueError, match=r"detector\.mask_threshold=calibrated"):
         detect(one, BATCH)

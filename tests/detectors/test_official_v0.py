@@ -24,7 +24,7 @@ def detector(denoiser, noise=None, stride: int = 1, **settings) -> OfficialV0:
     )
 
 
-def test_it_starts_one_time_later_and_does_not_denoise_from_1_to_0():
+def test_it_starts_one_time_later_and_skips_the_step_from_1_to_0():
     network = Recording(Constant(0.0))
     detection = detect(detector(network), Slices(images(2), IDS))
     visited = [times[0] + 1 for times in network.timesteps]
@@ -55,7 +55,7 @@ def test_re_noising_takes_the_beta_of_one_step_before():
     assert ddpm_times == [(3, 4), (2, 3), (1, 2), (0, 1)]
 
 
-def test_the_final_image_is_not_clamped_but_its_map_is_of_the_clamped_one():
+def test_the_final_image_is_clamped_for_its_map_only():
     image = images(1)
     made = detector(Constant(0.0), use_uncertainty=False)
     made.resample = lambda x0, x_hat, mask, noise: torch.full_like(x0, 3.0)

@@ -80,7 +80,7 @@ def features() -> DenoiserFeatures:
 
 
 @pytest.mark.parametrize("kind", [features, RandomLPIPS], ids=lambda kind: kind.__name__)
-def test_a_distance_is_zero_for_equal_images_symmetric_and_positive_otherwise(kind, ddpm):
+def test_a_distance_is_symmetric_and_zero_only_for_equal_images(kind, ddpm):
     distance = kind()
     assert torch.equal(distance(ddpm, IMAGE, IMAGE.clone()), torch.zeros_like(IMAGE))
     there, back = distance(ddpm, RECONSTRUCTION, IMAGE), distance(ddpm, IMAGE, RECONSTRUCTION)
@@ -110,7 +110,7 @@ def test_a_distance_is_the_same_in_bf16(kind, ddpm):
         assert torch.equal(found, distance(ddpm, a, b))
 
 
-def test_the_denoisers_features_are_what_its_deepest_encoder_block_gives_at_the_time(ddpm):
+def test_the_features_are_the_deepest_encoder_block_s_at_time_t(ddpm):
     network, seen = ddpm.denoiser, []
     hook = (
         network.down_blocks[-1]
@@ -132,7 +132,7 @@ def test_the_denoisers_distance_is_two_less_twice_the_cosine(ddpm):
     torch.testing.assert_close(distance(ddpm, RECONSTRUCTION, IMAGE), expected, atol=1e-5, rtol=0)
 
 
-def test_the_denoisers_distance_depends_on_the_time_its_features_are_taken_at(ddpm):
+def test_the_denoiser_s_distance_depends_on_its_features_time(ddpm):
     assert not torch.allclose(
         DenoiserFeatures(1)(ddpm, RECONSTRUCTION, IMAGE),
         DenoiserFeatures(9)(ddpm, RECONSTRUCTION, IMAGE),
@@ -144,12 +144,12 @@ def test_a_time_beyond_the_schedule_is_refused(ddpm):
         DenoiserFeatures(t=5000)(ddpm, images(1), images(1))
 
 
-def test_the_denoisers_distance_refuses_a_network_without_levels_and_names_the_choices():
+def test_a_network_without_levels_is_refused_with_the_choices():
     with pytest.raises(ValueError, match=r"Conv.*lpips, lpips_random or none"):
         features()(short_ddpm(Conv()), RECONSTRUCTION, IMAGE)
 
 
-def test_lpips_without_weights_ends_with_the_place_and_the_choices(tmp_path):
+def test_lpips_without_weights_names_their_place_and_the_choices(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         LPIPS()
     for part in (
@@ -214,7 +214,7 @@ def test_weights_of_another_shape_are_named(tmp_path, squeezenet):
         LPIPS(path)
 
 
-def test_a_random_backbone_is_a_function_of_its_seed_and_called_random(random_lpips, ddpm):
+def test_a_random_backbone_depends_on_its_seed_and_is_so_named(random_lpips, ddpm):
     again, other = RandomLPIPS(3), RandomLPIPS(4)
     assert "random" in random_lpips.name
     assert random_lpips.name == again.name != other.name

@@ -66,7 +66,7 @@ def test_single_steps_of_the_papers_schedule_have_its_betas():
         assert float(ddpm.q_step(ZERO, t - 1, t, ONE)) ** 2 == pytest.approx(beta[t], rel=2e-3)
 
 
-def test_many_single_steps_have_the_moments_of_equation_4_in_draws():
+def test_draws_by_single_steps_have_the_moments_of_equation_4():
     ddpm, t, count = short_ddpm(Conv()), 6, 50_000
     x = torch.full((1, 1, 1, count), 0.7)
     for step in range(1, t + 1):
@@ -111,7 +111,7 @@ def test_a_reverse_step_equals_monais(t):
 
 
 @pytest.mark.parametrize("t", [2, 50, 500])
-def test_the_mean_of_a_reverse_step_is_equation_3_where_nothing_is_clipped(t):
+def test_the_mean_of_a_reverse_step_is_equation_3_if_not_clipped(t):
     ddpm, beta = paper_ddpm(Constant(0.3)), reference.betas(1000, 1e-4, 0.02)
     alpha_bar = reference.alpha_bars(beta)[t]
     x_t = ddpm.q_sample(images(1) - 0.5, t, torch.full((1, 1, 16, 16), 0.3))
@@ -122,7 +122,7 @@ def test_the_mean_of_a_reverse_step_is_equation_3_where_nothing_is_clipped(t):
 
 
 @pytest.mark.parametrize(("t", "s"), [(1, 0), (2, 1), (T, 11), (9, 2), (7, 1), (T, 0), (5, 0)])
-def test_a_reverse_step_of_any_length_draws_from_the_posterior_by_bayes(t, s):
+def test_a_reverse_step_of_any_length_draws_bayes_posterior(t, s):
     ddpm, x_t, eps = (
         short_ddpm(Conv()),
         1.5 * torch.randn(1, 1, 16, 16, generator=torch.manual_seed(0)),
@@ -143,7 +143,7 @@ def test_a_reverse_step_of_any_length_draws_from_the_posterior_by_bayes(t, s):
     np.testing.assert_allclose(ddpm.p_sample(x_t, t, s, eps)[0, 0].numpy(), expected, atol=2e-5)
 
 
-def test_a_step_to_time_zero_returns_the_estimated_image_whatever_the_noise():
+def test_a_step_to_time_zero_gives_the_estimate_for_any_noise():
     ddpm, x_t = short_ddpm(Conv()), torch.randn(1, 1, 16, 16, generator=torch.manual_seed(0))
     for t in (1, 5, T):
         x0 = ddpm.predict_x0(x_t, t, ddpm.predict_eps(x_t, t))
@@ -188,7 +188,7 @@ def test_the_network_sees_the_time_less_one():
     assert denoiser.timesteps == [[0, 0], [T - 1, 3], [6, 6], [4, 4]]
 
 
-def test_an_estimate_of_lower_precision_does_not_change_the_precision_of_the_chain():
+def test_an_estimate_in_half_precision_leaves_the_chain_in_full():
     class Half(Conv):
         def forward(self, x, timesteps):
             return super().forward(x, timesteps).bfloat16()
@@ -208,7 +208,7 @@ def test_the_estimated_image_is_clipped_to_the_models_range(data_range):
     )
 
 
-def test_the_same_model_can_clip_to_other_values_as_the_authors_does():
+def test_a_model_can_clip_to_other_values_as_the_authors_do():
     ddpm, x_t = paper_ddpm(Conv(), (0.0, 1.0)), torch.tensor([-9.0, -0.5, 9.0]).view(1, 1, 1, 3)
     other = ddpm.clipped(-1.0, 1.0)
     x0 = other.predict_x0(x_t, 1, torch.zeros(1, 1, 1, 3))
@@ -270,7 +270,7 @@ class SeesTheOtherRange(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("t", "other"), SAME_LEVEL.items())
-def test_a_network_of_one_range_sees_the_same_image_at_the_other_t_of_the_other(t, other):
+def test_networks_of_two_ranges_see_one_image_at_matching_times(t, other):
     wide = paper_ddpm(Bounded(), (-1.0, 1.0))
     ours = paper_ddpm(SeesTheOtherRange(wide.denoiser, wide.schedule), (0.0, 1.0))
     image, eps = (

@@ -31,7 +31,7 @@ def test_gaussian_noise_is_the_normals_row_by_row(size):
 
 
 @pytest.mark.parametrize("t", [1, 200])
-def test_simplex_noise_is_a_sum_of_octaves_of_opensimplex_in_single_pixels(t):
+def test_simplex_noise_sums_octaves_of_opensimplex_per_pixel(t):
     keys = slice_keys(0, ["a", "b"])
     fields = Simplex(octaves=3, persistence=0.8, frequency=64)(keys, (1, 9, 12), *WHAT, t)
     assert fields.shape == (2, 1, 9, 12)
@@ -63,7 +63,7 @@ def test_simplex_noise_is_smooth_and_gaussian_noise_is_not():
 
 
 @pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
-def test_the_same_identity_gives_the_same_field_alone_and_in_a_batch(noise):
+def test_an_identity_gives_the_same_field_alone_and_in_a_batch(noise):
     together = noise(slice_keys(0, ["a", "b", "c"]), (1, 8, 8), *WHAT, 4, 1)
     assert torch.equal(together[1:2], noise(slice_keys(0, ["b"]), (1, 8, 8), *WHAT, 4, 1))
     assert not torch.equal(together[0], together[1])
@@ -93,7 +93,7 @@ def test_a_tensor_of_times_equals_ints_slice_by_slice(noise):
     assert torch.equal(together[1:], noise(slice_keys(0, ["b"]), (1, 6, 6), *WHAT, 800))
 
 
-def test_the_noise_of_a_batch_is_the_noise_of_its_ids_at_its_size():
+def test_a_batch_s_noise_is_that_of_its_ids_at_its_size():
     noise_of = NoiseOf.batch(Gaussian(), 9, ["a", "b"], torch.zeros(5, 1, 3, 4), Stage.RESAMPLING)
     keys = slice_keys(9, ["a", "b"])
     expected = Gaussian()(keys, (1, 3, 4), Stage.RESAMPLING, Draw.CONTEXT, 6, 2)

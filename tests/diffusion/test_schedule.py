@@ -48,7 +48,7 @@ def test_its_default_is_the_papers():
     assert float(schedule.beta[1000]) == pytest.approx(0.02)
 
 
-def test_entry_zero_is_the_clean_image_and_the_last_step_has_no_variance():
+def test_entry_zero_is_the_clean_image_reached_without_variance():
     schedule = LinearSchedule()
     assert schedule.alpha_bar[0] == 1
     assert schedule.beta[0] == 0

@@ -104,7 +104,7 @@ def test_the_same_check_fails_with_noise_from_the_global_stream(kind, order):
         check_same(kind, Ancestral(2), GlobalNoise(), order)
 
 
-def test_slices_of_equal_content_and_unequal_ids_get_unequal_noise():
+def test_equal_slices_with_unequal_ids_get_unequal_noise():
     batch = Slices(torch.stack([IMAGES[IDS[0]]] * 2), IDS[:2])
     detection = detect(
         AnoDDPM(

@@ -232,7 +232,7 @@ def test_maps_npz_holds_every_stage_of_every_slice(done: Laboratory) -> None:
     )
 
 
-def test_slices_csv_has_a_line_a_slice_with_what_is_defined_for_it(done: Laboratory) -> None:
+def test_slices_csv_has_a_line_per_slice_with_what_is_defined(done: Laboratory) -> None:
     slices, maps = pd.read_csv(done.folder / "whole" / "slices.csv"), done.maps("whole")
     assert slices["id"].tolist() == maps["id"].tolist()
     assert slices["subject"].tolist() == [f"IXI{500 + int(i[-3:])}" for i in slices["id"]]
@@ -275,7 +275,7 @@ def test_the_numbers_of_a_row_are_those_of_its_own_maps(done: Laboratory) -> Non
 # thresholds
 
 
-def test_a_threshold_is_the_smallest_that_flags_at_most_5_percent_of_the_healthy_pixels(
+def test_a_threshold_is_the_least_with_at_most_5_percent_fpr(
     done: Laboratory,
 ) -> None:
     (mask, *others, final) = done.thresholds()
@@ -312,7 +312,7 @@ def test_a_threshold_is_the_smallest_that_flags_at_most_5_percent_of_the_healthy
     assert mask["conditions"]["false_positive_rate"] == 0.05
 
 
-def test_thresholds_are_kept_beside_the_checkpoint_and_used_again(
+def test_thresholds_are_kept_by_the_checkpoint_and_used_again(
     laboratory: Laboratory, detected: list[list[str]]
 ) -> None:
     first = laboratory.row("a", AnoDDPM)
@@ -512,7 +512,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 # Both stages on healthy slices are two batches, both on the test set three each.
 @pytest.mark.parametrize("nth", [2, 4, 7])
-def test_an_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(
+def test_an_interrupted_row_goes_on_and_ends_like_a_whole_one(
     nth: int,
     laboratory: Laboratory,
     done: Laboratory,
@@ -547,7 +547,7 @@ def test_an_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(
     ]
 
 
-def test_an_interrupted_row_does_not_go_on_with_maps_of_other_data(
+def test_an_interrupted_row_takes_no_maps_of_other_data(
     laboratory: Laboratory, cut: Callable[[int], None], tmp_path: Path
 ) -> None:
     cut(4)
@@ -628,7 +628,7 @@ def test_what_is_undefined_is_null_with_a_reason_and_never_nan(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one_even_with_fewer_slices_than_processes(
+def test_two_processes_give_one_s_numbers_even_with_few_slices(
     verb: Verb, checkpoint: Path, tmp_path: Path
 ) -> None:
     site = make_site(tmp_path, val=1)

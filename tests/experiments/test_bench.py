@@ -96,7 +96,7 @@ def test_the_baseline_makes_the_calls_of_the_published_code():
     assert PlainAutoDDPM(Network(network), None).calls == 451
 
 
-def test_with_the_true_noise_the_baseline_s_chain_returns_the_image():
+def test_the_true_noise_makes_the_baseline_return_the_image():
     from baseline import PlainAutoDDPM
 
     from autoddpm.diffusion.schedule import LinearSchedule

@@ -52,8 +52,12 @@ def run(tmp_path: Path) -> Runs:
         environment = os.environ | paths | {"PYTHON": str(python), "PATH": path} | given
         return subprocess.run(
             ["bash", str(GPU / name), *arguments],
-            env=environment, capture_output=True, text=True, check=False, timeout=30,
-        )  # fmt: skip
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
 
     return started
 
@@ -264,9 +268,14 @@ def seeds(runs: Path, stride: int, blurred: bool = False, count: int = 2) -> Non
             "precision": "bf16-mixed",
         }
         folder = write_row(
-            runs, f"stride-{stride}-{seed}", "AutoDDPM", AUTODDPM, None, provenance=made_by,
+            runs,
+            f"stride-{stride}-{seed}",
+            "AutoDDPM",
+            AUTODDPM,
+            None,
+            provenance=made_by,
             metrics={"calls_per_slice": 450 / stride},
-        )  # fmt: skip
+        )
         if blurred:  # a worse map, of which metrics.json says nothing here
             arrays = dict(np.load(folder / "maps.npz"))
             arrays["anomaly_map"] = arrays["anomaly_map"][::-1]

@@ -47,7 +47,7 @@ def test_a_training_is_judged_by_its_last_validation(script, run):
     assert script("card").detection_loss(run) == pytest.approx(expected)
 
 
-def test_the_card_shows_each_validation_once_as_it_was_measured_last(script, run):
+def test_the_card_shows_the_last_measure_of_each_validation(script, run):
     shown = script("card").losses(run)
     assert list(shown.columns)[:3] == ["step", "all", "t = 0001-0050"]
     assert shown.to_numpy()[:, :3].tolist() == [[100, 0.4, 0.8], [200, 0.3, 0.7]]

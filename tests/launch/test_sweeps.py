@@ -101,22 +101,22 @@ def test_a_refused_job_does_not_stop_the_others(
 
 
 @pytest.mark.slow
-def test_a_bug_leaves_its_error_and_a_traceback_in_the_log_and_a_later_success_removes_it(
+def test_a_bug_is_logged_and_its_error_kept_until_a_success(
     verb: Verb,
     own: tuple[str, ...],
     checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    detect = AnoDDPM.__call__
+    reconstruct = AnoDDPM.reconstruct
 
-    def fail(self: AnoDDPM, batch: Any) -> Any:
+    def fail(self: AnoDDPM, batch: Any, first: Any = None) -> Any:
         if self.t == 20:
             raise RuntimeError("a matrix of another shape")
-        return detect(self, batch)
+        return reconstruct(self, batch, first)
 
     with monkeypatch.context() as broken:
-        broken.setattr(AnoDDPM, "__call__", fail)
+        broken.setattr(AnoDDPM, "reconstruct", fail)
         outcome = sweep(verb, own, checkpoint, "detector.t=20,30")
     assert outcome.code == 1
     assert error_of(row(tmp_path, 20)) == "RuntimeError: a matrix of another shape"
@@ -132,7 +132,7 @@ def test_a_bug_leaves_its_error_and_a_traceback_in_the_log_and_a_later_success_r
 
 
 @pytest.mark.slow
-def test_a_finished_row_keeps_its_place_when_another_is_asked_for_there(
+def test_a_finished_row_keeps_its_place_against_another(
     verb: Verb, own: tuple[str, ...], checkpoint: Path, tmp_path: Path
 ) -> None:
     assert sweep(verb, own, checkpoint, "detector.t=20").code == 0
@@ -189,7 +189,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_jobs_and_a_second_run_computes_what_is_missing(
+def test_two_processes_share_jobs_and_a_rerun_fills_the_gaps(
     verb: Verb, own: tuple[str, ...], checkpoint: Path, tmp_path: Path, processes: None
 ) -> None:
     launcher = ("hydra/launcher=gpus", "hydra.launcher.n_jobs=2")
@@ -216,7 +216,7 @@ def test_a_verb_can_be_sent_to_another_process(name: str) -> None:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def test_what_conf_uses_arrives_with_the_callback_in_another_process() -> None:
+def test_the_callback_brings_resolvers_into_another_process() -> None:
     callback = FailedJobs()
     callback.on_multirun_start(compose_config("train", hydra=True))
     sent = pickle.dumps(callback)
@@ -243,7 +243,7 @@ def test_a_launcher_goes_with_every_experiment(
     assert isinstance(instantiate(cfg.hydra.callbacks.failed_jobs), FailedJobs)
 
 
-def test_a_cluster_is_asked_for_as_many_tasks_as_devices_and_to_queue_again() -> None:
+def test_a_cluster_is_asked_for_a_task_per_device_and_to_requeue() -> None:
     cfg = compose_config(
         "train", "hydra/launcher=slurm", "trainer=ddp", "trainer.devices=4", hydra=True
     )
@@ -257,7 +257,7 @@ def test_a_cluster_is_asked_for_as_many_tasks_as_devices_and_to_queue_again() ->
 @pytest.mark.parametrize(
     ("launcher", "words"), [("gpus", "one GPU; use trainer=gpu"), ("slurm", "trainer.devices=4")]
 )
-def test_a_launcher_refuses_devices_that_it_cannot_give_before_any_job(
+def test_a_launcher_refuses_devices_it_cannot_give_before_jobs(
     launcher: str, words: str, verb: Verb, own: tuple[str, ...], tmp_path: Path
 ) -> None:
     outcome = verb("train", "-m", f"hydra/launcher={launcher}", "trainer=ddp", "seed=0,1", *own)
@@ -273,7 +273,7 @@ def test_a_launcher_refuses_devices_that_it_cannot_give_before_any_job(
 COUNTS = {"calibration": {"val": 2}, "tuning": {"test_healthy": 1, "test_lesion": 2}}
 
 
-def test_tuning_phantoms_are_no_test_phantoms_and_are_calibrated_alike(site: Site) -> None:
+def test_tuning_and_test_phantoms_differ_and_calibrate_alike(site: Site) -> None:
     small = ("data.size=32", *site.paths)
     phantom = ("train=1", "val=2", "test_healthy=1", "test_lesion=2")
     ours = instantiate(tuning_data(site), _convert_="all")
@@ -302,7 +302,7 @@ def tuning(site: Site) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_a_search_is_on_tuning_phantoms_gives_the_best_and_repeats_itself(
+def test_a_search_on_tuning_phantoms_finds_the_best_repeatably(
     verb: Verb, site: Site, checkpoint: Path, tmp_path: Path
 ) -> None:
     search = (f"hydra/sweeper={SWEEPER}", "name=tuning", "hydra.sweeper.n_trials=2")

@@ -54,30 +54,42 @@ def test_on_a_cpu_channels_last_is_for_evaluation_alone():
     for training, layout in ((False, "channels_last"), (True, "contiguous")):
         chosen = values({}, "cpu", training)
         assert chosen == {
-            "layout": layout, "fused_attention": False, "compile": False, "cuda_graphs": False,
+            "layout": layout,
+            "fused_attention": False,
+            "compile": False,
+            "cuda_graphs": False,
             "keep_memory": True,
-        }  # fmt: skip
+        }
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_on_which_nothing_was_measured_gets_what_works_everywhere(device):
+def test_an_unmeasured_device_gets_what_works_everywhere(device):
     assert values({}, device) == {
-        "layout": "contiguous", "fused_attention": False, "compile": False, "cuda_graphs": False,
+        "layout": "contiguous",
+        "fused_attention": False,
+        "compile": False,
+        "cuda_graphs": False,
         "keep_memory": False,
-    }  # fmt: skip
+    }
     assert "not measured" in choose(AUTO, device, False)["compile"][1]
 
 
-def test_a_gpu_that_was_measured_gets_what_paid_there_with_the_figure(monkeypatch):
+def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
     paid = {
-        "layout": "channels_last", "fused_attention": True, "compile": True, "cuda_graphs": False,
+        "layout": "channels_last",
+        "fused_attention": True,
+        "compile": True,
+        "cuda_graphs": False,
         "gain": 1.84,
-    }  # fmt: skip
+    }
     monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
     chosen = choose(AUTO, "cuda", True, "GPU A")
     assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
-        "layout": "channels_last", "fused_attention": True, "compile": True, "cuda_graphs": False,
-    }  # fmt: skip
+        "layout": "channels_last",
+        "fused_attention": True,
+        "compile": True,
+        "cuda_graphs": False,
+    }
     assert "1.84 times as fast" in chosen["layout"][1]
     assert "GPU A" in chosen["compile"][1]
     assert choose(AUTO | {"compile": False}, "cuda", True, "GPU A")["compile"] == (
@@ -102,9 +114,12 @@ def test_what_is_asked_for_is_done(name, value):
 
 def test_graphs_that_are_asked_for_compile_the_network():
     assert values({"cuda_graphs": True}, "cuda") == {
-        "layout": "contiguous", "fused_attention": False, "compile": True, "cuda_graphs": True,
+        "layout": "contiguous",
+        "fused_attention": False,
+        "compile": True,
+        "cuda_graphs": True,
         "keep_memory": False,
-    }  # fmt: skip
+    }
 
 
 def test_every_choice_has_a_reason():
@@ -166,7 +181,7 @@ def is_channels_last(module: Module) -> bool:
     return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
-def test_the_layout_is_that_of_the_weights_afterwards_whatever_it_was_before():
+def test_weights_get_the_chosen_layout_whatever_they_had_before():
     assert is_channels_last(applied(Acceleration()))
     assert not is_channels_last(applied(Acceleration(layout="contiguous")))
     module = Module()
@@ -224,9 +239,12 @@ def test_each_choice_is_logged_once_with_its_reason(caplog):
         record.getMessage() for record in caplog.records if record.name == acceleration.__name__
     ]
     assert [part.split(" ")[:2] for part in line.split("; ")] == [
-        ["layout:", "channels_last"], ["fused_attention:", "false"], ["compile:", "false"],
-        ["keep_memory:", "true"], ["cuda_graphs:", "false"],
-    ]  # fmt: skip
+        ["layout:", "channels_last"],
+        ["fused_attention:", "false"],
+        ["compile:", "false"],
+        ["keep_memory:", "true"],
+        ["cuda_graphs:", "false"],
+    ]
     assert "; compile: false (as asked); " in line
 
 
@@ -274,7 +292,7 @@ def test_validation_compiles_nothing_and_training_goes_on_compiled():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no compiler")
-def test_a_compiled_network_keeps_its_names_and_gives_the_same_maps():
+def test_a_compiled_network_keeps_its_names_and_its_maps():
     # after compiling no process can be forked
     work = "import test_acceleration; test_acceleration.compare_compiled()"
     subprocess.run(

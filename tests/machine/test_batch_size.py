@@ -90,7 +90,7 @@ def test_a_batch_that_does_not_fit_gives_the_same_in_parts(room, count):
         torch.testing.assert_close(parts.stages[name], values, atol=1e-5, rtol=0)
 
 
-def test_only_what_did_not_fit_is_done_again_and_later_batches_start_small():
+def test_only_what_did_not_fit_is_redone_and_batches_stay_small():
     fits = Fits(3)
     run = in_parts(fits)
     run(batch_of(8))
@@ -114,7 +114,7 @@ def test_where_all_fits_nothing_is_said_or_copied(caplog):
     assert caplog.records == []
 
 
-def test_a_single_slice_that_does_not_fit_is_named_with_what_can_be_done():
+def test_a_slice_that_does_not_fit_is_named_with_a_remedy():
     with pytest.raises(
         ValueError, match=r"set/0: a single slice of 16 x 16 .*CUDA out of memory.*bf16"
     ) as raised:
@@ -122,7 +122,7 @@ def test_a_single_slice_that_does_not_fit_is_named_with_what_can_be_done():
     assert "\n" not in str(raised.value)
 
 
-def test_a_full_main_memory_is_halved_too_and_any_other_error_is_not():
+def test_full_main_memory_halves_a_batch_and_other_errors_do_not():
     text = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you"
     fits = Fits(2, RuntimeError, text)
     in_parts(fits)(batch_of(4))
@@ -143,7 +143,7 @@ def trainer() -> Trainer:
     )
 
 
-def test_a_cpu_takes_sixteen_slices_and_a_number_is_taken_as_it_is():
+def test_a_cpu_takes_sixteen_slices_or_the_number_given():
     ddpm = short_ddpm(Conv())
     assert eval_batch_size("auto", ddpm, 32, trainer()) == ON_CPU == 16
     assert eval_batch_size(5, ddpm, 32, trainer()) == 5
@@ -158,7 +158,7 @@ def test_a_batch_size_that_cannot_be_is_refused_by_its_key(asked):
         eval_batch_size(asked, short_ddpm(Conv()), 32, trainer())
 
 
-def test_what_fits_is_a_share_of_the_free_memory_between_one_and_a_limit():
+def test_what_fits_is_a_share_of_free_memory_from_one_to_a_limit():
     assert fitting(1000, 10) == int(100 * USED_SHARE)
     assert fitting(1000, 1e6) == 1
     assert fitting(10**12, 1) == fitting(10**12, 0) == MOST
@@ -208,7 +208,7 @@ def limited(
     return whole(detector, batch, first)
 
 
-def test_an_evaluation_that_runs_out_of_memory_goes_on_with_the_same_maps(
+def test_an_evaluation_out_of_memory_goes_on_with_the_same_maps(
     verb: Verb, site: Site, checkpoint, tmp_path, monkeypatch
 ):
     arguments = ("+experiment=ixi_stroke", *TINY_AUTODDPM, *site.paths, f"checkpoint={checkpoint}")
@@ -231,7 +231,7 @@ def test_an_evaluation_that_runs_out_of_memory_goes_on_with_the_same_maps(
     )
 
 
-def test_a_training_step_that_does_not_fit_ends_with_what_to_do_and_that_works(
+def test_a_training_step_too_large_ends_with_a_remedy_that_works(
     verb: Verb, site: Site, monkeypatch
 ):
     whole = DDPM.noise_error

@@ -144,7 +144,7 @@ def test_a_process_stays_on_the_gpu_where_it_has_memory(
         assert one == [1]
 
 
-def test_locks_name_the_gpu_itself_and_not_its_place_among_the_visible(
+def test_locks_name_the_gpu_and_not_its_number_among_the_visible(
     gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus(2)
@@ -162,7 +162,7 @@ def test_locks_name_the_gpu_itself_and_not_its_place_among_the_visible(
     ("config", "count"),
     [(CPU, 2), (GPU, 0), (trainer("gpu", 2), 4), (trainer("gpu", -1), 4), (trainer("cpu", 2), 0)],
 )
-def test_without_a_gpu_or_with_several_a_job_the_configuration_stands(
+def test_with_no_gpu_or_several_per_job_the_configuration_stands(
     config: DictConfig, count: int, gpus: Callable[[int], None], tmp_path: Path
 ) -> None:
     gpus(count)

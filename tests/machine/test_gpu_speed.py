@@ -61,7 +61,7 @@ def gpu_trainer() -> Trainer:
 @pytest.mark.parametrize(
     "settings", [{"compile": True}, {"cuda_graphs": True}, {"layout": "channels_last"}], ids=str
 )
-def test_an_accelerated_network_gives_the_same_maps_for_batches_of_any_size(settings):
+def test_acceleration_keeps_the_maps_for_batches_of_any_size(settings):
     found = {}
     for name, given in (("plain", {"compile": False, "layout": "contiguous"}), ("fast", settings)):
         module = Module()

@@ -84,7 +84,7 @@ def test_the_imported_network_estimates_what_the_authors_did(
         assert (ddpm.predict_eps(x, t) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_weights_alone_as_safetensors_are_taken_and_not_overwritten(
+def test_bare_safetensors_weights_are_taken_and_not_overwritten(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     plain = tmp_path / "best.safetensors"
@@ -114,7 +114,7 @@ def test_the_names_are_those_that_monai_knows_as_old(weights: dict[str, Tensor])
     assert all(torch.equal(values, expected[name]) for name, values in loaded.state_dict().items())
 
 
-def test_the_file_says_what_the_network_is_for_and_where_it_is_from(
+def test_the_file_tells_the_network_s_purpose_and_its_origin(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     source = save(weights, tmp_path / "best.pt")
@@ -131,7 +131,7 @@ def test_the_file_says_what_the_network_is_for_and_where_it_is_from(
     assert trained.record == {"imported from": "best.pt", "sha256": sha256, "epoch": 1499}
 
 
-def test_the_paper_s_network_is_the_configuration_s_but_for_the_range() -> None:
+def test_the_paper_s_network_is_that_of_conf_but_for_the_range() -> None:
     model = OmegaConf.to_container(compose_config("train", "model=paper").model, resolve=True)
     assert isinstance(model, dict)
     assert model["denoiser"] == PAPER_NETWORK
@@ -152,7 +152,7 @@ def test_the_paper_s_network_is_the_one_that_is_imported(tmp_path: Path) -> None
     )
 
 
-def test_half_precision_weights_and_the_perceptual_network_s_are_taken(
+def test_weights_in_half_precision_or_with_lpips_are_taken(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     half = {name: values.half() for name, values in weights.items()} | {

@@ -111,7 +111,7 @@ def test_bad_input_is_one_line_and_exit_code_1(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_export_weights_takes_a_checkpoint_and_the_thresholds_beside_it(tmp_path: Path) -> None:
+def test_export_weights_takes_a_checkpoint_and_its_thresholds(tmp_path: Path) -> None:
     trained = make(tmp_path / "last.ckpt")
     state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
     content = {

@@ -42,7 +42,7 @@ def trained(checkpoint: Path) -> Trained:
     return load_checkpoint(checkpoint)
 
 
-def test_a_checkpoint_gives_the_averaged_weights_and_not_the_last_ones(
+def test_a_checkpoint_gives_the_averaged_weights_not_the_last(
     trained: Trained, content: dict[str, Any]
 ) -> None:
     averaged, last = content["state_dict"], content["current_model_state"]
@@ -64,7 +64,7 @@ def test_a_checkpoint_says_what_it_was_trained_on_and_how(
     assert len(trained.weights_hash) == 16
 
 
-def test_the_range_and_the_schedule_of_a_checkpoint_are_those_it_records(
+def test_a_checkpoint_has_the_range_and_schedule_it_records(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     content["hyper_parameters"]["model"] |= {"data_range": [-1, 1]}
@@ -74,7 +74,7 @@ def test_the_range_and_the_schedule_of_a_checkpoint_are_those_it_records(
     assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (-1, 1, 500)
 
 
-def test_a_training_begun_from_weights_has_them_and_counts_the_subjects_that_they_have_seen(
+def test_a_training_from_weights_has_them_and_their_subjects(
     trained: Trained, checkpoint: Path
 ) -> None:
     module = TrainingModule(
@@ -110,7 +110,7 @@ def refused(path: Path) -> str:
     return message
 
 
-def test_a_missing_file_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_the_command_to_make_it(tmp_path: Path) -> None:
     assert "src.train" in refused(tmp_path / "none.ckpt")
 
 
@@ -195,7 +195,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
 
 
 @pytest.mark.parametrize("place", ["denoiser", "noise", "schedule", None])
-def test_a_class_from_elsewhere_in_a_checkpoint_is_refused_and_not_called(
+def test_a_foreign_class_in_a_checkpoint_is_refused_uncalled(
     place: str | None, content: dict[str, Any], tmp_path: Path
 ) -> None:
     model = content["hyper_parameters"]["model"]

@@ -127,7 +127,7 @@ def test_the_same_model_gives_the_same_bytes(trained: Trained, path: Path) -> No
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_the_averaged_weights_of_a_checkpoint_and_its_settings_are_exported(
+def test_a_checkpoint_s_average_and_its_settings_are_exported(
     trained: Trained, tmp_path: Path
 ) -> None:
     state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
@@ -192,7 +192,7 @@ def test_any_shard_and_the_stem_name_the_whole(
     assert weights_files(path) == shards
 
 
-def test_a_stem_names_a_file_in_one_piece_and_a_checkpoint_is_no_weights_file(path: Path) -> None:
+def test_a_stem_names_a_whole_file_and_never_a_checkpoint(path: Path) -> None:
     assert weights_files(path.with_suffix("")) == [path]
     assert load_checkpoint(path.with_suffix("")).path == path
     path.with_suffix("").touch()
@@ -250,7 +250,7 @@ def test_the_hash_is_the_weights_and_not_of_what_is_said_of_them(
     assert len(first) == 16
 
 
-def test_the_hash_tells_other_weights_other_models_and_other_precisions_apart(
+def test_the_hash_tells_weights_models_and_precisions_apart(
     trained: Trained, path: Path, tmp_path: Path
 ) -> None:
     hashes = [weights_hash(path)]
@@ -303,7 +303,7 @@ def test_thresholds_of_unrounded_weights_are_left_out_aloud(
     assert "AutoDDPM" in caplog.text
 
 
-def test_thresholds_calibrated_with_a_half_precision_file_can_be_put_into_it(
+def test_thresholds_of_a_half_precision_file_can_be_put_into_it(
     trained: Trained, tmp_path: Path
 ) -> None:
     (path,) = write_weights(trained, tmp_path / "x.safetensors", half=True)
@@ -403,9 +403,7 @@ def test_a_model_whose_network_takes_other_images_is_refused(trained: Trained, p
     assert "has in_channels 3, its model needs 1" in refused(path)
 
 
-def test_a_model_that_cannot_be_built_or_has_other_weights_is_refused(
-    trained: Trained, path: Path
-) -> None:
+def test_a_model_that_is_unbuildable_or_misfits_is_refused(trained: Trained, path: Path) -> None:
     for change, words in (
         ({"colour": "red"}, "cannot be built"),
         ({"channels": [16, 16]}, "size mismatch"),
@@ -416,7 +414,7 @@ def test_a_model_that_cannot_be_built_or_has_other_weights_is_refused(
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-def test_a_target_hidden_in_an_interpolation_is_refused_and_not_called(
+def test_a_target_hidden_in_an_interpolation_is_refused_uncalled(
     suffix: str, trained: Trained, tmp_path: Path
 ) -> None:
     folder, path = tmp_path / "boom", (tmp_path / "x").with_suffix(suffix)
@@ -486,7 +484,7 @@ def test_a_file_here_goes_before_released_weights_of_its_name(
         load_checkpoint("ixi-one")
 
 
-def test_an_unknown_name_is_refused_with_the_names_that_are_there(released: Path) -> None:
+def test_an_unknown_name_is_refused_with_the_known_names(released: Path) -> None:
     with pytest.raises(FileNotFoundError, match="released are ixi-one, ixi-two"):
         load_checkpoint("ixi-three")
     with pytest.raises(ValueError, match="checkpoint=ixi-two"):

@@ -111,7 +111,7 @@ def test_a_folder_lists_its_slices_and_what_was_left_out(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.glob("set*")] == ["set"]
 
 
-def test_prepared_slices_go_to_the_network_with_where_they_came_from(tmp_path: Path) -> None:
+def test_prepared_slices_reach_the_network_with_their_origin(tmp_path: Path) -> None:
     volumes = [*three(tmp_path / "raw"), raw(tmp_path / "raw", "w", 5, site="HH")]
     prepare_volumes(volumes, replace(PLAIN, window="volume"), tmp_path / "set", processes=1)
     records = prepared(tmp_path / "set", "mine")
@@ -238,7 +238,7 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_what_is_there_is_taken_and_never_mixed_with_other_settings(
+def test_what_is_there_is_reused_but_never_with_other_settings(
     tmp_path: Path, cuts: list[str]
 ) -> None:
     volumes = three(tmp_path / "raw")

@@ -120,7 +120,7 @@ def test_a_mark_in_a_source_volume_comes_back_to_its_voxel(
 AFFINE = turned((12, -20, 25), (1.2, 0.9, 2.5))
 
 
-def test_a_slice_fills_its_plane_to_the_last_voxel_and_nothing_else() -> None:
+def test_a_slice_fills_its_whole_plane_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     shape = (24, 24, 7)
     map_ = rng.random((24, 24)).astype(np.float32) + 1
@@ -131,7 +131,7 @@ def test_a_slice_fills_its_plane_to_the_last_voxel_and_nothing_else() -> None:
         assert not np.delete(volume, z, axis=2).any()
 
 
-def test_maps_of_several_slices_go_each_to_its_own_plane_in_any_order() -> None:
+def test_each_slice_s_map_goes_to_its_own_plane_in_any_order() -> None:
     shape = (18, 18, 9)
     geometries = [as_cut(shape, AFFINE, z) for z in (2, 3, 7)]
     maps = [np.full((18, 18), value, np.float32) for value in (1, 2, 3)]

@@ -96,7 +96,7 @@ def test_table_3_has_autoddpm_and_its_two_ablations(whole):
     assert not any("Not evaluated" in (whole / f"table{n}.md").read_text() for n in (1, 2, 3))
 
 
-def test_the_page_loads_nothing_from_outside_and_holds_the_pictures(whole):
+def test_the_page_holds_the_pictures_and_loads_nothing_else(whole):
     page = Page((whole / "index.html").read_text())
     assert all(address.startswith("data:image/png;base64,") for address in page.loads)
     held = [base64.b64decode(address.split(",", 1)[1]) for address in page.loads]
@@ -150,7 +150,7 @@ def test_no_temporary_file_is_left(whole):
     assert len(list((whole / "resamples").iterdir())) == 9
 
 
-def test_measured_csv_has_every_metric_of_every_row_with_what_made_it(whole):
+def test_measured_csv_has_all_metrics_per_row_and_what_made_them(whole):
     lines = read_csv(whole / "measured.csv")
     assert len(lines) == 9 * (len(METRICS) + 1)
     [line] = [
@@ -253,7 +253,7 @@ def test_a_broken_row_is_named_and_the_others_go_on(runs):
     "damage",
     [lambda b: b"", lambda b: b[:100], lambda b: b[:-30], lambda b: b[:900] + b"?" * 50 + b[950:]],
 )
-def test_maps_that_are_not_whole_are_an_error_that_names_the_file(runs, damage):
+def test_damaged_maps_are_an_error_that_names_the_file(runs, damage):
     row = row_of(anoddpm(runs, 50))
     path = row.folder / "maps.npz"
     path.write_bytes(damage(path.read_bytes()))
@@ -300,7 +300,7 @@ def _with_nan(path: Path) -> None:
     ids=["missing", "twice", "text", "empty", "nan"],
 )
 @pytest.mark.parametrize("row", ["autoddpm", "anoddpm-t50"])
-def test_a_damaged_file_of_one_row_is_named_and_the_others_are_shown(runs, file, damage, said, row):
+def test_a_row_s_damaged_file_is_named_and_other_rows_are_shown(runs, file, damage, said, row):
     autoddpm(runs)
     anoddpm(runs, 50)
     anoddpm(runs, 100)
@@ -338,7 +338,7 @@ def test_no_browser_is_drawn_where_none_is_wanted(runs):
 @pytest.mark.parametrize(
     ("part", "key"), [("thresholds", "healthy_fpr5"), ("metrics", "lesion/max_dice")]
 )
-def test_what_should_be_a_number_and_is_none_makes_a_row_unreadable(runs, part, key):
+def test_a_word_in_place_of_a_number_makes_a_row_unreadable(runs, part, key):
     path = autoddpm(runs) / "metrics.json"
     content = json.loads(path.read_text())
     content[part][key] = "high"
@@ -404,7 +404,7 @@ def test_rows_of_one_label_are_told_apart_by_their_settings(runs):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_one_evaluation_under_two_names_is_shown_and_compared_once(runs):
+def test_an_evaluation_with_two_names_is_shown_and_compared_once(runs):
     first, second = (
         anoddpm(runs, 50, "a"),
         anoddpm(runs, 50, "b", metrics={"seconds_per_slice": 9.0}),
@@ -417,7 +417,7 @@ def test_one_evaluation_under_two_names_is_shown_and_compared_once(runs):
     assert str(second) in remark
 
 
-def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
+def test_rows_of_the_same_settings_are_both_shown_and_named(runs):
     first, second = autoddpm(runs, "a"), autoddpm(runs, "b")
     rows, remarks = set_apart(read_rows(runs)[0])
     assert [row.title for row in rows] == ["AutoDDPM [a]", "AutoDDPM [b]"]
@@ -430,7 +430,7 @@ def test_rows_that_no_setting_tells_apart_are_both_shown_and_named(runs):
 @pytest.mark.parametrize(
     "key", ["data_hash", "calibrate_hash", "weights_hash", "perceptual", "size_groups"]
 )
-def test_rows_that_must_not_be_compared_are_refused_unless_asked_for(runs, key):
+def test_rows_that_must_not_be_compared_are_refused_unless_asked(runs, key):
     anoddpm(runs, 50)
     autoddpm(runs, "other", provenance={key: "b" * 64})
     with pytest.raises(
@@ -684,7 +684,7 @@ def test_panels_show_every_pixel_as_it_is_on_a_scale_from_0_to_1(runs):
         assert min(errors) < 2  # of 255: the colour map's own rounding
 
 
-def test_figure_5_names_the_noise_level_of_the_initial_reconstruction(runs):
+def test_figure_5_names_the_initial_reconstruction_s_noise_level(runs):
     row = row_of(autoddpm(runs))
     read = pictures_of(row, choose_examples([row], ["large"], "max_dice"))
     [shown], _ = read.of([row], ["initial_reconstruction", "stitched", "mask"])

@@ -99,9 +99,7 @@ def change_metrics(folder: Path, **metrics) -> None:
 # --- what is resampled
 
 
-def test_every_metric_of_an_evaluation_is_found_again_in_its_maps_and_has_an_interval_around_it(
-    measured, tmp_path
-):
+def test_each_metric_is_found_again_in_the_maps_with_an_interval(measured, tmp_path):
     rows = read_rows(measured)[0]
     found = resample_rows(rows, tmp_path, R, 0)
     for row in rows:
@@ -116,7 +114,7 @@ def test_every_metric_of_an_evaluation_is_found_again_in_its_maps_and_has_an_int
         assert all(found.interval(row, key) is None for key in NO_INTERVAL)
 
 
-def test_the_interval_of_a_mean_is_that_of_scipy_s_bootstrap_over_subjects(runs):
+def test_a_mean_s_interval_is_scipy_s_bootstrap_over_subjects(runs):
     slices = [("healthy", 0)] * 24 + [("large", 9)] * 2
     folder = anoddpm(runs, 50, slices=slices, metrics={"healthy/ssim": 0.5})
     values = np.random.default_rng(0).random(24)
@@ -155,9 +153,7 @@ def test_slices_of_one_subject_count_as_one(runs):
     assert widths["one"] / widths["three"] == pytest.approx(np.sqrt(3), rel=0.1)
 
 
-def test_the_seed_chooses_the_resamples_and_rows_of_the_same_subjects_share_them(
-    measured, tmp_path
-):
+def test_the_seed_sets_the_resamples_and_like_rows_share_them(measured, tmp_path):
     rows = read_rows(measured)[0]
     by_seed = [resample_rows(rows, tmp_path / str(seed), R, seed).by_folder for seed in (0, 0, 1)]
     first, again, other = (found[rows[0].folder].values["healthy/ssim"] for found in by_seed)
@@ -191,7 +187,7 @@ def test_a_healthy_slice_of_one_lesion_pixel_has_no_lesion(runs):
     assert scored.is_lesion.tolist() == [group != "healthy" for group, _ in SLICES]
 
 
-def test_the_precision_recall_curve_encloses_auprc_and_touches_the_highest_dice(measured):
+def test_the_curve_encloses_auprc_and_touches_the_highest_dice(measured):
     scored, _ = read_scored(row_of(measured / "anoddpm-t300"))
     ill = scored.is_lesion
     exact = localization(every_score(scored.maps[ill], scored.lesion[ill]))
@@ -204,7 +200,7 @@ def test_the_precision_recall_curve_encloses_auprc_and_touches_the_highest_dice(
     )
 
 
-def test_the_curve_falls_at_once_where_equal_scores_let_no_threshold_between():
+def test_the_curve_falls_at_once_if_scores_are_equal():
     maps = np.zeros((1, 10, 10))
     maps[0, 0, :5] = 1
     lesion = np.zeros((1, 10, 10), bool)
@@ -217,7 +213,7 @@ def test_the_curve_falls_at_once_where_equal_scores_let_no_threshold_between():
 # --- what is kept for the next time
 
 
-def test_a_second_report_resamples_nothing_and_a_changed_row_only_itself(copied, monkeypatch):
+def test_a_second_report_resamples_only_changed_rows(copied, monkeypatch):
     asked = []
     inner = intervals.measure
     monkeypatch.setattr(intervals, "measure", lambda *args: asked.append(1) or inner(*args))
@@ -276,9 +272,7 @@ def one_healthy_subject(folder: Path) -> str:
 @pytest.mark.parametrize(
     "damage", [damaged_maps, missing_maps, shorter_slices, nobody, one_healthy_subject]
 )
-def test_a_row_that_cannot_be_resampled_keeps_its_values_and_says_why_it_has_no_interval(
-    copied, damage
-):
+def test_a_row_not_to_be_resampled_keeps_its_values_and_says_why(copied, damage):
     reason = damage(copied / "autoddpm")
     rows, found = resampled(copied)
     assert reason in found.problem(rows["autoddpm"])
@@ -314,7 +308,7 @@ def test_metrics_that_are_not_those_of_the_maps_get_no_interval(copied):
     assert isinstance(found.interval(rows["autoddpm"], "healthy/mse"), Interval)
 
 
-def test_a_value_in_too_few_subjects_is_shown_with_a_note_in_the_place_of_the_interval(runs):
+def test_a_value_in_too_few_subjects_has_a_note_for_an_interval(runs):
     anoddpm(runs, 50, value=None, slices=[*SLICES[:2], ("small", 2), *SLICES[5:]])
     rows, found = resampled(runs)
     column = Column("small", "lesion/max_dice/small", 100)
@@ -327,7 +321,7 @@ def test_a_value_in_too_few_subjects_is_shown_with_a_note_in_the_place_of_the_in
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_without_resamples_there_are_values_and_curves_and_no_intervals_nor_differences(copied):
+def test_without_resamples_there_are_just_values_and_curves(copied):
     before = {table.name for table in report(copied, f"report.resamples={R}").tables}
     assert before == {
         "table1",
@@ -348,7 +342,7 @@ def test_without_resamples_there_are_values_and_curves_and_no_intervals_nor_diff
     assert found.curve(rows["autoddpm"]).shape[1] > 5
 
 
-def test_a_row_without_any_metric_that_could_be_resampled_is_no_error(runs):
+def test_a_row_with_no_metric_to_resample_is_no_error(runs):
     folder = anoddpm(runs, 50)
     content = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(
@@ -403,7 +397,7 @@ def test_rows_of_other_data_have_no_difference(copied):
     )
 
 
-def test_the_table_of_differences_is_corrected_for_all_its_comparisons_and_bold_where_significant(
+def test_differences_are_corrected_and_in_bold_if_significant(
     copied,
 ):
     rows, found = resampled(copied, 1000)
@@ -432,7 +426,7 @@ def test_the_table_of_differences_is_corrected_for_all_its_comparisons_and_bold_
         assert cell.low <= cell.value <= cell.high
 
 
-def test_too_few_resamples_for_so_many_comparisons_are_said_with_the_number_that_is_needed(copied):
+def test_too_few_resamples_are_said_with_the_number_needed(copied):
     rows, found = resampled(copied)
     table = table_of([AUTODDPM, ANODDPM], [SSIM, DICE], list(rows.values()), found)
     [remark] = make_differences(table, references(AUTODDPM, table.rows), found, R).remarks
@@ -440,7 +434,7 @@ def test_too_few_resamples_for_so_many_comparisons_are_said_with_the_number_that
     assert make_differences(table, references(AUTODDPM, table.rows), found, 160).remarks == []
 
 
-def test_an_undefined_value_has_no_difference_and_the_reason_is_said(copied):
+def test_an_undefined_value_has_a_reason_and_no_difference(copied):
     rows, found = resampled(copied)
     rows["autoddpm"] = replace(
         rows["autoddpm"], metrics={}, undefined={DICE.key: "no lesion slice in the test set"}
@@ -481,7 +475,7 @@ def seeds(runs: Path, numbers=(0, 1, 2), **changes) -> None:
         )
 
 
-def test_rows_that_differ_in_their_seed_are_one_row_of_means_with_their_standard_deviation(runs):
+def test_rows_of_several_seeds_become_one_of_mean_and_deviation(runs):
     seeds(runs)
     autoddpm(runs)
     rows = pool_seeds(read_rows(runs)[0])
@@ -497,7 +491,7 @@ def test_rows_that_differ_in_their_seed_are_one_row_of_means_with_their_standard
     assert "AnoDDPM (t=50): seed 0, weights aaaaaaaa; seed 1" in table.remarks[0]
 
 
-def test_the_interval_over_seeds_is_that_of_their_mean_in_each_resample(runs):
+def test_the_interval_over_seeds_is_of_their_mean_per_resample(runs):
     seeds(runs, (0, 1))
     [row] = pool_seeds(read_rows(runs)[0])
     values = {
@@ -511,7 +505,7 @@ def test_the_interval_over_seeds_is_that_of_their_mean_in_each_resample(runs):
     assert bounds[:2] == pytest.approx(np.quantile(mean, [0.025, 0.975]))
 
 
-def test_a_metric_that_one_seed_lacks_is_undefined_in_the_mean_and_names_the_seed(runs):
+def test_a_mean_is_undefined_and_names_the_seed_that_lacks_it(runs):
     seeds(runs)
     path = runs / "seed-1" / "metrics.json"
     content = json.loads(path.read_text())
@@ -534,7 +528,7 @@ def test_a_metric_that_one_seed_lacks_is_undefined_in_the_mean_and_names_the_see
         {"config": {"sampler": {"stride": 1}}},
     ],
 )
-def test_rows_of_other_data_weights_or_settings_are_no_seeds_of_each_other(runs, other):
+def test_rows_of_other_data_weights_or_settings_are_not_pooled(runs, other):
     seeds(runs, (0, 1))
     seeds(runs, (2,), **other)
     assert [len(row.members) for row in pool_seeds(read_rows(runs)[0])] == [2, 0]
@@ -549,7 +543,7 @@ def test_rows_of_the_same_seed_stay_apart(runs):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_trainings_of_several_seeds_are_pooled_where_asked_for_and_refused_where_not(runs):
+def test_trainings_of_several_seeds_are_pooled_only_if_asked_for(runs):
     for n, weights in enumerate("abc"):
         anoddpm(
             runs,
@@ -574,7 +568,7 @@ def test_trainings_of_several_seeds_are_pooled_where_asked_for_and_refused_where
     assert "of-c" in words
 
 
-def test_a_mean_of_several_trainings_is_not_of_the_weights_of_one(runs):
+def test_a_mean_of_trainings_has_not_the_weights_of_one(runs):
     for n, weights in enumerate("ab"):
         anoddpm(runs, 50, f"of-{n}", provenance={"weights_hash": weights * 64})
     anoddpm(runs, 100, provenance={"weights_hash": "a" * 64})

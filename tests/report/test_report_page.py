@@ -198,7 +198,7 @@ def test_browser_and_map_flag_the_same_pixels(rows):
         assert head["healthy"][k] == pytest.approx((healthy > five).mean(), abs=1e-6)
 
 
-def test_levels_rise_and_hold_the_presets_and_flag_geometric_shares():
+def test_levels_rise_hold_the_presets_and_flag_geometric_shares():
     maps = np.random.default_rng(0).random((2, 100, 100)).astype(np.float32)
     levels = threshold_levels(maps, [np.float32(0.123), np.float32(0.5)])
     assert np.all(np.diff(levels) > 0)
@@ -238,7 +238,7 @@ def test_slices_left_out_and_rows_with_broken_maps_are_named(runs, rows, tmp_pat
     assert browsed([], 60) == (None, [])
 
 
-def test_many_rows_show_fewer_slices_so_that_the_page_stays_light(rows, monkeypatch):
+def test_many_rows_show_fewer_slices_to_keep_the_page_light(rows, monkeypatch):
     monkeypatch.setattr(
         "autoddpm.report.page.browser_data.MOST_PIXELS", 5 * SIZE * SIZE * (1 + 2 * 3)
     )

@@ -59,7 +59,7 @@ def test_the_paper_s_tables_agree_in_the_numbers_they_share():
     assert all(paper[key] == three[key] for key in keys)
 
 
-def test_the_paper_s_tables_have_the_changes_that_its_text_states():
+def test_the_paper_s_tables_have_the_changes_its_text_states():
     one, three = (read_published(path, True).values for path in (EXPECTED, EXPECTED_3))
     two = one
 
@@ -143,9 +143,7 @@ def test_both_variants_of_the_method_have_the_paper_s_number(runs):
         ("false", ["ixi_stroke"], None, []),
     ],
 )
-def test_the_paper_s_columns_name_its_data_and_other_data_are_said(
-    runs, paper, test, heading, said
-):
+def test_the_paper_s_columns_name_its_data_and_remarks_any_other(runs, paper, test, heading, said):
     autoddpm(runs, config={"data": {"test": test}} if test else {})
     table = tables(runs, f"report.paper={paper}")["table1"]
     assert table.paper == heading
@@ -204,7 +202,7 @@ def test_the_protocol_gives_a_number_or_a_reason(
     assert "nan" not in text.lower().replace("anoddpm", "")
 
 
-def test_fairness_has_every_row_and_is_shown_where_the_maps_differ(runs):
+def test_fairness_has_every_row_and_is_shown_if_the_maps_differ(runs):
     anoddpm(runs, 50, config={"anomaly_map": {"_target_": "x.residual"}})
     autoddpm(runs, config={"anomaly_map": {"_target_": "x.residual"}})
     assert "fairness" not in tables(runs)
@@ -250,7 +248,7 @@ def test_a_setting_that_a_row_lacks_tells_it_apart(runs):
     ]
 
 
-def test_a_mean_over_seeds_is_not_named_by_the_seeds_that_it_has_not(runs):
+def test_a_mean_over_seeds_is_not_named_by_a_seed(runs):
     for n, (seed, stride) in enumerate([(0, 10), (1, 10), (0, 5), (0, 2), (0, 1)]):
         config = {"seed": seed, "sampler": {"stride": stride}}
         write_row(runs, f"{n}", "AutoDDPM", AUTODDPM, config=config)

@@ -314,7 +314,7 @@ def test_a_row_s_summary_holds_metrics_and_intervals(
     assert "healthy/ssim_low" not in run_named(logged, "AnoDDPM (t=100)").summary
 
 
-def test_an_undefined_metric_is_no_number_and_its_reason_is_recorded(
+def test_an_undefined_metric_is_a_recorded_reason_and_no_number(
     logged: SimpleNamespace,
 ) -> None:
     run = run_named(logged, "AnoDDPM (t=50)")
@@ -340,7 +340,7 @@ def test_examples_are_read_back_with_their_masks(
             assert np.array_equal(over["flagged"], stored["anomaly_map"][n] > THRESHOLD)
 
 
-def test_the_anomaly_map_is_in_colours_that_grow_brighter_with_it(logged: SimpleNamespace) -> None:
+def test_the_anomaly_map_s_colours_grow_brighter_with_it(logged: SimpleNamespace) -> None:
     heat = np.load(logged.rows[0].folder / "maps.npz")["anomaly_map"]
     shown = pictures(run_named(logged, "AutoDDPM"), "examples/anomaly_map")
     for values, colours in zip(heat, shown, strict=True):
@@ -351,7 +351,7 @@ def test_the_anomaly_map_is_in_colours_that_grow_brighter_with_it(logged: Simple
         assert brightness[-1] > 3 * brightness[0]
 
 
-def test_a_row_without_a_mask_shows_lesion_and_flagged_pixels_only(logged: SimpleNamespace) -> None:
+def test_a_maskless_row_shows_lesion_and_flagged_pixels_only(logged: SimpleNamespace) -> None:
     assert set(masks(run_named(logged, "AnoDDPM (t=50)"), "examples/input")[0]) == {
         "lesion",
         "flagged",

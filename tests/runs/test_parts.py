@@ -15,10 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from autoddpm.atomic import write_json
-from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detection
 from autoddpm.launch.names import check_same_run, slug
-from autoddpm.runs.parts import MapFolder
+from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import CLEAR_REFS, forget_peak_memory, peak_memory_mb
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,14 +55,14 @@ def test_a_slug_is_one_folder_in_letters_that_an_override_takes(
     assert slug(text) == name
 
 
-def test_a_long_slug_is_cut_and_still_tells_apart_what_differs_at_its_end() -> None:
+def test_long_slugs_are_cut_and_still_differ_if_their_ends_do() -> None:
     names = {slug("x" * 300 + end) for end in ("a", "b")}
     assert len(names) == 2
     assert all(len(name) <= 200 and name.startswith("x" * 190) for name in names)
     assert slug("x" * 200) == "x" * 200
 
 
-def test_a_run_is_named_by_its_overrides_and_not_by_where_things_lie(tmp_path: Path) -> None:
+def test_a_run_is_named_by_its_overrides_and_not_by_its_paths(tmp_path: Path) -> None:
     paths = [
         f"paths.{key}={tmp_path / key}"
         for key in yaml.safe_load((CONF / "paths" / "default.yaml").read_text())
@@ -161,44 +159,36 @@ def test_a_setting_that_is_gone_is_another_setting(tmp_path: Path) -> None:
 # what is written
 
 
-def part(ids: list[str], value: float) -> tuple[Batch, Detection]:
+def part(ids: list[str], value: float) -> tuple[list[str], dict[str, torch.Tensor], torch.Tensor]:
     image = torch.full((len(ids), 1, 4, 4), value)
-    lesion = image > 0.5
-    detection = Detection(image * 2, image * 3, torch.full((len(ids),), 7), {"mask": lesion})
-    return Batch(image, lesion, ids, torch.zeros(len(ids), dtype=torch.int64)), detection
+    images = {"image": image, "reconstruction": image * 3, "mask": image > 0.5}
+    return ids, images, torch.full((len(ids),), 7)
 
 
-def test_parts_are_merged_in_the_order_of_their_ids_and_each_slice_once(tmp_path: Path) -> None:
-    maps = MapFolder(tmp_path, "parts", {"seed": 0})
-    maps.write(*part(["c", "a"], 0.25), 2.0)
-    maps.write(*part(["b"], 0.75), 5.0)
-    maps.write(*part(["a"], 0.25), 9.0)  # a process that was stopped after writing
-    assert maps.done() == {"a", "b", "c"}
-    merged = maps.merged()
+def test_parts_are_merged_by_id_with_each_slice_once(tmp_path: Path) -> None:
+    parts = PartFolder(tmp_path / "parts")
+    parts.write(*part(["c", "a"], 0.25), 2.0)
+    parts.write(*part(["b"], 0.75), 5.0)
+    parts.write(*part(["a"], 0.25), 9.0)  # a process that was stopped after writing
+    assert parts.done() == {"a", "b", "c"}
+    merged = parts.merged()
     assert merged["id"].tolist() == ["a", "b", "c"]
-    assert merged["image"].shape == (3, 4, 4)
-    assert merged["image"][:, 0, 0].tolist() == [0.25, 0.75, 0.25]
-    assert merged["reconstruction"][:, 0, 0].tolist() == [0.75, 2.25, 0.75]
-    assert merged["mask"].dtype == merged["lesion"].dtype == bool
-    assert merged["mask"][:, 0, 0].tolist() == [False, True, False]
+    assert merged["image"].shape == (3, 1, 4, 4)
+    assert merged["image"][:, 0, 0, 0].tolist() == [0.25, 0.75, 0.25]
+    assert merged["reconstruction"][:, 0, 0, 0].tolist() == [0.75, 2.25, 0.75]
+    assert merged["mask"].dtype == bool
+    assert merged["mask"][:, 0, 0, 0].tolist() == [False, True, False]
     assert merged["seconds"].tolist() == [1.0, 5.0, 1.0]
     assert merged["calls"].tolist() == [7, 7, 7]
 
 
-def test_parts_under_other_conditions_are_other_parts(tmp_path: Path) -> None:
-    MapFolder(tmp_path, "parts", {"seed": 0, "t": 50}).write(*part(["a"], 0.5), 1.0)
-    assert MapFolder(tmp_path, "parts", {"t": 50, "seed": 0}).done() == {"a"}
-    assert MapFolder(tmp_path, "parts", {"seed": 1, "t": 50}).done() == set()
-    assert MapFolder(tmp_path, "calibration", {"seed": 0, "t": 50}).done() == set()
-
-
 def test_a_part_that_was_being_written_at_a_stop_is_not_there(tmp_path: Path) -> None:
-    maps = MapFolder(tmp_path, "parts", {})
-    maps.write(*part(["a"], 0.5), 1.0)
-    (whole,) = maps.folder.glob("*.npz")
-    (maps.folder / ".7-0a1b2c3d.2.npz").write_bytes(whole.read_bytes()[:50])
-    assert maps.done() == {"a"}
-    np.testing.assert_array_equal(maps.merged()["id"], ["a"])
+    parts = PartFolder(tmp_path / "parts")
+    parts.write(*part(["a"], 0.5), 1.0)
+    (whole,) = parts.folder.glob("*.npz")
+    (parts.folder / ".7-0a1b2c3d.2.npz").write_bytes(whole.read_bytes()[:50])
+    assert parts.done() == {"a"}
+    np.testing.assert_array_equal(parts.merged()["id"], ["a"])
 
 
 def test_nan_is_not_written_as_json_and_the_old_file_stays(tmp_path: Path) -> None:
@@ -214,9 +204,8 @@ def test_the_memory_of_a_row_is_not_that_of_the_row_before() -> None:
     cpu = torch.device("cpu")
     forget_peak_memory(cpu)
     before = peak_memory_mb(cpu)
-    with mmap.mmap(
-        -1, 400 * 2**20
-    ) as held:  # not of the allocator, which may have as much to spare
+    # Not of the allocator, which may have as much to spare.
+    with mmap.mmap(-1, 400 * 2**20) as held:
         for page in range(0, len(held), mmap.PAGESIZE):
             held[page] = 1
         assert peak_memory_mb(cpu) > before + 300

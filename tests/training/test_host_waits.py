@@ -102,7 +102,7 @@ def train(site: Site, watch: Watch) -> Counter[str]:
     return watch.mode.seen
 
 
-def test_a_training_step_with_all_its_callbacks_waits_for_nothing(site, caplog):
+def test_a_training_step_with_every_callback_waits_for_nothing(site, caplog):
     caplog.set_level(logging.ERROR)
     assert train(site, Watch()) == Counter()
 

@@ -166,7 +166,7 @@ def test_noise_and_time_differ_between_slices_epochs_and_seeds(
     assert len(set(torch.cat([*spy.t, *other_spy.t]).tolist())) > 12
 
 
-def test_augmentation_differs_between_epochs_and_can_be_switched_off(
+def test_augmentation_differs_per_epoch_and_can_be_switched_off(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, spy = spied(model, monkeypatch)
@@ -180,7 +180,7 @@ def test_augmentation_differs_between_epochs_and_can_be_switched_off(
     )
 
 
-def test_what_a_slice_is_trained_with_does_not_depend_on_its_batch(
+def test_a_slice_s_training_draws_do_not_depend_on_its_batch(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, spy = spied(model, monkeypatch)
@@ -216,7 +216,7 @@ def test_the_bins_cover_1_to_T_without_gap_or_overlap() -> None:  # noqa: N802
     assert bins(20) == [(0, 20)]
 
 
-def test_the_validation_loss_is_the_mean_over_all_times_and_its_bins_are_told_apart(
+def test_the_validation_loss_is_a_mean_over_times_and_per_bin(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, spy = spied(model, monkeypatch)
@@ -251,7 +251,7 @@ def test_the_extreme_times_of_a_bin_are_its_own(
     assert torch.cat(spy.t).tolist() == expected
 
 
-def test_the_validation_loss_does_not_depend_on_the_batches_nor_on_the_global_stream(
+def test_the_validation_loss_ignores_batches_and_global_stream(
     model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together, spy = spied(model, monkeypatch)
@@ -351,7 +351,7 @@ def test_the_average_follows_the_model_to_its_device():
     assert {p.device.type for p in ema._average_model.parameters()} == {"meta"}
 
 
-def test_validation_sees_the_average_and_training_goes_on_with_its_own_weights(
+def test_validation_sees_the_average_and_training_its_weights(
     tmp_path: Path,
 ) -> None:
     with_validation, without = Watch(), Watch()
@@ -372,7 +372,7 @@ def test_validation_sees_the_average_and_training_goes_on_with_its_own_weights(
     ("max_steps", "accumulate", "expected"),
     [(5, 1, [2, 4, 5]), (4, 1, [2, 4]), (1, 1, [1]), (3, 2, [2, 3])],
 )
-def test_the_last_checkpoint_is_written_at_multiples_and_at_the_end_and_each_once(
+def test_the_last_checkpoint_is_saved_once_per_multiple_and_end(
     max_steps: int,
     accumulate: int,
     expected: list[int],
@@ -398,7 +398,7 @@ def test_the_last_checkpoint_is_written_at_multiples_and_at_the_end_and_each_onc
     assert torch.load(tmp_path / "last.ckpt")["global_step"] == max_steps
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(
+def test_the_learning_rate_warms_up_and_is_zero_at_the_last_step(
     model: dict[str, Any],
 ) -> None:
     module = TrainingModule(model, data={}, lr=0.1, warmup_steps=4)
@@ -413,7 +413,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_at_the_last_step(
     assert factor(20) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_learning_rate_falls_to_zero_at_the_end_of_the_time_if_that_comes_first(
+def test_the_learning_rate_falls_to_zero_if_the_time_ends_first(
     model: dict[str, Any],
 ) -> None:
     module, timer = TrainingModule(model, data={}, lr=0.1, warmup_steps=2), Timer({"minutes": 1})
@@ -430,7 +430,7 @@ def test_the_learning_rate_falls_to_zero_at_the_end_of_the_time_if_that_comes_fi
     assert factor(0) == 0.5  # warm-up is by steps
 
 
-def test_a_training_that_a_time_ends_keeps_its_last_checkpoint_and_its_weights(
+def test_a_training_ended_by_time_keeps_checkpoint_and_weights(
     model: dict[str, Any], tmp_path: Path
 ) -> None:
     module = TrainingModule(
@@ -516,7 +516,7 @@ def test_a_picture_shows_slices_above_their_reconstructions(
     assert not np.array_equal(pixels[16:], pixels[:16])
 
 
-def test_a_picture_comes_every_so_many_validations_and_after_the_last_step(
+def test_pictures_come_every_n_validations_and_at_the_last_step(
     picture_of: Any, tmp_path: Path
 ) -> None:
     callback = ReconstructionPicture(tmp_path, every_n_validations=2, slices=1)

@@ -115,7 +115,7 @@ STATE = (
 )
 
 
-def test_training_repeats_itself_and_is_another_one_with_another_seed(
+def test_training_repeats_itself_and_differs_with_another_seed(
     whole: tuple[Curve, dict[str, Any]], train: Train, tmp_path: Path
 ) -> None:
     first, content = whole
@@ -157,7 +157,7 @@ def test_training_moves_the_weights_and_their_average(
     assert after_all["optimizer_states"][0]["state"][0]["step"] == STEPS
 
 
-def test_the_verb_continues_a_stopped_training_and_keeps_the_curve_of_before(
+def test_the_verb_resumes_a_stopped_training_and_keeps_its_curve(
     verb: Verb, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("train", "+experiment=ixi", *TINY_TRAINING, *site.paths, f"paths.runs={tmp_path}")

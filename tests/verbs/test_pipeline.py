@@ -108,7 +108,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return pipeline
 
 
-def test_a_killed_training_went_on_from_its_checkpoint_and_finished(pipeline: Pipeline) -> None:
+def test_a_killed_training_resumed_its_checkpoint_and_finished(pipeline: Pipeline) -> None:
     assert 0 < pipeline.killed_at < STEPS
     assert f"continuing from {pipeline.checkpoint}" in pipeline.said[TRAIN]
     content = torch.load(pipeline.checkpoint, weights_only=True)

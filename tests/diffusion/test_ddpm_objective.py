@@ -8,7 +8,7 @@ from autoddpm.diffusion.objective import Objective
 T = 1000
 
 
-def test_a_share_of_the_times_is_in_focus_and_the_others_are_anywhere() -> None:
+def test_a_share_of_times_is_in_focus_and_the_rest_anywhere() -> None:
     t = Objective(t_focus=100, t_focus_share=0.75).times((torch.arange(40_000) + 0.5) / 40_000, T)
     assert (t.min(), t.max()) == (1, T)
     assert (t <= 100).float().mean() == pytest.approx(0.75 + 0.25 * 100 / T, abs=1e-3)

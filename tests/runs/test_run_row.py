@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detection
 from autoddpm.runs.folder import (
     UnreadableRunError,
     forget_failure,
@@ -16,8 +14,8 @@ from autoddpm.runs.folder import (
     read_failure,
     write_failure,
 )
-from autoddpm.runs.maps import MapReader, write_npz
-from autoddpm.runs.parts import MapFolder
+from autoddpm.runs.maps import MapReader, as_stored, write_npz
+from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.row import (
     has_stage,
     read_config,
@@ -49,11 +47,12 @@ def merged(folder: Path, channels: int, space: tuple[int, ...]) -> dict[str, np.
     generator = torch.Generator().manual_seed(channels)
     image = torch.rand(2, channels, *space, generator=generator)
     one = image[:, :1]
-    detection = Detection(one * 2, image * 3, torch.tensor([7, 8]), {"mask": one > 0.5})
-    batch = Batch(image, one > 0.7, ["b", "a"], torch.zeros(2, dtype=torch.int64))
-    maps = MapFolder(folder, "parts", {})
-    maps.write(batch, detection, 1.0)
-    return maps.merged()
+    images = {"image": image, "lesion": one > 0.7, "anomaly_map": one * 2}
+    images |= {"reconstruction": image * 3, "mask": one > 0.5}
+    parts = PartFolder(folder / "parts")
+    parts.write(["b", "a"], images, torch.tensor([7, 8]), 1.0)
+    arrays = parts.merged()
+    return arrays | {name: as_stored(name, arrays[name]) for name in images}
 
 
 @pytest.fixture
@@ -103,14 +102,10 @@ def test_no_channel_is_dropped(tmp_path: Path, channels: int, space: tuple[int, 
 
 
 @pytest.mark.parametrize("name", ["anomaly_map", "lesion"])
-def test_a_map_or_lesion_of_two_channels_is_refused(tmp_path: Path, name: str) -> None:
-    given = dict.fromkeys(("anomaly_map", "lesion"), torch.zeros(1, 1, 4, 4))
-    given[name] = torch.zeros(1, 2, 4, 4)
-    image = torch.zeros(1, 2, 4, 4)
-    detection = Detection(given["anomaly_map"], image, torch.tensor([1]))
-    batch = Batch(image, given["lesion"], ["a"], torch.zeros(1, dtype=torch.int64))
+def test_a_map_or_lesion_of_two_channels_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has 2 channels: it must have one"):
-        MapFolder(tmp_path, "parts", {}).write(batch, detection, 1.0)
+        as_stored(name, np.zeros((1, 2, 4, 4)))
+    assert as_stored("image", np.zeros((1, 2, 4, 4))).shape == (1, 2, 4, 4)
 
 
 def test_the_maps_of_a_row_are_opened_once(run: Path) -> None:
