@@ -80,7 +80,7 @@ def test_what_is_no_stage_is_refused_before_anything_is_done(run, arguments, tmp
     assert not (tmp_path / "asked").exists()
 
 
-def test_a_check_that_fails_is_said_last_and_lets_the_speed_be_measured(run, tmp_path):
+def test_a_check_that_fails_lets_the_speed_be_measured(run, tmp_path):
     speed = f"*speed.py*) echo '{{\"lines\": []}}' > {tmp_path}/work/speed.json ;;"
     done = run("run.sh", "check=9", "speed=9", does=f"*m?pytest?-m*) exit 1 ;;\n{speed}")
     assert done.returncode == 1
@@ -92,7 +92,7 @@ def test_a_check_that_fails_is_said_last_and_lets_the_speed_be_measured(run, tmp
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.txt", "speed.json"}
 
 
-def test_a_stage_ends_with_its_time_and_what_it_had_written_is_kept(run, tmp_path):
+def test_a_stage_that_is_cut_keeps_what_it_had_written(run, tmp_path):
     kept = f"echo '{{\"lines\": []}}' > {tmp_path}/work/speed.json; exec sleep 25"
     done = run("run.sh", "speed=1", does=f"*speed.py*) {kept} ;;")
     assert done.returncode == 1
@@ -100,9 +100,7 @@ def test_a_stage_ends_with_its_time_and_what_it_had_written_is_kept(run, tmp_pat
     assert int(done.stdout.split("NOT DONE")[1].split()[0]) < 10
 
 
-def test_a_training_takes_what_was_measured_and_once_more_plainly_if_it_does_not_start(
-    run, tmp_path
-):
+def test_a_training_that_does_not_start_is_tried_plainly(run, tmp_path):
     fast = (
         "*choice.py*) echo callbacks.acceleration.compile=true ;;\n*src.train*compile*) exit 1 ;;"
     )
@@ -121,7 +119,7 @@ def rows(run, tmp_path) -> list[list[str]]:
     return [shlex.split(line)[2:] for line in asked(tmp_path, "src.evaluate")]
 
 
-def test_the_rows_of_the_tables_compose_and_the_most_telling_come_first(rows):
+def test_the_rows_compose_and_the_most_telling_come_first(rows):
     assert len({" ".join(row) for row in rows}) == len(rows) == 2 * (2 * 5 + 6 + 2)
     for row in rows[:5] + rows[10:18]:
         cfg = compose_config("evaluate", *row)
@@ -139,7 +137,7 @@ def test_a_row_that_fails_does_not_stop_the_others(run, tmp_path):
     assert len(asked(tmp_path, "src.evaluate")) == 2 * 13
 
 
-def test_the_commands_of_the_programme_are_among_those_that_compose():
+def test_the_programme_s_commands_are_among_those_that_compose():
     sources = {source for source, _ in COMMANDS}
     assert {f"experiments/gpu/{name}.sh" for name in ("run", "tables", "report")} <= sources
 
@@ -282,7 +280,7 @@ def seeds(runs: Path, stride: int, blurred: bool = False, count: int = 2) -> Non
             np.savez(folder / "maps.npz", **arrays)
 
 
-def test_fewer_calls_are_as_good_if_both_lower_ends_are_high_enough(script, tmp_path, capsys):
+def test_fewer_calls_are_as_good_if_both_lower_ends_are_high(script, tmp_path, capsys):
     runs = tmp_path / "demo"
     seeds(runs / "evaluate", 1)
     seeds(runs / "evaluate", 10)
@@ -327,7 +325,7 @@ def test_each_third_slice_is_another_set_of_data(script, tmp_path):
     assert script("pack").every(store, 1) is store
 
 
-def test_what_a_training_needs_is_packed_in_half_precision_and_read_in_single(script, tmp_path):
+def test_a_training_s_slices_are_packed_in_half_precision(script, tmp_path):
     store = store_of("rtv", tmp_path)
     few = script("pack").to_train(store)
     read = packed(write_packed({"ixi": few}, tmp_path / "packed.npz"), "ixi")

@@ -191,7 +191,7 @@ def test_weights_get_the_chosen_layout_whatever_they_had_before():
     assert not is_channels_last(module)
 
 
-def test_fused_attention_is_pytorch_s_own_and_gives_the_same_estimate(monkeypatch):
+def test_fused_attention_gives_the_same_estimate(monkeypatch):
     asked = []
     own = torch.nn.functional.scaled_dot_product_attention
 
@@ -268,7 +268,7 @@ def test_a_detector_says_how_many_calls_it_makes_at_most(sampler):
     assert detect(plain, batch).calls.tolist() == [plain.most_calls] * 2
 
 
-def test_validation_compiles_nothing_and_training_goes_on_compiled():
+def test_validation_compiles_nothing():
     graphs: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:

@@ -26,7 +26,7 @@ def test_a_convolution_is_two_operations_per_weight_and_pixel():
     assert forward_operations(short_ddpm(OneConv()), 16) == 2 * 5 * 9 * 16**2
 
 
-def test_a_network_to_be_compiled_is_compiled_after_its_operations_were_counted():
+def test_operations_are_counted_before_a_network_is_compiled():
     """torch 2.11 never compiles what it saw first while operations were counted."""
     graphs: list[str] = []
 

@@ -177,7 +177,7 @@ def test_a_report_is_made_without_torch():
 # --- rows that are missing, broken, twins, or not comparable
 
 
-def test_without_a_page_there_are_the_same_tables_and_no_picture_of_before(runs):
+def test_without_a_page_there_are_the_same_tables(runs):
     with_page = report(write_all(runs))
     before = {path.name: path.read_bytes() for path in with_page.folder.iterdir() if path.is_file()}
     without = report(runs, "report.page=false")
