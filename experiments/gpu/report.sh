@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tables of the rows that are finished, and whether fewer calls are as good: report.sh RUNS PROCESSES
+# Tables of the finished rows, and whether fewer calls are as good: report.sh RUNS PROCESSES
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 runs=${1:-runs}

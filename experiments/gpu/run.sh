@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What to do with fifteen minutes of a GPU: run.sh STAGE[=SECONDS] ..., of check, speed, train and tables (README.md).
+# What to do with fifteen minutes of a GPU: run.sh STAGE[=SECONDS] ...
+# of check, speed, train and tables (README.md).
 #
 #   OUT=DIR            what is to be brought back: at most eight small files (runs/gpu/out)
 #   WORK=DIR           all else: from here the same command goes on (runs/gpu)
@@ -8,7 +9,7 @@
 #   SPEED=FILE         train, tables: what the stage speed wrote (speed.json in WORK)
 #   BEGIN=FILE         train: weights to begin from, of an earlier call
 #   CHECKPOINT=FILE    tables: whose (the network just trained, else ixi-small)
-#   AT_ONCE=N          tables: rows at the same time (3 of the paper's network, 8 of others; 1 on a CPU)
+#   AT_ONCE=N          tables: rows at the same time (3 of the paper's network, 8 of others; CPU: 1)
 #   STAGE_SCALE=tiny   the same commands in seconds on a CPU, on slices of 32 pixels
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -49,18 +50,23 @@ limited() {  # seconds, then a command: what it has written by then counts
     timeout --signal=INT --kill-after=5 "$@"
 }
 
+clock() {  # seconds, as trainer.max_time takes them
+    printf '00:00:%02d:%02d' $(($1 / 60)) $(($1 % 60))
+}
+
 setup() {  # the packages that came along as wheels
     local began=$SECONDS
     if [ -d .whl ] && [ ! -f .site/whole ]; then
         python -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
             --target .site .whl/*.whl && touch .site/whole
     fi
-    echo "=== packages: $((SECONDS - began)) s, Python $(python -c 'import platform; print(platform.python_version())'), $cores cores"
+    echo "=== packages: $((SECONDS - began)) s, $(python --version), $cores cores"
 }
 
 check() {
     local failed=0 sameness files
-    limited "$1" python experiments/gpu/sameness.py "$pack" "${CHECKPOINT:-ixi-small}" > "$work/logs/sameness" 2>&1 &
+    limited "$1" python experiments/gpu/sameness.py "$pack" "${CHECKPOINT:-ixi-small}" \
+        > "$work/logs/sameness" 2>&1 &
     sameness=$!
     mapfile -t files < <(grep -rl --include='test_*.py' '^ *pytest\.mark\.gpu' tests)
     set -- "$1" $([ "$cores" -lt 4 ] || python -c 'import xdist; print("-n 4")' 2> /dev/null)
@@ -87,28 +93,31 @@ train() {
         return 1
     fi
     read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $most)"
-    set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train" "${small[@]}" "${training[@]}"
-    set -- "$@" callbacks.export.path="$out/ixi-paper.safetensors"
-    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # slices of pack.py --train
+    set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train"
+    set -- "$@" "${small[@]}" "${training[@]}" callbacks.export.path="$out/ixi-paper.safetensors"
+    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # as pack.py --train
     given=("$@")
-    set -- "$@" trainer.max_time="00:00:$(printf '%02d:%02d' $((most / 60)) $((most % 60)))" "${chosen[@]}"
+    set -- "$@" trainer.max_time="$(clock $most)" "${chosen[@]}"
     limited "$limit" python -m src.train +experiment=ixi_paper "$@" || failed=1
     most=$((most - (SECONDS - began)))
     if [ $failed = 1 ] && [ ! -f "$work/train/checkpoints/last.ckpt" ] && [ $most -ge 30 ]; then
         echo "train: once more, without what was measured to be fast"
-        set -- "${given[@]}" trainer.max_time="00:00:$(printf '%02d:%02d' $((most / 60)) $((most % 60)))"
-        failed=0
-        limited $((limit - (SECONDS - began))) python -m src.train +experiment=ixi_paper "$@" || failed=1
+        set -- "${given[@]}" trainer.max_time="$(clock $most)"
+        failed=0 limit=$((limit - (SECONDS - began)))
+        limited "$limit" python -m src.train +experiment=ixi_paper "$@" || failed=1
     fi
-    mkdir -p "$work/weights"  # for the tables, which leave thresholds beside them; and for a call with an empty OUT
-    cp -u "$out"/ixi-paper*.safetensors "$work/weights/" 2> /dev/null || cp "$work"/weights/ixi-paper*.safetensors "$out/" || failed=1
+    # for the tables, which leave thresholds beside them, and for a call with an empty OUT
+    mkdir -p "$work/weights"
+    cp -u "$out"/ixi-paper*.safetensors "$work/weights/" 2> /dev/null ||
+        cp "$work"/weights/ixi-paper*.safetensors "$out/" || failed=1
     cat "$work"/train/csv/version_*/metrics.csv > "$out/train.csv" || failed=1
     python experiments/gpu/progress.py "$out/train.csv" "$work/train/train.log"
     return $failed
 }
 
 tables() {
-    local limit=$1 began=$SECONDS failed=0 checkpoint=${CHECKPOINT:-} at_once=${AT_ONCE:-} chosen=() batch=135 left
+    local limit=$1 began=$SECONDS failed=0 checkpoint=${CHECKPOINT:-} at_once=${AT_ONCE:-}
+    local chosen=() batch=135 left
     if [ -z "$checkpoint" ] && ls "$work"/weights/ixi-paper*.safetensors > /dev/null 2>&1; then
         checkpoint=$work/weights/ixi-paper.safetensors
     fi
@@ -122,13 +131,16 @@ tables() {
         read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" tables "$limit")"
     fi
     set -- paths.packed="$pack" paths.runs="$work/runs"
-    OMP_NUM_THREADS=$((cores > at_once ? cores / at_once : 1)) LOGS=$work/logs limited $((limit - report)) \
+    left=$((limit - report))
+    OMP_NUM_THREADS=$((cores > at_once ? cores / at_once : 1)) LOGS=$work/logs limited $left \
         bash experiments/gpu/tables.sh "$checkpoint" "$seeds" "$at_once" \
         "$@" "${small[@]}" "${evaluation[@]}" data.eval_batch_size=$batch "${chosen[@]}" || failed=1
     left=$((limit - (SECONDS - began)))
-    limited $((left > 10 ? left : 10)) bash experiments/gpu/report.sh "$work/runs" "$cores" || failed=1
+    left=$((left > 10 ? left : 10))
+    limited $left bash experiments/gpu/report.sh "$work/runs" "$cores" || failed=1
     set -- "$work"/runs/ixi_stroke/report
-    cp "$1/measured.csv" "$out/" && cat "$1"/table[123].md "$1"/table[123]_differences.md "$1/fewer_calls.md" > "$out/tables.md" || failed=1
+    cp "$1/measured.csv" "$out/" || failed=1
+    cat "$1"/table[123].md "$1"/table[123]_differences.md "$1/fewer_calls.md" > "$out/tables.md"
     cp "$work/weights/ixi-paper.thresholds.json" "$out/" 2> /dev/null
     cat "$1/fewer_calls.md" || failed=1
     return $failed
@@ -140,12 +152,14 @@ for argument in "$@"; do
     stage=${argument%%=*} began=$SECONDS
     echo "=== $stage, at most ${seconds[$stage]} s"
     if "$stage" "${seconds[$stage]}"; then ended="done"; else ended="NOT DONE"; status=1; fi
-    said+=("$(printf '%-8s %-9s %4d s of %s' "$stage" "$ended" $((SECONDS - began)) "${seconds[$stage]}")")
+    took="$((SECONDS - began)) s of ${seconds[$stage]}"
+    said+=("$(printf '%-8s %-9s %s' "$stage" "$ended" "$took")")
 done
 echo "=== in $((SECONDS)) s"
 printf '%s\n' "${said[@]}"
 find "$out" -type f -printf '%f %s\n' | sort | awk '
-    { print "    " $1 ": " int($2 / 1024) " KiB"; n++; if ($2 > 16 * 2^20) print "    TOO LARGE to be brought back" }
+    { print "    " $1 ": " int($2 / 1024) " KiB"; n++ }
+    $2 > 16 * 2^20 { print "    TOO LARGE to be brought back" }
     END { if (n > 8) print "    TOO MANY FILES to be brought back" }'
 exec >&- 2>&-
 wait $writer  # the last lines are the ones that count
