@@ -14,6 +14,7 @@ from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import product, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detector, Reconstruction
+from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.reconstructions import Reconstructions, depends_on
 
@@ -53,6 +54,13 @@ def test_of_autoddpm_they_depend_on_its_mask(changed: dict[str, Any]) -> None:
     first = [one.begins_with for one in (autoddpm(), autoddpm(**changed))]
     assert same(first[0], first[1])
     assert same(first[0], anoddpm(product))
+
+
+def test_the_authors_first_stage_is_clipped_and_not_shared_with_anoddpm() -> None:
+    parts = short_ddpm(Conv()), Ancestral(), Difference(), residual
+    first = OfficialV0(*parts, t=9, t_resample=4, mask_threshold=0.1).begins_with
+    assert not same(first, anoddpm(product))
+    assert same(first, OfficialV0AnoDDPM(*parts, t=9))
 
 
 def test_a_batch_is_read_as_it_was_written(tmp_path: Path) -> None:

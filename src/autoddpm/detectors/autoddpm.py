@@ -47,6 +47,7 @@ class AutoDDPM(PlainDetector):
     """
 
     only_of_map: Collection[str] = ("map", "use_uncertainty")
+    first_stage: type[AnoDDPM] = AnoDDPM
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class AutoDDPM(PlainDetector):
         self.mask_region = mask_region
         self.check()
         initial_map = head_product if mask_region == "head" else product
-        self.initial = AnoDDPM(self.model, sampler, perceptual, initial_map, seed, t)
+        self.initial = self.first_stage(self.model, sampler, perceptual, initial_map, seed, t)
 
     def used(self, model: DDPM) -> DDPM:
         """The model as this detector samples from it."""

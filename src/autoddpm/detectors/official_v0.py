@@ -15,6 +15,23 @@ from autoddpm.random import Draw
 CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
 
 
+class OfficialV0AnoDDPM(AnoDDPM):
+    """AnoDDPM as in the authors' first code. Settings as `AnoDDPM`.
+
+    `t` is their time, which counts from 0, plus 1. Estimated clean images are clipped to [-1, 1].
+    Their anomaly map is anomaly_map=clahe_residual.
+    """
+
+    variant = "official_v0"
+
+    def used(self, model: DDPM) -> DDPM:
+        return model.clipped(*CLIP)
+
+    @property
+    def label(self) -> str:
+        return f"AnoDDPM official_v0 (t={self.t - 1})"
+
+
 class OfficialV0(AutoDDPM):
     """AutoDDPM with the re-sampling of the authors' first code. Settings as `AutoDDPM`.
 
@@ -31,6 +48,8 @@ class OfficialV0(AutoDDPM):
     """
 
     variant = "official_v0"
+    # Another name: with another clip its reconstructions are not those of AnoDDPM.
+    first_stage = OfficialV0AnoDDPM
 
     def used(self, model: DDPM) -> DDPM:
         return model.clipped(*CLIP)
@@ -68,20 +87,3 @@ class OfficialV0(AutoDDPM):
                 healthy = self.sampler.step(ddpm, x_t, t, s, eps)  # (11)
                 x_t = torch.where(mask, healthy, context)  # (12)
         return x_t
-
-
-class OfficialV0AnoDDPM(AnoDDPM):
-    """AnoDDPM as in the authors' first code. Settings as `AnoDDPM`.
-
-    `t` is their time, which counts from 0, plus 1. Estimated clean images are clipped to [-1, 1].
-    Their anomaly map is anomaly_map=clahe_residual.
-    """
-
-    variant = "official_v0"
-
-    def used(self, model: DDPM) -> DDPM:
-        return model.clipped(*CLIP)
-
-    @property
-    def label(self) -> str:
-        return f"AnoDDPM official_v0 (t={self.t - 1})"
