@@ -147,7 +147,7 @@ def test_its_loss_on_validation_subjects_is_the_card_s(released, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "experiments" / "release"))
     from card import validation_slices
 
-    module = TrainingModule(model=released.model, data=released.data)
+    module = TrainingModule(model=released.config, data=released.data)
     module.model.load_state_dict(released.model.state_dict())
     module.log_dict = lambda *arguments, **settings: None  # needs a trainer
     with torch.no_grad():
