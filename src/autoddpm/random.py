@@ -45,6 +45,9 @@ class Draw(IntEnum):
     STROKE = 9  # place and looks of a stroke
     STROKE_FIELD = 10  # its smooth fields
     STROKE_AREA = 11  # its size
+    CORRUPTION = 12  # a synthetic anomaly: place, size, edge, content
+    OUTLINE = 13  # its irregular outline
+    TEXTURE = 14  # its texture
 
 
 def slice_keys(seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

@@ -131,11 +131,19 @@ class DDPM(nn.Module):
         residual = eps - self.predict_eps(self.q_sample(x0, t, eps), t)
         return residual.square().flatten(1).mean(1)  # (8)
 
-    def loss(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
-        """Training's loss, (B,): Algorithm 1 of Ho et al. (2020). Arguments as `Model`."""
+    def _drawn(self, image: Tensor, keys: Tensor, epoch: Tensor) -> tuple[Tensor, Tensor]:
+        """Times (B,) and noise of training samples."""
         u = uniform(keys, 1, Stage.TRAINING, Draw.TIME, epoch)[:, 0]
         t = self.objective.times(u, self.schedule.T)
-        eps = self.noise(keys, image.shape[1:], Stage.TRAINING, Draw.FORWARD, epoch)
+        return t, self.noise(keys, image.shape[1:], Stage.TRAINING, Draw.FORWARD, epoch)
+
+    def seen(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
+        """Images as the network sees them in training: noised."""
+        return self.q_sample(self.encode(image), *self._drawn(image, keys, epoch))
+
+    def loss(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
+        """Training's loss, (B,): Algorithm 1 of Ho et al. (2020). Arguments as `Model`."""
+        t, eps = self._drawn(image, keys, epoch)
         weights = self.objective.weights(self.schedule.alpha_bar[t])
         return weights * self.noise_error(self.encode(image), t, eps)
 
@@ -163,13 +171,14 @@ class DDPM(nn.Module):
         """One call of the denoiser."""
         return self.predict_eps(self.encode(image), 1)
 
-    def example(self, image: Tensor, ids: Sequence[str]) -> Tensor:
-        """Reconstructions from t=200, by every tenth time."""
+    def example(self, image: Tensor, ids: Sequence[str]) -> dict[str, Tensor]:
+        """Images and their reconstructions from t=200, by every tenth time."""
         from autoddpm.diffusion.sampler import Ancestral, reconstruct  # late: it imports this file
 
         noise = NoiseOf.batch(self.noise, 0, ids, image, Stage.VALIDATION)
         t = min(EXAMPLE_T, self.schedule.T)
-        return self.decode(reconstruct(self, Ancestral(stride=10), self.encode(image), t, noise))
+        made = reconstruct(self, Ancestral(stride=10), self.encode(image), t, noise)
+        return {"healthy": image, "reconstruction": self.decode(made)}
 
     def record(self) -> dict[str, Any]:
         """Kind of noise and range."""

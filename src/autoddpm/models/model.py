@@ -43,13 +43,30 @@ class Model(Protocol):
     def trial(self, image: Tensor) -> Tensor:
         """One forward pass of the network as in a detector, to measure its memory and its cost."""
 
-    def example(self, image: Tensor, ids: Sequence[str]) -> Tensor:
-        """Reconstructions of healthy images, in [0, 1], for the pictures of a training."""
+    def seen(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
+        """Images as the network sees them in training. Arguments as `loss`."""
+
+    def example(self, image: Tensor, ids: Sequence[str]) -> dict[str, Tensor]:
+        """Rows of the pictures of a training, by name: healthy images, and what becomes of them.
+
+        Each is shaped as the images, in [0, 1].
+        """
 
     def record(self) -> dict[str, Any]:
         """Entries of a row's provenance that tell two models apart, beside their weights."""
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class BeginsWithAnother(Protocol):
+    """A model that can begin with the weights of another family."""
+
+    def begin_with(self, other: Model) -> None:
+        """Take another model's weights.
+
+        Raises ValueError if they do not fit.
+        """
 
 
 @dataclass(frozen=True)

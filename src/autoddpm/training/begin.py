@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from autoddpm.models.model import Model
+from autoddpm.models.model import BeginsWithAnother, Model, Trained
 from autoddpm.models.trained import load_checkpoint
 
 
@@ -18,11 +18,20 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
 
     Returns the settings that tell such a training apart.
 
-    Raises ValueError if the trained model has another network, range, noise or schedule.
+    Raises ValueError if the trained model has another network, range, noise or schedule. A model of
+    another family is taken if this one can begin with it.
     """
     if path is None:
         return {}
     trained = load_checkpoint(path)
+    if type(trained.model) is not type(module.model) and isinstance(
+        module.model, BeginsWithAnother
+    ):
+        try:
+            module.model.begin_with(trained.model)
+        except ValueError as error:
+            raise ValueError(f"begin_from={path}: {error}") from error
+        return _begun(module, trained)
     config = module.hparams["model"]
     keys = {*config, *trained.config}
     if differing := sorted(key for key in keys if config.get(key) != trained.config.get(key)):
@@ -30,6 +39,10 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
             f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for"
         )
     module.model.load_state_dict(trained.model.state_dict())
+    return _begun(module, trained)
+
+
+def _begun(module: Any, trained: Trained) -> dict[str, Any]:
     # What it has seen before counts too: a checkpoint names all of its training subjects.
     data = module.hparams["data"]
     data["train_subjects"] = sorted({*data["train_subjects"], *trained.data["train_subjects"]})

@@ -87,7 +87,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class ReconstructionPicture(Callback):
-    """Writes a PNG of validation slices (top) and what the model makes of them (bottom).
+    """Writes a PNG of validation slices (top) and what the model makes of them (below).
 
     It is before `EMA` in the list of callbacks, so that it sees the averaged weights.
     """
@@ -105,12 +105,44 @@ class ReconstructionPicture(Callback):
         batch = next(iter(_loaders(trainer.val_dataloaders)))
         image = batch.image[: self.slices].to(pl_module.device)
         made = cast(Model, pl_module.model).example(image, batch.id[: self.slices])
-        rows = [torch.cat(list(_planes(images)), dim=1) for images in (image, made)]
-        pixels = (torch.cat(rows).cpu().numpy() * 255).round().astype(np.uint8)
-        self.dirpath.mkdir(parents=True, exist_ok=True)
-        destination = self.dirpath / f"reconstruction_step{trainer.global_step:07d}.png"
-        with written_whole(destination) as temporary:
-            Image.fromarray(pixels).save(temporary)
+        rows = [torch.cat(list(_planes(images)), dim=1) for images in made.values()]
+        save(rows, self.dirpath / f"reconstruction_step{trainer.global_step:07d}.png")
+
+
+class TrainingPicture(Callback):
+    """Writes a PNG of training images, as the network sees them: changed, noised or corrupted.
+
+    dirpath: the folder of `training.png`.
+    images: how many; they are the first of the training set, again and again, as in later epochs.
+    across: images per row.
+    """
+
+    def __init__(self, dirpath: str | Path, images: int = 64, across: int = 8) -> None:
+        self.path = Path(dirpath) / "training.png"
+        self.images, self.across = images, across
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step or not trainer.is_global_zero or self.path.is_file():
+            return
+        seen, epoch = [], batch.epoch
+        while sum(map(len, seen)) < self.images:
+            seen.append(pl_module.seen(batch, epoch))
+            epoch = epoch + 1
+        planes = torch.cat([_planes(images) for images in seen])[: self.images]
+        rows = [torch.cat(list(row), dim=1) for row in planes.split(self.across)]
+        if len(rows[-1]) and rows[-1].shape != rows[0].shape:
+            rows[-1] = torch.nn.functional.pad(rows[-1], (0, rows[0].shape[1] - rows[-1].shape[1]))
+        save(rows, self.path)
+
+
+def save(rows: list[torch.Tensor], path: Path) -> None:
+    """Write rows of pixels in [0, 1], below each other, as a PNG."""
+    pixels = (torch.cat(rows).clamp(0, 1).float().cpu().numpy() * 255).round().astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
 
 
 def _planes(images: torch.Tensor) -> torch.Tensor:

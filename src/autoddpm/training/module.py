@@ -70,6 +70,11 @@ class TrainingModule(LightningModule):
         self.log("train/loss", loss, batch_size=len(image))
         return loss
 
+    def seen(self, batch: Batch, epoch: Tensor) -> Tensor:
+        """A batch's images as the network sees them in an epoch."""
+        keys = slice_keys(self.seed, batch.id, batch.image.device)
+        return self.model.seen(self.augmented(batch.image, keys, epoch), keys, epoch)
+
     def augmented(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
         """Training images as they are seen in an epoch: older, moved, from another scanner."""
         others = uniform(
