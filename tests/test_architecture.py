@@ -19,11 +19,12 @@ SRC = ROOT / "src"
 ROOMS: dict[str, set[str]] = {
     "data": set(),
     "diffusion": set(),
+    "autoencoder": set(),
     "preparation": {"data"},
     "datasets": {"data", "preparation"},
     "metrics": {"data"},
     "models": {"diffusion"},
-    "detectors": {"diffusion", "models"},
+    "detectors": {"autoencoder", "diffusion", "models"},
     "runs": set(),
     "machine": {"diffusion", "models"},
     "training": {"data", "diffusion", "machine", "models"},
@@ -43,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
 FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "monai.data"}
 FORBIDDEN = {
     room: {f"autoddpm.{other}" for other in ROOMS if other not in {room, *allowed}}
-    | (FRAMEWORKS if room in ("diffusion", "detectors") else set())
+    | (FRAMEWORKS if room in ("autoencoder", "diffusion", "detectors") else set())
     | ({"lightning", "pytorch_lightning", "monai.networks"} if room == "report" else set())
     for room, allowed in ROOMS.items()
 }

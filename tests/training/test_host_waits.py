@@ -80,7 +80,7 @@ def train(site: Site, watch: Watch) -> Counter[str]:
     model = OmegaConf.to_container(cfg.model, resolve=True)
     objective = model.pop("objective") | {"t_focus_share": 0.5}
     module = TrainingModule(model, {"size": 32}, objective, shift=1.0)
-    del cfg.callbacks.picture, cfg.callbacks.best, cfg.callbacks.last
+    del cfg.callbacks.picture, cfg.callbacks.seen, cfg.callbacks.best, cfg.callbacks.last
     callbacks = [*instantiate(cfg.callbacks).values(), watch]
     trainer = Trainer(
         accelerator="cpu",

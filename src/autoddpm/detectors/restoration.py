@@ -9,26 +9,28 @@ from autoddpm.autoencoder.restoration import Restoration
 from autoddpm.detectors.anoddpm import refuse_non_finite
 from autoddpm.detectors.anomaly_map import AnomalyMap, compare
 from autoddpm.detectors.detector import PlainDetector, Reconstruction, Slices
+from autoddpm.detectors.perceptual import Perceptual
 
 
 class RestorationDetector(PlainDetector):
     """Restore the untouched slice in one call and map what changed.
 
     model: a restoration network.
-    map: how the input and the restored slice are compared; one without a perceptual distance.
+    perceptual: the distance for maps that take one.
+    map: how the input and the restored slice are compared.
     """
 
     label = "Restoration"
     most_calls = 1
-    only_of_map: Collection[str] = ("map",)
+    only_of_map: Collection[str] = ("map", "perceptual")
 
-    def __init__(self, model: Restoration, map: AnomalyMap) -> None:
+    def __init__(self, model: Restoration, perceptual: Perceptual, map: AnomalyMap) -> None:
         if not isinstance(model, Restoration):
             raise ValueError(
                 "detector=restoration: needs the weights of a restoration network, "
                 f"checkpoint=ixi-restoration; these are of a {type(model).__name__}"
             )
-        self.model, self.map = model, map
+        self.model, self.perceptual, self.map = model, perceptual, map
 
     @torch.no_grad()
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
@@ -38,8 +40,6 @@ class RestorationDetector(PlainDetector):
 
     @torch.no_grad()
     def anomaly_map(self, batch: Slices, made: Reconstruction) -> Tensor:
-        return compare(self.map, batch.image, made.image, _no_distance)
-
-
-def _no_distance(*_: Tensor) -> Tensor:
-    raise ValueError("anomaly_map: restoration has no perceptual distance; choose another map")
+        return compare(
+            self.map, batch.image, made.image, lambda a, b: self.perceptual(self.model, a, b)
+        )
