@@ -27,6 +27,7 @@ from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored import Scored
 from autoddpm.preparation.nifti import write_nifti
 from autoddpm.runs.folder import METRICS
+from autoddpm.runs.former_names import row_as_now
 from autoddpm.runs.maps import as_stored
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
@@ -160,7 +161,7 @@ def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]
 
     Raises ValueError if it is another one than is asked for.
     """
-    row = read_json(folder / METRICS)
+    row = row_as_now(read_json(folder / METRICS))
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
     # 0.1.0 did not record it; the weights are compared.
