@@ -82,7 +82,7 @@ def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
         "cuda_graphs": False,
         "gain": 1.84,
     }
-    monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
+    monkeypatch.setattr(acceleration, "fastest_settings", lambda: {"GPU A": {"training": paid}})
     chosen = choose(AUTO, "cuda", True, "GPU A")
     assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
         "layout": "channels_last",
@@ -101,7 +101,7 @@ def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
 
 
 def test_the_measured_file_is_read():
-    assert isinstance(acceleration.measured(), dict)
+    assert isinstance(acceleration.fastest_settings(), dict)
 
 
 @pytest.mark.parametrize(
