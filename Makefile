@@ -15,7 +15,7 @@ WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean \
-	table1 table2 figure4 table3 figure3 figure5 fairness ablations official_v0
+	table1 table2 figure4 table3 figure3 figure5 fairness ablations authors_code
 
 help:  ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9_ -]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ report: $(INSTALLED)  ## python -m src.report ARGS
 table1 table2 figure4: $(INSTALLED)  ## the rows that all three share, experiments/paper: make table1 ARGS=CHECKPOINT
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash experiments/paper/run.sh $(ARGS)
 
-table3 figure3 figure5 fairness ablations official_v0: $(INSTALLED)  ## a recipe of experiments/: make table3 ARGS=CHECKPOINT
+table3 figure3 figure5 fairness ablations authors_code: $(INSTALLED)  ## a recipe of experiments/: make table3 ARGS=CHECKPOINT
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash experiments/$@*/run.sh $(ARGS)
 
 clean:  ## remove caches and build outputs; never runs/, data/ or .venv

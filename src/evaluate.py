@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate
 from autoddpm.launch.names import register_resolvers
-from autoddpm.launch.objective import check_objective, value_of
 from autoddpm.launch.refusal import refusal
+from autoddpm.launch.search import check_search_data, objective_value
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
-        check_objective(cfg.objective, cfg.data.test)
+        check_search_data(cfg.objective, cfg.data.test)
         trained = load_checkpoint(cfg.checkpoint)
         make_detector, lpips = instantiate(cfg.detector), instantiate(cfg.lpips)
         datamodule = instantiate(cfg.data, _convert_="all")
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> float | None:
         )
         row = evaluate(detector, bench, lpips, folder, settings)
         log.info("%s: %s  (%s)", row["label"], in_short(row), folder)
-        return value_of(row, cfg.objective) if cfg.objective else None
+        return objective_value(row, cfg.objective) if cfg.objective else None
 
 
 def in_short(row: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("train"):
-        datamodule, module = prepared(cfg, folder)
+        datamodule, module = data_and_module(cfg, folder)
     log.info(
         "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
         len(datamodule.index("train")),
@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> None:
     log.info("checkpoint=%s", last)
 
 
-def prepared(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:
+def data_and_module(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:
     """The data module and the LightningModule.
 
     Raises ValueError for what would otherwise fail hours later.

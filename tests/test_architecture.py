@@ -262,6 +262,16 @@ def test_a_function_is_short_enough_to_be_read_at_once() -> None:
     assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
 
 
+def test_a_room_says_of_itself_what_the_architecture_page_says() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    said = {}
+    for room in ROOMS:
+        text = (SRC / "autoddpm" / room / "__init__.py").read_text("utf-8")
+        words = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+        said[room] = re.split(r"(?<=\.) ", words)[0]
+    assert dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", page, re.MULTILINE)) == said
+
+
 def configured() -> set[str]:
     """Classes and functions that `conf/` fills: each parameter of theirs is a setting."""
     lines = (ROOT / "conf").rglob("*.yaml")

@@ -322,6 +322,7 @@ def test_help_explains_the_choices_and_shows_the_way(name: str, verb: Verb) -> N
         (("train", "module.learning_rate=1e-3"), "Key 'learning_rate' is not in struct"),
         (("train", "model=huge"), "Could not find 'model/huge'"),
         (("evaluate", "detector=autodpm"), "Could not find 'detector/autodpm'"),
+        (("evaluate", "detector=official_v0"), "\tauthors_code\n"),  # its former name
         (("evaluate", "detector.tt=50"), "Key 'tt' is not in struct"),
         (("report", "report.slides=[a]"), "Key 'slides' is not in struct"),
         (("train", "+experiment=ixy"), "Could not find 'experiment/ixy'"),

@@ -5,7 +5,7 @@ Float32, one slice after the other, noise from the global stream, the perceptual
 image and once more at the end where its result is dropped, every slice through both loops whatever
 its mask, the network's weights in the layout that they are made in. Times count from 0 and both
 ends are visited: t + 1 and `t_resample` x `passes` calls of
-the network. It is a measure of speed, not a variant of the method: `detector=official_v0` is that.
+the network. It is a measure of speed, not a variant of the method: `detector=authors_code` is that.
 """
 
 from collections.abc import Callable

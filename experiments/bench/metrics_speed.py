@@ -7,7 +7,7 @@ from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.metrics.counts import histograms
 from autoddpm.metrics.localization import HEALTHY_FPRS, localization
 from autoddpm.metrics.measure import measure
-from autoddpm.metrics.scored import Scored
+from autoddpm.metrics.scored_slices import ScoredSlices
 from autoddpm.metrics.statistics import interval, subject_weights
 
 HEALTHY_SHARE = 1 / 3
@@ -20,7 +20,7 @@ def metrics(slices: int, size: int, resamples: int) -> Variants:
 
     def measured(*keys: str) -> None:
         thresholds = dict.fromkeys(HEALTHY_FPRS, 0.9)
-        measure(Scored(maps, lesions, group, thresholds), np.ones((1, slices)), {*keys})
+        measure(ScoredSlices(maps, lesions, group, thresholds), np.ones((1, slices)), {*keys})
 
     def intervals() -> None:
         weights = subject_weights([str(i) for i in range(slices)], ill, resamples)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoddpm.metrics.statistics import Interval, interval
-from autoddpm.report.tables.intervals import Resamples, resample_rows
+from autoddpm.report.tables.intervals import Resamples, bootstrap_rows
 from autoddpm.report.write import CACHE
 from autoddpm.runs.row import Row, read_rows
 
@@ -116,7 +116,7 @@ def table(found: list[Change]) -> str:
 
 def main(folder: str, number: str = "1000") -> None:
     rows, _ = read_rows(Path(folder) / "evaluate")
-    resamples = resample_rows(rows, Path(folder) / "report" / CACHE, int(number), seed=0)
+    resamples = bootstrap_rows(rows, Path(folder) / "report" / CACHE, int(number), seed=0)
     print(table(list(changes(rows, resamples))), end="")
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from autoddpm.atomic import write_text, written_whole
 from autoddpm.metrics.statistics import interval
 from autoddpm.report.rows.methods import disagreements
-from autoddpm.report.tables.intervals import Resamples, resample_rows
+from autoddpm.report.tables.intervals import Resamples, bootstrap_rows
 from autoddpm.runs.row import Row, read_rows
 
 RESAMPLES, SEED = 2000, 0
@@ -72,7 +72,7 @@ def quality(folder: Path) -> pd.DataFrame:
     if disagreeing:
         sys.exit(f"{folder}: {'; '.join(disagreeing)}")
     rows.sort(key=lambda row: -(row.metrics["calls_per_slice"] or 0))
-    resamples = resample_rows(
+    resamples = bootstrap_rows(
         rows, folder.parent / "resamples", RESAMPLES, SEED, Console(stderr=True)
     )
     exact, lines = samples(resamples, rows[0]), []

@@ -195,6 +195,15 @@ def test_lightning_is_not_told_that_the_loader_cannot_resume(tmp_path, recwarn):
 # ------------------------------------------------------------------------------------------------
 
 
+class RankRecorder(Recorder):
+    """Writes down also which process tests which slice."""
+
+    def note_tested(self, batch, batch_idx):
+        self.seen += [(name, self.global_rank) for name in batch.id]
+
+    test_step = note_tested  # Lightning's name for it; it is no test of its own
+
+
 def _test_on_rank(rank: int, port: int, folder: Path) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -205,11 +214,7 @@ def _test_on_rank(rank: int, port: int, folder: Path) -> None:
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     torch.set_num_threads(1)
 
-    class Tester(Recorder):
-        def test_step(self, batch, batch_idx):
-            self.seen += [(name, rank) for name in batch.id]
-
-    module = Tester()
+    module = RankRecorder()
     options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
         accelerator="cpu",

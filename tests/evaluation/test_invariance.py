@@ -12,9 +12,9 @@ from torch import Tensor
 
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.authors_code import AuthorsCode, AuthorsCodeAnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection, detect
-from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
@@ -26,7 +26,7 @@ IDS = ["ixi/IXI002", "ixi/IXI012", "phantom/1", "phantom/2", "last"]
 IMAGES = dict(zip(IDS, images(5), strict=True))
 MASKS = dict(zip(IDS, images(5, seed=1) > 0.8, strict=True))
 MASKS["phantom/1"] = torch.zeros(1, 16, 16, dtype=torch.bool)
-KINDS = {kind.__name__: kind for kind in (AnoDDPM, AutoDDPM, OfficialV0, OfficialV0AnoDDPM)}
+KINDS = {kind.__name__: kind for kind in (AnoDDPM, AutoDDPM, AuthorsCode, AuthorsCodeAnoDDPM)}
 ORDERS = {
     "alone": [[slice_id] for slice_id in IDS],
     "all in one batch": [IDS],

@@ -12,9 +12,9 @@ from tiny import Conv, Difference, Slices, images, short_ddpm
 
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import product, residual
+from autoddpm.detectors.authors_code import AuthorsCode, AuthorsCodeAnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detector, Reconstruction
-from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.reconstructions import Reconstructions, depends_on
 
@@ -58,9 +58,9 @@ def test_of_autoddpm_they_depend_on_its_mask(changed: dict[str, Any]) -> None:
 
 def test_the_authors_first_stage_is_not_shared_with_anoddpm() -> None:
     parts = short_ddpm(Conv()), Ancestral(), Difference(), residual
-    first = OfficialV0(*parts, t=9, t_resample=4, mask_threshold=0.1).begins_with
+    first = AuthorsCode(*parts, t=9, t_resample=4, mask_threshold=0.1).begins_with
     assert not same(first, anoddpm(product))
-    assert same(first, OfficialV0AnoDDPM(*parts, t=9))
+    assert same(first, AuthorsCodeAnoDDPM(*parts, t=9))
 
 
 def test_a_batch_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.ixi_stroke import ixi_stroke
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import product, residual
+from autoddpm.detectors.authors_code import AuthorsCodeAnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import DenoiserFeatures
@@ -32,6 +34,7 @@ from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate
 from autoddpm.models.trained import load_checkpoint
+from autoddpm.models.weights_file import write_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -327,6 +330,23 @@ def test_thresholds_are_kept_by_the_checkpoint_and_used_again(
     assert first["thresholds"]["mask_threshold"] is None
 
 
+@pytest.mark.parametrize("is_in_weights", [False, True])
+def test_thresholds_under_a_former_name_are_found(
+    is_in_weights: bool, laboratory: Laboratory
+) -> None:
+    first = laboratory.row("a", AuthorsCodeAnoDDPM)
+    kept = laboratory.checkpoint.with_suffix(".thresholds.json")
+    before = kept.read_text().replace("AuthorsCodeAnoDDPM", "OfficialV0AnoDDPM")
+    assert "OfficialV0AnoDDPM" in before
+    kept.write_text(before)
+    if is_in_weights:
+        trained = replace(load_checkpoint(laboratory.checkpoint), thresholds=json.loads(before))
+        (laboratory.checkpoint,) = write_weights(trained, laboratory.folder / "old.safetensors")
+        kept = laboratory.checkpoint.with_suffix(".thresholds.json")
+    assert laboratory.row("b", AuthorsCodeAnoDDPM)["thresholds"] == first["thresholds"]
+    assert (kept.read_text() if kept.is_file() else "") == ("" if is_in_weights else before)
+
+
 @pytest.mark.parametrize("changed", [{"t": 20}, {"seed": 1}])
 def test_another_setting_has_another_threshold(
     changed: dict[str, int], laboratory: Laboratory
@@ -450,6 +470,18 @@ def test_a_finished_row_of_calibrated_autoddpm_is_recognised(
     done: Laboratory, detected: list[list[str]]
 ) -> None:
     done.row("whole")
+    assert detected == []
+
+
+def test_a_finished_row_under_a_former_name_is_recognised(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    first = laboratory.row("row", AuthorsCodeAnoDDPM)
+    path = laboratory.folder / "row" / "metrics.json"
+    before = path.read_text().replace("AuthorsCodeAnoDDPM", "OfficialV0AnoDDPM")
+    path.write_text(before.replace("authors_code", "official_v0"))
+    detected.clear()
+    assert laboratory.row("row", AuthorsCodeAnoDDPM) == first
     assert detected == []
 
 

@@ -66,7 +66,7 @@ def commands(recipe: str, values: int = 2) -> list[list[str]]:
 
 BASELINES = ["AnoDDPM (t=50)", "AnoDDPM (t=100)"]
 ABLATIONS = ["AutoDDPM", "AutoDDPM (w/o uncertainty)", "AutoDDPM (w/o re-sampling)"]
-V0 = ["AutoDDPM official_v0", "AnoDDPM official_v0 (t=50)", "AnoDDPM official_v0 (t=100)"]
+AUTHORS = ["AutoDDPM authors_code", "AnoDDPM authors_code (t=50)", "AnoDDPM authors_code (t=100)"]
 MAPS = ("clahe_residual", "norm95_residual")
 FAIRNESS = [
     f"{method} [{name}]" for method in (*BASELINES, *ABLATIONS[:2]) for name in ("residual", *MAPS)
@@ -80,7 +80,7 @@ FAIRNESS = [
         ("table3_uncertainty", "table3", ABLATIONS),
         ("figure5_resampling", "table3", ["AutoDDPM"]),
         ("fairness", "fairness", FAIRNESS),
-        ("official_v0", "table1", V0),
+        ("authors_code", "table1", AUTHORS),
     ],
 )
 def test_a_recipe_of_the_paper_ends_with_its_table(
@@ -95,7 +95,7 @@ def test_a_recipe_of_the_paper_ends_with_its_table(
     page = (report / "index.html").read_text()
     assert "Shown once" not in page
     assert "Shown more than once" not in page
-    assert (report / "figure5.png").is_file() == (recipe != "official_v0")
+    assert (report / "figure5.png").is_file() == (recipe != "authors_code")
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.authors_code import AuthorsCode
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import detect
-from autoddpm.detectors.official_v0 import OfficialV0
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler, reconstruct
@@ -82,7 +82,7 @@ def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
         "cuda_graphs": False,
         "gain": 1.84,
     }
-    monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": {"training": paid}})
+    monkeypatch.setattr(acceleration, "fastest_settings", lambda: {"GPU A": {"training": paid}})
     chosen = choose(AUTO, "cuda", True, "GPU A")
     assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
         "layout": "channels_last",
@@ -101,7 +101,7 @@ def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
 
 
 def test_the_measured_file_is_read():
-    assert isinstance(acceleration.measured(), dict)
+    assert isinstance(acceleration.fastest_settings(), dict)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_each_choice_is_logged_once_with_its_reason(caplog):
 def test_a_detector_says_how_many_calls_it_makes_at_most(sampler):
     ddpm = short_ddpm(Conv())
     batch = Slices(images(2), ["a", "b"])
-    for kind in (AutoDDPM, OfficialV0):
+    for kind in (AutoDDPM, AuthorsCode):
         one = kind(
             ddpm,
             sampler,
@@ -367,7 +367,7 @@ def test_the_loops_of_both_stages_never_wait_for_the_device(sampler: Sampler):
     mask = images(2, seed=1) > 0.5
     detectors = [
         kind(ddpm, sampler, Difference(), residual, t=9, t_resample=4, resample_steps=2)
-        for kind in (AutoDDPM, OfficialV0)
+        for kind in (AutoDDPM, AuthorsCode)
     ]
     with torch.no_grad(), NoValueIsAskedFor():
         x_hat = reconstruct(ddpm, sampler, x, T, noise)

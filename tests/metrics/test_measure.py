@@ -11,7 +11,7 @@ from autoddpm.data.lesion_size import GROUPS
 from autoddpm.metrics.detection import detections, sensitivity, slice_scores
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.metrics.measure import measure
-from autoddpm.metrics.scored import Scored
+from autoddpm.metrics.scored_slices import ScoredSlices
 
 THRESHOLDS = {"healthy_fpr1": 0.75, "healthy_fpr2": 0.65, "healthy_fpr5": 0.55}
 POPULATIONS = {"lesion": "", "small": "/small", "medium": "/medium", "large": "/large"}
@@ -37,7 +37,7 @@ KEYS = [
 ]
 
 
-def scored(chosen: list[int] | None = None, space: tuple[int, ...] = (24, 24)) -> Scored:
+def scored(chosen: list[int] | None = None, space: tuple[int, ...] = (24, 24)) -> ScoredSlices:
     """Fifteen maps, five of each kind, healthy ones with a pixel marked, some scores equal."""
     rng = np.random.default_rng(3)
     group = np.array([0, 1, 2, 3, 0] * 3)
@@ -51,10 +51,10 @@ def scored(chosen: list[int] | None = None, space: tuple[int, ...] = (24, 24)) -
     maps, lesion = (one.reshape(-1, *space) for one in (maps, lesion))
     at = np.arange(len(group)) if chosen is None else np.array(chosen)
     kept = {name: values[at] for name, values in kept.items()}
-    return Scored(maps[at], lesion[at], group[at], THRESHOLDS, kept)
+    return ScoredSlices(maps[at], lesion[at], group[at], THRESHOLDS, kept)
 
 
-def values(slices: Scored) -> dict[str, float | str]:
+def values(slices: ScoredSlices) -> dict[str, float | str]:
     found = measure(slices, np.ones((1, len(slices.maps))))
     return {key: one if isinstance(one, str) else float(one[0]) for key, one in found.items()}
 
@@ -76,7 +76,7 @@ def overlap_by_hand(scores: np.ndarray, lesion: np.ndarray) -> dict[str, float]:
     return found
 
 
-def by_hand(slices: Scored) -> dict[str, float]:
+def by_hand(slices: ScoredSlices) -> dict[str, float]:
     maps, ill = slices.maps, slices.group != 0
     lesion = slices.annotated & ill[:, None, None]
     everything = overlap_by_hand(maps, lesion)
@@ -150,7 +150,7 @@ def test_only_the_wanted_keys_are_measured():
 
 def test_a_single_pixel_counts_as_healthy():
     slices = scored()
-    clean = Scored(slices.maps, slices.lesion, slices.group, THRESHOLDS, slices.fidelity)
+    clean = ScoredSlices(slices.maps, slices.lesion, slices.group, THRESHOLDS, slices.fidelity)
     assert slices.annotated[0].any()
     assert not clean.annotated[0].any()
     assert values(slices) == values(clean)
@@ -165,7 +165,7 @@ def test_a_pixel_at_the_healthy_threshold_is_not_flagged():
 def test_a_calibrated_threshold_gives_its_rate():
     slices = scored()
     threshold = healthy_threshold(slices.maps[slices.group == 0], 0.05)
-    calibrated = Scored(slices.maps, slices.lesion, slices.group, {"healthy_fpr5": threshold})
+    calibrated = ScoredSlices(slices.maps, slices.lesion, slices.group, {"healthy_fpr5": threshold})
     assert 0.03 < values(calibrated)["healthy/fpr@healthy_fpr5"] <= 0.05
 
 
@@ -203,7 +203,7 @@ def test_without_healthy_slices_there_are_texts_and_never_nan():
 
 def test_a_threshold_that_was_not_calibrated_is_said():
     slices = scored()
-    bare = Scored(slices.maps, slices.annotated, slices.group, {})
+    bare = ScoredSlices(slices.maps, slices.annotated, slices.group, {})
     reason = "no threshold healthy_fpr5 was calibrated"
     assert values(bare)["all/dice@healthy_fpr5"] == reason
     assert values(bare)["all/auprc"] == values(slices)["all/auprc"]

@@ -13,7 +13,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from autoddpm.data.preprocess import preprocess
-from autoddpm.preparation.geometry import SliceGeometry, resample_slice, to_volume, unprepare
+from autoddpm.preparation.geometry import (
+    SliceGeometry,
+    interpolate_slice,
+    to_volume,
+    undo_preprocess,
+)
 from autoddpm.preparation.nifti import write_nifti
 from autoddpm.preparation.volume import Source, read_volume
 
@@ -35,26 +40,26 @@ def as_cut(volume_shape: tuple[int, int, int], affine: np.ndarray, z: int) -> Sl
 
 @pytest.mark.parametrize("size", [128, 32])
 @pytest.mark.parametrize("shape", [(61, 73), (73, 61), (64, 64), (20, 17)])
-def test_unprepare_undoes_preprocess(shape: tuple[int, int], size: int) -> None:
+def test_undo_preprocess_is_the_inverse_of_preprocess(shape: tuple[int, int], size: int) -> None:
     x, y = np.meshgrid(np.linspace(0, 1, shape[0]), np.linspace(0, 1, shape[1]), indexing="ij")
     plane = (0.2 + 0.5 * x + 0.15 * y + 0.1 * np.sin(5 * x) * y).astype(
         np.float32
     )  # (X, Y), without symmetry
     seen = preprocess(np.rot90(plane), None, size, window=False).image
-    back = unprepare(seen, shape)
+    back = undo_preprocess(seen, shape)
     assert back.shape == shape
     inner = (slice(3, -3), slice(3, -3))  # at the rim the resize mixes the slice with its padding
     np.testing.assert_allclose(back[inner], plane[inner], atol=0.01)
 
 
-def test_unprepare_brings_a_single_pixel_to_its_own_place() -> None:
+def test_undo_preprocess_brings_a_single_pixel_to_its_own_place() -> None:
     for x, y in ((0, 0), (12, 3), (5, 19), (12, 19)):
         plane = np.zeros((13, 20), np.float32)
         plane[x, y] = 1
         seen = preprocess(
             np.rot90(plane), None, 20, window=False
         ).image  # no resize: only turn and padding
-        np.testing.assert_array_equal(unprepare(seen, (13, 20)), plane)
+        np.testing.assert_array_equal(undo_preprocess(seen, (13, 20)), plane)
 
 
 REGISTERED = turned((4, -7, 9), (1.08, 0.93, 1.05))
@@ -96,7 +101,7 @@ def test_a_mark_in_a_source_volume_comes_back_to_its_voxel(
     grid[:3, 3] = -45, -75, -45
     marked = np.linalg.inv(grid) @ np.linalg.inv(to_source) @ affine @ [*centre, 1]
     z, plane = round(marked[2]), (90, 100)
-    image = resample_slice(volume.data, volume.affine, to_source, grid, plane, z)
+    image = interpolate_slice(volume.data, volume.affine, to_source, grid, plane, z)
     found = np.array(ndimage.center_of_mass(image))
     assert np.abs(found - marked[:2]).max() < 0.6
     seen = preprocess(np.rot90(image), None, 128, window=False).image

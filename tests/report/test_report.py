@@ -36,7 +36,7 @@ from autoddpm.report.figures.curve_png import draw_curves
 from autoddpm.report.figures.examples import Choice, choose_examples
 from autoddpm.report.figures.figure import FigureRows, Kind
 from autoddpm.report.figures.panels import outline, panel_size, top_of_scale
-from autoddpm.report.figures.slice_figures import noise_paradox_figure, resampling_figure
+from autoddpm.report.figures.slice_figures import noise_paradox_figure, stitching_figure
 from autoddpm.report.figures.theme import png
 from autoddpm.report.page.html import provenance
 from autoddpm.report.read import read_pictures
@@ -688,7 +688,7 @@ def test_figure_5_names_the_initial_reconstruction_s_noise_level(runs):
     row = row_of(autoddpm(runs))
     read = pictures_of(row, choose_examples([row], ["large"], "max_dice"))
     [shown], _ = read.of([row], ["initial_reconstruction", "stitched", "mask"])
-    words = [text.get_text() for text in resampling_figure(read.examples, shown).texts]
+    words = [text.get_text() for text in stitching_figure(read.examples, shown).texts]
     assert any("AnoDDPM (t=200)" in " ".join(text.split()) for text in words)
 
 

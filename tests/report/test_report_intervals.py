@@ -30,12 +30,12 @@ from autoddpm.metrics.counts import every_score, histograms
 from autoddpm.metrics.localization import localization, precision_recall
 from autoddpm.metrics.statistics import Difference, Interval, holm
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
-from autoddpm.report.rows.scored import read_scored
+from autoddpm.report.rows.scored_slices import read_scored_slices
 from autoddpm.report.rows.seeds import pool_seeds, seed_of
 from autoddpm.report.select import references
 from autoddpm.report.tables import intervals
 from autoddpm.report.tables.differences import make_differences
-from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
+from autoddpm.report.tables.intervals import Resampled, Resamples, bootstrap_rows
 from autoddpm.report.tables.table import Column
 from autoddpm.runs.row import Row, read_rows
 
@@ -78,7 +78,7 @@ def copied(measured: Path, runs: Path) -> Path:
 
 def resampled(runs: Path, resamples: int = R, seed: int = 0) -> tuple[dict[str, Row], Resamples]:
     rows = read_rows(runs)[0]
-    return {row.folder.name: row for row in rows}, resample_rows(
+    return {row.folder.name: row for row in rows}, bootstrap_rows(
         rows, runs.parent / "cache", resamples, seed
     )
 
@@ -101,7 +101,7 @@ def change_metrics(folder: Path, **metrics) -> None:
 
 def test_each_metric_is_found_again_in_the_maps_with_an_interval(measured, tmp_path):
     rows = read_rows(measured)[0]
-    found = resample_rows(rows, tmp_path, R, 0)
+    found = bootstrap_rows(rows, tmp_path, R, 0)
     for row in rows:
         assert len(row.metrics) == 42
         for key in row.metrics.keys() - NO_INTERVAL:
@@ -155,7 +155,7 @@ def test_slices_of_one_subject_count_as_one(runs):
 
 def test_the_seed_sets_the_resamples_and_like_rows_share_them(measured, tmp_path):
     rows = read_rows(measured)[0]
-    by_seed = [resample_rows(rows, tmp_path / str(seed), R, seed).by_folder for seed in (0, 0, 1)]
+    by_seed = [bootstrap_rows(rows, tmp_path / str(seed), R, seed).by_folder for seed in (0, 0, 1)]
     first, again, other = (found[rows[0].folder].values["healthy/ssim"] for found in by_seed)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -166,7 +166,7 @@ def test_the_seed_sets_the_resamples_and_like_rows_share_them(measured, tmp_path
 def test_resamples_are_the_same_in_several_processes(measured, tmp_path):
     rows = read_rows(measured)[0]
     alone, together = (
-        resample_rows(rows, tmp_path / str(n), R, 0, processes=n).by_folder for n in (1, 2)
+        bootstrap_rows(rows, tmp_path / str(n), R, 0, processes=n).by_folder for n in (1, 2)
     )
     assert alone.keys() == together.keys()
     for folder, one in alone.items():
@@ -181,14 +181,14 @@ def test_a_healthy_slice_of_one_lesion_pixel_has_no_lesion(runs):
         arrays = dict(archive)
     arrays["lesion"][0, 5, 5] = True
     np.savez(folder / "maps.npz", **arrays)
-    scored, _ = read_scored(row_of(folder))
+    scored, _ = read_scored_slices(row_of(folder))
     assert scored.lesion[:2].sum() == 0
     assert scored.lesion.sum() == arrays["lesion"].sum() - 1
     assert scored.is_lesion.tolist() == [group != "healthy" for group, _ in SLICES]
 
 
 def test_the_curve_encloses_auprc_and_touches_the_highest_dice(measured):
-    scored, _ = read_scored(row_of(measured / "anoddpm-t300"))
+    scored, _ = read_scored_slices(row_of(measured / "anoddpm-t300"))
     ill = scored.is_lesion
     exact = localization(every_score(scored.maps[ill], scored.lesion[ill]))
     recall, precision = precision_recall(histograms(scored.maps[ill], scored.lesion[ill]))
@@ -359,7 +359,7 @@ def test_progress_is_shown_on_a_terminal_and_not_in_a_file(measured, tmp_path):
     for is_terminal in (True, False):
         output = io.StringIO()
         console = Console(file=output, force_terminal=is_terminal, width=80)
-        resample_rows(read_rows(measured)[0], tmp_path / str(is_terminal), R, 0, console)
+        bootstrap_rows(read_rows(measured)[0], tmp_path / str(is_terminal), R, 0, console)
         said.append(output.getvalue())
     assert f"{R} resamples: AutoDDPM" in said[0]
     assert said[1] == ""

@@ -33,7 +33,7 @@ from autoddpm.report.page.browser_data import (
 from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method
 from autoddpm.report.select import Selection
-from autoddpm.report.tables.intervals import Resampled, Resamples, resample_rows
+from autoddpm.report.tables.intervals import Resampled, Resamples, bootstrap_rows
 from autoddpm.report.tables.table import Column
 from autoddpm.runs.row import Row, read_rows
 
@@ -90,7 +90,7 @@ def ssim_curve(levels: Sequence[Row], ours: Sequence[Row], found: Resamples) -> 
 
 
 def test_a_level_chart_has_points_with_intervals_and_a_band(rows, tmp_path):
-    found = resample_rows(list(rows.values()), tmp_path, 50, 0)
+    found = bootstrap_rows(list(rows.values()), tmp_path, 50, 0)
     levels, ours = ANODDPM.rows(list(rows.values())), AUTODDPM.rows(list(rows.values()))
     drawn = level_chart(ssim_curve(levels, ours, found))
     line, points, band, level = drawn.renderers
@@ -120,7 +120,7 @@ def test_a_chart_without_intervals_has_the_values_that_exist(rows):
 
 def test_a_precision_recall_chart_has_a_line_per_row(rows, tmp_path):
     every = list(rows.values())
-    found = resample_rows(every, tmp_path, 0, 0)
+    found = bootstrap_rows(every, tmp_path, 0, 0)
     kinds = [Kind(AUTODDPM.rows(every)), Kind(ANODDPM.rows(every), order="t")]
     drawn = precision_recall_chart(kinds, found)
     lines = [renderer for renderer in drawn.renderers if "title" in renderer.data_source.data]

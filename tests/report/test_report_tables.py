@@ -123,14 +123,36 @@ def test_the_paper_s_number_is_not_of_a_row_with_another_setting(runs):
 
 def test_both_variants_of_the_method_have_the_paper_s_number(runs):
     autoddpm(runs)
-    official = {"name": "OfficialV0", "t": 201, "use_uncertainty": True, "resample_steps": 5}
-    made_by = {"variant": "official_v0"}
-    write_row(runs, "official", "AutoDDPM official_v0", official, 0.3, provenance=made_by)
+    official = {"name": "AuthorsCode", "t": 201, "use_uncertainty": True, "resample_steps": 5}
+    made_by = {"variant": "authors_code"}
+    write_row(runs, "official", "AutoDDPM authors_code", official, 0.3, provenance=made_by)
     table = tables(runs)["table1"]
-    assert [row.title for row in table.rows] == ["AutoDDPM", "AutoDDPM official_v0"]
+    assert [row.title for row in table.rows] == ["AutoDDPM", "AutoDDPM authors_code"]
     assert [line[2].paper_text for line in table.cells] == ["22.75", "22.75"]
     lines = read_csv(runs.parent / "report" / "table1.csv")
-    assert [line["variant"] for line in lines] == ["", "official_v0"]
+    assert [line["variant"] for line in lines] == ["", "authors_code"]
+
+
+def test_rows_of_before_and_of_now_stand_in_the_same_table(runs):
+    def written(label: str, name: str, variant: str, t: int) -> None:
+        detector = AUTODDPM | {"name": name, "t": t}
+        changes = {
+            "provenance": {"variant": variant},
+            "config": {"detector": {"_target_": f"{variant}.{name}", "t": t}},
+        }
+        write_row(runs, f"{name}-{t}", label, detector, 0.2, **changes)
+
+    written("AutoDDPM official_v0", "OfficialV0", "official_v0", 200)
+    written("AutoDDPM authors_code", "AuthorsCode", "authors_code", 201)
+    written("AnoDDPM official_v0 (t=50)", "OfficialV0AnoDDPM", "official_v0", 51)
+    written("AnoDDPM authors_code (t=100)", "AuthorsCodeAnoDDPM", "authors_code", 101)
+    table = tables(runs)["table1"]
+    assert [row.title for row in table.rows] == [
+        "AutoDDPM authors_code [detector.t=200]",
+        "AutoDDPM authors_code [detector.t=201]",
+        "AnoDDPM authors_code (t=50)",
+        "AnoDDPM authors_code (t=100)",
+    ]
 
 
 @pytest.mark.parametrize(

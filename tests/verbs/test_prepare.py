@@ -27,7 +27,7 @@ from autoddpm.preparation import registration
 from autoddpm.preparation.correction import brain_mask
 from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepared, read_index
-from autoddpm.preparation.geometry import SliceGeometry, resample_slice, to_volume
+from autoddpm.preparation.geometry import SliceGeometry, interpolate_slice, to_volume
 from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, Volume, read_volume
 
@@ -113,7 +113,7 @@ def test_a_mark_in_a_volume_comes_back_to_its_voxel(
         grid = np.indices(volume.data.shape).reshape(3, -1) - in_volume[:3, None]
         distance = np.linalg.norm(volume.affine[:3, :3] @ grid, axis=0).reshape(volume.data.shape)
         marked = np.maximum(volume.data, 5000 * np.exp(-((distance / 4) ** 2)))
-        plane = resample_slice(
+        plane = interpolate_slice(
             marked, volume.affine, geometry.to_source, template().affine, geometry.slice_shape, 95
         )
         seen = resize_image(pad_to_square(np.rot90(plane / 5000), 0), 128)  # as the network sees it

@@ -1,1 +1,1 @@
-"""The samples of a network: stored once, in an order, checked."""
+"""What a network is given: samples, stored once, in an order, checked."""

@@ -1,2 +1,3 @@
-"""Which scans there are: one file per data set, a function from a folder to records (or raw
-volumes)."""
+"""Which scans there are: one file per data set, a function from a folder to records, or to raw
+volumes.
+"""

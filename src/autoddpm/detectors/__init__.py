@@ -1,1 +1,1 @@
-"""Detectors: a batch of slices in, an anomaly map and a pseudo-healthy reconstruction out."""
+"""From a trained model and a batch to a reconstruction and an anomaly map: one file per method."""

@@ -1,1 +1,1 @@
-"""Evaluation: from a detector and a test set to one row."""
+"""From a detector and a test set to one row."""

@@ -24,9 +24,10 @@ from autoddpm.metrics.counts import every_score, refuse_non_finite
 from autoddpm.metrics.localization import dice, localization
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
-from autoddpm.metrics.scored import Scored
+from autoddpm.metrics.scored_slices import ScoredSlices
 from autoddpm.preparation.nifti import write_nifti
 from autoddpm.runs.folder import METRICS
+from autoddpm.runs.former_names import row_as_now
 from autoddpm.runs.maps import as_stored
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
@@ -160,7 +161,7 @@ def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]
 
     Raises ValueError if it is another one than is asked for.
     """
-    row = read_json(folder / METRICS)
+    row = row_as_now(read_json(folder / METRICS))
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
     # 0.1.0 did not record it; the weights are compared.
@@ -229,7 +230,7 @@ def score(
     maps, dimensions = arrays["anomaly_map"], arrays["anomaly_map"].ndim - 1
     pair = arrays["image"], arrays["reconstruction"]
     kept = fidelity(*pair, group == HEALTHY, dimensions, lpips)
-    scored = Scored(maps, arrays["lesion"], group, thresholds, kept)
+    scored = ScoredSlices(maps, arrays["lesion"], group, thresholds, kept)
     found = measure(scored, np.ones((1, len(maps))))
     values = {key: one if isinstance(one, str) else float(one[0]) for key, one in found.items()}
     return values | {

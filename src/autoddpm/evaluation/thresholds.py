@@ -16,11 +16,12 @@ from autoddpm.evaluation.detect import Bench, map_anomalies, reconstruct
 from autoddpm.evaluation.record import record_of_parts
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.models.weights_file import known_thresholds
+from autoddpm.runs.former_names import detector_as_now
 from autoddpm.runs.parts import PartFolder
 from autoddpm.settings import describe
 
 #: Settings of detectors that entries of before do not name, and what they were then.
-ADDED = {name: {"mask_region": "image"} for name in ("AutoDDPM", "OfficialV0")}
+ADDED = {name: {"mask_region": "image"} for name in ("AutoDDPM", "AuthorsCode")}
 
 
 class Thresholds:
@@ -90,10 +91,11 @@ class Thresholds:
 
 
 def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions of a stored threshold with the settings that were added since."""
+    """The conditions of a stored threshold with the settings and names that came since."""
     return {"clip": [-1.0, 1.0], **conditions, "detector": with_added(conditions["detector"])}
 
 
 def with_added(detector: Mapping[str, Any]) -> dict[str, Any]:
-    """A detector's record with the settings that were added since it was written."""
-    return {**ADDED.get(detector.get("name", ""), {}), **detector}
+    """A detector's record with its present name and the settings that were added since."""
+    named = detector_as_now(detector)
+    return {**ADDED.get(named.get("name", ""), {}), **named}

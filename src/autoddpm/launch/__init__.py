@@ -1,1 +1,1 @@
-"""The verbs' common part of the command line: refusals, help, names of runs, failed jobs."""
+"""What the verbs share on the command line: refusals, help, names of runs, failed jobs."""

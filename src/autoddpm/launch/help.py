@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-def choices(sources: Iterable[Mapping[str, Any]], *groups: str) -> str:
+def choices_help(sources: Iterable[Mapping[str, Any]], *groups: str) -> str:
     """One line for each option of each group: `group=option` and what it is.
 
     sources: Hydra's `hydra.runtime.config_sources`.

@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from autoddpm.atomic import read_json, write_json
-from autoddpm.launch.help import choices
+from autoddpm.launch.help import choices_help
 from autoddpm.machine.devices import gpus_of_job, jobs_at_once
 from autoddpm.models.trained import weights_hash
 
 
 def register_resolvers() -> None:
     """Register what `conf/` uses: `slug` and `weights_hash`, which name run folders, and others."""
-    OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("choices_help", choices_help, replace=True)
     OmegaConf.register_new_resolver("gpus_of_job", gpus_of_job, replace=True)
     OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)

@@ -1,1 +1,1 @@
-"""Work on this machine: devices, memory, speed, progress."""
+"""How work is put on this machine: devices, memory, speed, progress."""

@@ -148,7 +148,7 @@ def choose(
     graphs = NOT_MEASURED if device == "cuda" else "needs a CUDA device"
     chosen |= {"keep_memory": _keep_memory(device), "cuda_graphs": (False, graphs)}
     if (
-        found := measured().get(name, {}).get("training" if training else "evaluation")
+        found := fastest_settings().get(name, {}).get("training" if training else "evaluation")
     ) is not None:
         reason = (
             f"{found['gain']:.2f} times as fast as contiguous and not compiled: measured on {name}"
@@ -165,7 +165,7 @@ def fuse_attention(network: nn.Module) -> None:
 
 
 @lru_cache(maxsize=1)
-def measured() -> dict[str, dict[str, dict[str, Any]]]:
+def fastest_settings() -> dict[str, dict[str, dict[str, Any]]]:
     """The fastest settings on each GPU, measured by experiments/gpu/speed.py.
 
     Returns by GPU name and "training" or "evaluation": the settings, and `gain`, how many times as

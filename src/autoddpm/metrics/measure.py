@@ -19,7 +19,7 @@ from autoddpm.metrics.localization import (
     pooled_dice,
     slice_dice,
 )
-from autoddpm.metrics.scored import Scored
+from autoddpm.metrics.scored_slices import ScoredSlices
 from autoddpm.metrics.statistics import ratio, weighted_mean
 
 CALIBRATED = "healthy_fpr5"  # the threshold of what is not measured at every calibrated one
@@ -30,7 +30,7 @@ Metric = tuple[Sequence[str], Callable[[np.ndarray], Sequence[np.ndarray]]]
 
 
 def measure(
-    scored: Scored, weights: np.ndarray, wanted: set[str] | None = None
+    scored: ScoredSlices, weights: np.ndarray, wanted: set[str] | None = None
 ) -> dict[str, np.ndarray | str]:
     """{key of metrics.json: (R,) its value in each resample, or why it has none}.
 
@@ -68,7 +68,7 @@ def measure(
     return {key: one for key, one in found.items() if wanted is None or key in wanted}
 
 
-def _metrics(scored: Scored) -> Iterator[Metric]:
+def _metrics(scored: ScoredSlices) -> Iterator[Metric]:
     """In the order of metrics.json."""
     yield ["all/auprc", "all/max_dice"], partial(overlap, scored, "all", OVERLAP[:2])
     yield [f"all/dice@{CALIBRATED}"], partial(dice_above, scored, "all", CALIBRATED)
@@ -90,7 +90,7 @@ def _metrics(scored: Scored) -> Iterator[Metric]:
 
 
 def overlap(
-    scored: Scored, population: str, names: Sequence[str], weights: np.ndarray
+    scored: ScoredSlices, population: str, names: Sequence[str], weights: np.ndarray
 ) -> list[np.ndarray]:
     """Of the pooled pixels of a population those of OVERLAP that `names` names."""
     chosen = scored.slices(population)
@@ -101,25 +101,25 @@ def overlap(
 
 
 def dice_above(
-    scored: Scored, population: str, threshold: str, weights: np.ndarray
+    scored: ScoredSlices, population: str, threshold: str, weights: np.ndarray
 ) -> list[np.ndarray]:
     """Dice of the pooled pixels of a population above a calibrated threshold."""
     chosen = scored.slices(population)
     return [pooled_dice(scored.above(threshold).of(chosen), weights[:, chosen])[:, 0]]
 
 
-def slice_auroc(scored: Scored, weights: np.ndarray) -> list[np.ndarray]:
+def slice_auroc(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
     """Area under the ROC curve of slices with a lesion against healthy ones."""
     ill, _ = scored.slices("lesion"), scored.slices("healthy")
     return [auroc(slice_scores(scored.maps), ill, weights)]
 
 
-def slice_dice_at_best(scored: Scored, weights: np.ndarray) -> list[np.ndarray]:
+def slice_dice_at_best(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
     """Mean of each lesion slice's Dice at the threshold of the highest pooled Dice."""
     return _mean_dice(scored.at_best, weights[:, scored.slices("lesion")])
 
 
-def slice_dice_above(scored: Scored, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
+def slice_dice_above(scored: ScoredSlices, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
     """Mean of each lesion slice's Dice above a calibrated threshold."""
     chosen = scored.slices("lesion")
     return _mean_dice(scored.above(threshold).of(chosen), weights[:, chosen])
@@ -129,14 +129,14 @@ def _mean_dice(counts: Counts, weights: np.ndarray) -> list[np.ndarray]:
     return [weighted_mean(slice_dice(counts)[:, 0], weights)]
 
 
-def lesion_sensitivity(scored: Scored, weights: np.ndarray) -> list[np.ndarray]:
+def lesion_sensitivity(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
     """Share of lesions found, at each of FALSE_POSITIVES."""
     scored.slices("lesion")
     found = detections(scored.maps, scored.lesion)
     return [sensitivity(found, weights, number) for number in FALSE_POSITIVES]
 
 
-def healthy_mean(scored: Scored, name: str, weights: np.ndarray) -> list[np.ndarray]:
+def healthy_mean(scored: ScoredSlices, name: str, weights: np.ndarray) -> list[np.ndarray]:
     """Mean of how well healthy slices were kept, such as their SSIM."""
     chosen = scored.slices("healthy")
     values, weights = scored.fidelity[name][chosen], weights[:, chosen]
@@ -145,7 +145,7 @@ def healthy_mean(scored: Scored, name: str, weights: np.ndarray) -> list[np.ndar
     return [ratio(total, weights.sum(axis=1))]
 
 
-def healthy_fpr(scored: Scored, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
+def healthy_fpr(scored: ScoredSlices, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
     """Share of the pixels of healthy slices above a calibrated threshold."""
     chosen = scored.slices("healthy")
     flagged = scored.above(threshold).flagged[chosen, 0].astype(np.float64)

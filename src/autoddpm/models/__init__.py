@@ -1,1 +1,1 @@
-"""Models: the interface of every family, and a trained model's file."""
+"""A model as a thing: what every family promises (`model.py`), and its file."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from autoddpm.data.preprocess import window98
 from autoddpm.preparation.correction import brain_mask, n4
-from autoddpm.preparation.geometry import Array, SliceGeometry, resample_slice
+from autoddpm.preparation.geometry import Array, SliceGeometry, interpolate_slice
 from autoddpm.preparation.registration import brain_dice, register
 from autoddpm.preparation.template import SHAPE, SLICE_Z, is_on_template_grid, template
 from autoddpm.preparation.volume import Boxes, Volume
@@ -113,7 +113,7 @@ class Aligned:
     def plane(self, data: Array, z: int) -> Array:
         """Slice z, (X, Y), of data on the volume's voxels."""
         shape = (self.shape[0], self.shape[1])
-        return resample_slice(data, self.volume.affine, self.to_source, self.grid, shape, z)
+        return interpolate_slice(data, self.volume.affine, self.to_source, self.grid, shape, z)
 
     def geometry(self, z: int) -> SliceGeometry:
         """The place of slice z."""

@@ -62,7 +62,7 @@ class SliceGeometry:
         return np.linalg.inv(self.slice_affine) @ np.linalg.inv(self.to_source) @ self.source_affine
 
 
-def resample_slice(
+def interpolate_slice(
     data: Array, affine: Array, to_source: Array, grid: Array, shape: tuple[int, int], z: int
 ) -> Array:
     """Axial slice of a volume on another grid, by linear interpolation; 0 outside the volume.
@@ -84,7 +84,7 @@ def resample_slice(
     return values.reshape(shape)
 
 
-def unprepare(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]:
+def undo_preprocess(image: Array, slice_shape: tuple[int, int]) -> NDArray[np.float32]:
     """Undo resize, padding and turn of `preprocess`.
 
     image: (size, size), as the network sees it.
@@ -124,7 +124,7 @@ def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nif
         near = np.abs(z) <= np.minimum(half, nearest)
         voxels = np.stack([*np.nonzero(near), np.ones(np.count_nonzero(near))])
         x, y = (m @ voxels)[:2]
-        plane = unprepare(image, geometry.slice_shape)
+        plane = undo_preprocess(image, geometry.slice_shape)
         volume[near] = ndimage.map_coordinates(
             plane, [x, y], order=1, mode="grid-constant", cval=0.0
         )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from autoddpm.preparation.geometry import Array, resample_slice
+from autoddpm.preparation.geometry import Array, interpolate_slice
 from autoddpm.preparation.itk import simple_itk, to_itk
 from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Volume
@@ -52,7 +52,7 @@ def brain_dice(brain: Mask, affine: Array, to_source: Array) -> float:
     target = grid.brain[::COARSE, ::COARSE, ::COARSE]
     shape = (target.shape[0], target.shape[1])
     slices = [
-        resample_slice(brain.astype(np.float32), affine, to_source, coarse, shape, z)
+        interpolate_slice(brain.astype(np.float32), affine, to_source, coarse, shape, z)
         for z in range(target.shape[2])
     ]
     moved = np.stack(slices, axis=-1) >= 0.5

@@ -16,7 +16,7 @@ from autoddpm.report.read import Pictures, read_pictures
 from autoddpm.report.select import Selection, select
 from autoddpm.report.tables.differences import DIFFERENCES, make_differences
 from autoddpm.report.tables.formats import to_csv, to_latex, to_markdown
-from autoddpm.report.tables.intervals import Resamples, resample_rows
+from autoddpm.report.tables.intervals import Resamples, bootstrap_rows
 from autoddpm.report.tables.long_form import to_long_form
 from autoddpm.report.tables.table import Table, make_table
 from autoddpm.runs.row import Row
@@ -62,7 +62,7 @@ def write_report(
     """
     selection = select(runs, settings)
     number, seed = settings["resamples"], settings["seed"]
-    resamples = resample_rows(
+    resamples = bootstrap_rows(
         selection.rows, folder / CACHE, number, seed, console, settings["processes"]
     )
     tables = _tables(selection, resamples, number)

@@ -25,6 +25,7 @@ from autoddpm.runs.folder import (
     is_finished,
     read_failure,
 )
+from autoddpm.runs.former_names import class_as_now, row_as_now
 from autoddpm.runs.maps import MapReader, write_npz
 
 NOT_RECORDED = (
@@ -152,13 +153,13 @@ def _none_in(folder: Path, remarks: Sequence[str]) -> str:
 
 
 def read_row(folder: Path, reader: MapReader | None = None) -> Row:
-    """Read metrics.json and config.yaml of a run folder.
+    """Read metrics.json and config.yaml of a run folder, with the present names of its detector.
 
     reader: of the maps; by default one of its own.
 
     Raises UnreadableRunError, naming the file, if one is damaged.
     """
-    content = _read_record(folder / METRICS)
+    content = row_as_now(_read_record(folder / METRICS))
     metrics: dict[str, float | None] = {}
     undefined = {key: str(reason) for key, reason in content["undefined"].items()}
     for key, value in content["metrics"].items():
@@ -169,6 +170,8 @@ def read_row(folder: Path, reader: MapReader | None = None) -> Row:
     if isinstance(own := config.get("detector"), Mapping):  # its parts are groups of their own
         config |= {"detector": {k: v for k, v in own.items() if not isinstance(v, Mapping)}}
     flat = _flat({"detector": content["detector"]}) | _flat(config)
+    if "detector" in flat:
+        flat["detector"] = class_as_now(flat["detector"])
     return Row(
         folder,
         str(content["label"]),

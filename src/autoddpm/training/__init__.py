@@ -1,1 +1,1 @@
-"""From a model and a data module to a checkpoint."""
+"""From a model and a data module to a checkpoint: one LightningModule for all families."""

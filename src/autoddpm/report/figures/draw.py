@@ -10,7 +10,7 @@ from autoddpm.report.figures.curve import Curve
 from autoddpm.report.figures.curve_png import draw_curves
 from autoddpm.report.figures.examples import Choice, Examples
 from autoddpm.report.figures.figure import FigureRows, ReportFigure
-from autoddpm.report.figures.slice_figures import noise_paradox_figure, resampling_figure
+from autoddpm.report.figures.slice_figures import noise_paradox_figure, stitching_figure
 from autoddpm.report.figures.theme import DARK, LIGHT, Theme, png
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column
@@ -127,7 +127,7 @@ def _figure5(chosen: FigureRows, choice: Choice, examples: Examples) -> ReportFi
     return report_figure(
         "figure5",
         chosen,
-        lambda theme: resampling_figure(examples.examples, first, theme),
+        lambda theme: stitching_figure(examples.examples, first, theme),
         choice.how,
         remarks,
     )

@@ -57,7 +57,7 @@ def noise_paradox_figure(
     return sheet.figure
 
 
-def resampling_figure(examples: Sequence[Example], method: Shown, theme: Theme = LIGHT) -> Figure:
+def stitching_figure(examples: Sequence[Example], method: Shown, theme: Theme = LIGHT) -> Figure:
     """Figure 5: input, initial reconstruction, both stitched by the mask, and re-sampled."""
     side = panel_size(examples[0].image, 384)
     steps = {

@@ -26,8 +26,8 @@ from autoddpm.metrics.counts import histograms
 from autoddpm.metrics.localization import precision_recall
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.statistics import Difference, Interval, difference, interval, subject_weights
-from autoddpm.report.rows import scored
-from autoddpm.report.rows.scored import read_scored
+from autoddpm.report.rows import scored_slices
+from autoddpm.report.rows.scored_slices import read_scored_slices
 from autoddpm.runs.folder import MAPS, METRICS, SLICES, UnreadableRunError
 from autoddpm.runs.maps import MapReader
 from autoddpm.runs.row import Row
@@ -111,7 +111,7 @@ class Resamples:
         return np.mean(found, axis=0)
 
 
-def resample_rows(
+def bootstrap_rows(
     rows: Sequence[Row],
     cache: Path,
     resamples: int,
@@ -175,7 +175,7 @@ def _resampled(run: Row, cache: Path, resamples: int, seed: int) -> tuple[Path |
 
 
 def _resample(row: Row, resamples: int, seed: int) -> Resampled:
-    scored, subjects = read_scored(row)
+    scored, subjects = read_scored_slices(row)
     curve = np.empty((2, 0))
     if scored.lesion.any():
         ill = scored.is_lesion
@@ -187,13 +187,13 @@ def _resample(row: Row, resamples: int, seed: int) -> Resampled:
     except ValueError as error:
         return Resampled(problem=str(error), curve=curve)
     weights = np.concatenate([np.ones((1, len(subjects))), drawn])
-    found = measure(scored, weights, resampled_keys(row))
+    found = measure(scored, weights, bootstrapped_keys(row))
     values = {key: one for key, one in found.items() if not isinstance(one, str)}
     reasons = {key: one for key, one in found.items() if isinstance(one, str)}
     return Resampled(values, reasons, "", curve)
 
 
-def resampled_keys(row: Row) -> set[str]:
+def bootstrapped_keys(row: Row) -> set[str]:
     """The metrics of a row that have a value and are no thresholds."""
     return {
         key
@@ -205,7 +205,7 @@ def resampled_keys(row: Row) -> set[str]:
 def _identity(row: Row, resamples: int, seed: int) -> str:
     """Hash of all that the resamples depend on: the run folder, and the code."""
     digest = hashlib.sha256(f"{resamples} {seed}".encode())
-    for path in (*sorted(Path(metrics.__path__[0]).glob("*.py")), Path(scored.__file__)):
+    for path in (*sorted(Path(metrics.__path__[0]).glob("*.py")), Path(scored_slices.__file__)):
         digest.update(path.read_bytes())
     for path in (row.folder / METRICS, row.folder / SLICES):
         try:

@@ -1,4 +1,4 @@
-"""The objective of a search over settings, and a check of the data that it is computed on."""
+"""A search over settings: the data that it may be computed on, and the value that it optimises."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 TUNING = "tuning"  # ends the name of a data source that is there to choose by
 
 
-def check_objective(objective: str | None, sources: Sequence[str]) -> None:
+def check_search_data(objective: str | None, sources: Sequence[str]) -> None:
     """Refuse to optimise a metric on data that results are reported on.
 
     objective: name of the metric; None: nothing is optimised.
@@ -22,7 +22,7 @@ def check_objective(objective: str | None, sources: Sequence[str]) -> None:
         )
 
 
-def value_of(row: Mapping[str, Any], objective: str) -> float:
+def objective_value(row: Mapping[str, Any], objective: str) -> float:
     """The row's metric of this name.
 
     Raises ValueError if there is none, or if it is undefined.

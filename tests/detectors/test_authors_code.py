@@ -7,8 +7,8 @@ from tiny import one_thread as one_thread
 from torch.testing import assert_close
 
 from autoddpm.detectors.anomaly_map import residual
+from autoddpm.detectors.authors_code import AuthorsCode, AuthorsCodeAnoDDPM
 from autoddpm.detectors.detector import detect
-from autoddpm.detectors.official_v0 import OfficialV0, OfficialV0AnoDDPM
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral
@@ -17,9 +17,9 @@ from autoddpm.diffusion.schedule import LinearSchedule
 IDS = ["a", "b"]
 
 
-def detector(denoiser, noise=None, stride: int = 1, **settings) -> OfficialV0:
+def detector(denoiser, noise=None, stride: int = 1, **settings) -> AuthorsCode:
     settings = {"t": 9, "t_resample": 4, "resample_steps": 3, "mask_threshold": -1.0, **settings}
-    return OfficialV0(
+    return AuthorsCode(
         short_ddpm(denoiser, noise), Ancestral(stride), Difference(), residual, **settings
     )
 
@@ -35,7 +35,7 @@ def test_it_starts_one_time_later_and_skips_the_step_from_1_to_0():
 def test_at_the_published_settings_it_makes_451_calls():
     ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian())
     found = detect(
-        OfficialV0(ddpm, Ancestral(), Difference(), residual, t=201, mask_threshold=-1.0),
+        AuthorsCode(ddpm, Ancestral(), Difference(), residual, t=201, mask_threshold=-1.0),
         Slices(images(1, 8), ["a"]),
     )
     assert found.calls.tolist() == [201 + 250]
@@ -66,12 +66,12 @@ def test_the_final_image_is_clamped_for_its_map_only():
 
 
 def test_it_says_which_variant_it_is():
-    assert detector(Constant(0.0)).label == "AutoDDPM official_v0"
+    assert detector(Constant(0.0)).label == "AutoDDPM authors_code"
     assert (
         detector(Constant(0.0), use_uncertainty=False).label
-        == "AutoDDPM official_v0 (w/o uncertainty)"
+        == "AutoDDPM authors_code (w/o uncertainty)"
     )
-    assert OfficialV0.variant == "official_v0"
+    assert AuthorsCode.variant == "authors_code"
 
 
 def test_a_start_beyond_the_schedule_is_refused():
@@ -79,7 +79,7 @@ def test_a_start_beyond_the_schedule_is_refused():
         detector(Constant(0.0), t_resample=12)
 
 
-@pytest.mark.parametrize("kind", [OfficialV0, OfficialV0AnoDDPM])
+@pytest.mark.parametrize("kind", [AuthorsCode, AuthorsCodeAnoDDPM])
 def test_it_clips_to_minus_one_also_a_model_of_another_range(kind):
     ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian(), (0.0, 1.0))
     made = kind(ddpm, Ancestral(), Difference(), residual)

@@ -3,14 +3,14 @@
 import pandas as pd
 
 from autoddpm.data.lesion_size import GROUPS
-from autoddpm.metrics.scored import Scored
+from autoddpm.metrics.scored_slices import ScoredSlices
 from autoddpm.runs.folder import SLICES, UnreadableRunError
 from autoddpm.runs.row import Row, read_ids, read_maps, read_slices
 
 FIDELITY = ("ssim", "mse", "lpips")  # columns of slices.csv
 
 
-def read_scored(row: Row) -> tuple[Scored, list[str]]:
+def read_scored_slices(row: Row) -> tuple[ScoredSlices, list[str]]:
     """A row's slices in the order of maps.npz, and the subject of each.
 
     Raises UnreadableRunError, naming the file, if one is not whole or the two do not agree.
@@ -25,7 +25,7 @@ def read_scored(row: Row) -> tuple[Scored, list[str]]:
     }
     group = slices["size_group"].map(GROUPS.index).to_numpy()
     kept = {name: slices[name].to_numpy(dtype=float) for name in FIDELITY if name in slices}
-    scored = Scored(stages["anomaly_map"], stages["lesion"], group, thresholds, kept)
+    scored = ScoredSlices(stages["anomaly_map"], stages["lesion"], group, thresholds, kept)
     return scored, list(slices["subject"])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoddpm.launch.objective import check_objective, value_of
+from autoddpm.launch.search import check_search_data, objective_value
 
 ROW = {
     "metrics": {"lesion/max_dice": 0.25, "lesion/auprc": None},
@@ -13,19 +13,19 @@ ROW = {
 @pytest.mark.parametrize("sources", [["ixi_stroke"], ["phantom_tuning", "atlas"]])
 def test_nothing_is_optimised_on_data_that_is_reported_on(sources):
     with pytest.raises(ValueError, match=f"objective=lesion/max_dice on {sources[-1]}.*worthless"):
-        check_objective("lesion/max_dice", sources)
-    check_objective(None, sources)
+        check_search_data("lesion/max_dice", sources)
+    check_search_data(None, sources)
 
 
 def test_tuning_data_is_there_to_choose_by():
-    check_objective("lesion/max_dice", ["phantom_tuning", "ixi_tuning"])
+    check_search_data("lesion/max_dice", ["phantom_tuning", "ixi_tuning"])
 
 
 def test_the_objective_is_a_metric_of_the_row_and_defined():
-    assert value_of(ROW, "lesion/max_dice") == 0.25
+    assert objective_value(ROW, "lesion/max_dice") == 0.25
     with pytest.raises(ValueError, match=r"objective=lesion/auprc.*\(no lesion\)"):
-        value_of(ROW, "lesion/auprc")
+        objective_value(ROW, "lesion/auprc")
     with pytest.raises(
         ValueError, match=r"objective=dice: .*there are lesion/auprc, lesion/max_dice"
     ):
-        value_of(ROW, "dice")
+        objective_value(ROW, "dice")

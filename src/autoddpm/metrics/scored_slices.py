@@ -12,7 +12,7 @@ from autoddpm.metrics.localization import GRID, localization
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredSlices:
     """N slices, or volumes, with their anomaly maps.
 
     maps: (N, *space) anomaly maps.

@@ -15,24 +15,24 @@ from autoddpm.random import Draw
 CLIP = (-1.0, 1.0)  # of estimated clean images, whatever the model's range
 
 
-class OfficialV0AnoDDPM(AnoDDPM):
+class AuthorsCodeAnoDDPM(AnoDDPM):
     """AnoDDPM as in the authors' first code. Settings as `AnoDDPM`.
 
     `t` is their time, which counts from 0, plus 1. Estimated clean images are clipped to [-1, 1].
     Their anomaly map is anomaly_map=clahe_residual.
     """
 
-    variant = "official_v0"
+    variant = "authors_code"
 
     def used(self, model: DDPM) -> DDPM:
         return model.clipped(*CLIP)
 
     @property
     def label(self) -> str:
-        return f"AnoDDPM official_v0 (t={self.t - 1})"
+        return f"AnoDDPM authors_code (t={self.t - 1})"
 
 
-class OfficialV0(AutoDDPM):
+class AuthorsCode(AutoDDPM):
     """AutoDDPM with the re-sampling of the authors' first code. Settings as `AutoDDPM`.
 
     It differs from the text in this:
@@ -43,13 +43,13 @@ class OfficialV0(AutoDDPM):
     - The final image is not clamped, so that SSIM sees values outside of [0, 1].
     - In both stages estimated clean images are clipped to [-1, 1], though the model's range is
       [0, 1].
-    - The settings are those of conf/detector/official_v0.yaml, and the mask is looked for in the
+    - The settings are those of conf/detector/authors_code.yaml, and the mask is looked for in the
       whole image.
     """
 
-    variant = "official_v0"
+    variant = "authors_code"
     # Another name: with another clip its reconstructions are not those of AnoDDPM.
-    first_stage = OfficialV0AnoDDPM
+    first_stage = AuthorsCodeAnoDDPM
 
     def used(self, model: DDPM) -> DDPM:
         return model.clipped(*CLIP)
@@ -60,7 +60,7 @@ class OfficialV0(AutoDDPM):
 
     @property
     def label(self) -> str:
-        return super().label.replace("AutoDDPM", "AutoDDPM official_v0")
+        return super().label.replace("AutoDDPM", "AutoDDPM authors_code")
 
     def resample_times(self) -> list[int]:
         """The times of re-sampling, from `t_resample` + 1 down to 1."""
