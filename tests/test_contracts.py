@@ -4,7 +4,8 @@ composes."""
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.detectors.detector import Detector, detect
+from autoddpm.models.model import Model
 from autoddpm.models.trained import build_model
 from autoddpm.random import Draw, Stage, slice_keys
 from autoddpm.training.module import TrainingModule
@@ -47,28 +49,47 @@ def paths_of(folder: Path) -> list[str]:
 # what lies under conf/
 
 
+def family_of(name: str) -> str:
+    return str(model_of(name)["_target_"]).rsplit(".", 1)[1]
+
+
 @pytest.mark.parametrize("name", choices("model"))
-def test_a_model_has_its_stated_size_and_predicts_nothing_yet(
-    name: str,
-) -> None:
-    ddpm = build_model(model_of(name)).eval()
-    if name in PARAMETERS:
-        assert sum(p.numel() for p in ddpm.parameters()) == PARAMETERS[name]
-        assert (
-            f"{PARAMETERS[name] / 1e6:.1f} M"
-            in (CONF / "model" / f"{name}.yaml").read_text().splitlines()[0]
-        )
-    keys = slice_keys(0, ["a"])
+def test_a_model_promises_what_every_family_does(name: str) -> None:
+    model, ids = build_model(model_of(name)).eval(), ["a", "b"]
+    keys, epoch = slice_keys(0, ids), torch.tensor([0, 3])
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert model.loss(image, keys, epoch).shape == (2,)
+        losses = model.validation_losses(image, keys)
+        assert list(losses) == list(model.validation_names)
+        assert "loss" in losses
+        assert all(values.shape == (2,) for values in losses.values())
+        assert model.seen(image, keys, epoch).shape == image.shape
+        assert model.trial(image).shape == image.shape
+        shown = {"": image} if name == "paper" else model.example(image, ids)  # paper: a minute
+    for picture in shown.values():
+        assert picture.shape == image.shape
+        assert 0 <= picture.min() <= picture.max() <= 1
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_a_model_has_its_stated_size(name: str) -> None:
+    size = sum(p.numel() for p in build_model(model_of(name)).parameters())
+    assert size == PARAMETERS[name]
+    first_line = (CONF / "model" / f"{name}.yaml").read_text().splitlines()[0]
+    assert f"{size / 1e6:.1f} M" in first_line
+
+
+@pytest.mark.parametrize("name", [name for name in choices("model") if family_of(name) == "DDPM"])
+def test_a_new_ddpm_predicts_nothing_and_has_the_authors_range(name: str) -> None:
+    ddpm, keys = build_model(model_of(name)).eval(), slice_keys(0, ["a"])
     x0 = ddpm.encode(torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
     eps = ddpm.noise(keys, (1, 32, 32), Stage.TRAINING, Draw.FORWARD)
     with torch.no_grad():
         loss = ddpm.noise_error(x0, torch.tensor([500]), eps)
     torch.testing.assert_close(loss, eps.square().mean().view(1))  # the last layer begins at 0
-    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (
-        0,
-        1,
-        1000,
-    )  # the authors' range: their t is their noise
+    # Their range: their t is their noise.
+    assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (0, 1, 1000)
 
 
 def test_the_paper_s_network_is_the_one_of_its_authors() -> None:
@@ -95,6 +116,7 @@ def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path)
 def test_a_detector_s_file_names_its_constructor_s_arguments(name: str) -> None:
     written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
     assert written.pop("_partial_") is True
+    written.pop("defaults", None)  # which map it has if none is asked for
     kind = get_class(written.pop("_target_"))
     arguments = inspect.signature(kind).parameters
     assert set(written) == set(arguments) - {"model"}
@@ -102,6 +124,25 @@ def test_a_detector_s_file_names_its_constructor_s_arguments(name: str) -> None:
     settings = {key: value for key, value in written.items() if "$" not in str(value)}
     if "__init__" in vars(kind):  # another one's defaults are for its file to change
         assert settings == {key: arguments[key].default for key in settings}
+
+
+@cache
+def one_of_each_family() -> list[Model]:
+    families = {family_of(name): name for name in choices("model")} | {"DDPM": "tiny"}
+    return [build_model(model_of(name)).eval() for name in families.values()]
+
+
+def with_its_family(make_detector: Callable[..., Detector]) -> Detector:
+    """The detector with a model of the family that it takes; it refuses all others."""
+    made, refused = [], []
+    for model in one_of_each_family():
+        try:
+            made.append(make_detector(model=model))
+        except ValueError as error:
+            refused.append(str(error))
+    assert all("these are of a" in message or "these weights are" in message for message in refused)
+    (detector,) = made
+    return detector
 
 
 @pytest.mark.parametrize("anomaly_map", choices("anomaly_map"))
@@ -118,9 +159,8 @@ def test_every_detector_builds_and_runs_with_every_anomaly_map(
     )
     if "mask_threshold" in cfg.detector:
         cfg.detector.mask_threshold = 0.1
-    model = build_model(model_of("tiny")).eval()
     batch = type("Slices", (), {"image": torch.rand(2, 1, 32, 32), "id": ["a", "b"]})
-    made = instantiate(cfg.detector)(model=model)
+    made = with_its_family(instantiate(cfg.detector))
     assert isinstance(made, Detector)
     detection = detect(made, batch)
     assert detection.anomaly_map.shape == detection.reconstruction.shape == batch.image.shape

@@ -123,7 +123,9 @@ def test_contents_are_dark_and_bright():
     image = heads(100)
     found = one(image, slice_keys(0, ids), Stage.TRAINING, 0)
     inner = found.share > 0.9
-    change = torch.stack([(a - b)[m].mean() for a, b, m in zip(found.image, image, inner, strict=True)])
+    change = torch.stack(
+        [(a - b)[m].mean() for a, b, m in zip(found.image, image, inner, strict=True)]
+    )
     assert 0.3 < (change < -0.02).float().mean() < 0.8
     assert 0.1 < (change > 0.02).float().mean() < 0.6
 

@@ -158,5 +158,5 @@ def test_it_does_not_begin_with_another_network(restoration, monkeypatch):
 
 
 def test_a_weight_of_0_is_refused():
-    with pytest.raises(ValueError, match="objective.lesion_weight=0: must be above 0"):
+    with pytest.raises(ValueError, match=r"objective\.lesion_weight=0: must be above 0"):
         RestorationObjective(lesion_weight=0)
