@@ -146,6 +146,18 @@ def test_a_training_s_results_are_few_files(run, tmp_path):
         assert "./train.csv" in results.getnames()
 
 
+def test_rows_are_kept_even_if_their_tables_are_not_made(run, tmp_path):
+    row = tmp_path / "work" / "runs" / "ixi_stroke" / "evaluate" / "row"
+    row.mkdir(parents=True)
+    for name in ("metrics.json", "maps.npz"):
+        (row / name).touch()
+    assert run("run.sh", "tables=9", does="*src.report*) exit 1 ;;").returncode == 1
+    with tarfile.open(tmp_path / "out" / "results.tar.gz") as results:
+        assert "./rows.tar" in results.getnames()
+    with tarfile.open(tmp_path / "work" / "rows.tar") as kept:
+        assert [Path(name).name for name in kept.getnames()] == ["evaluate", "row", "metrics.json"]
+
+
 @pytest.fixture
 def rows(run, tmp_path) -> list[list[str]]:
     """The overrides of each row, in the order in which they are begun."""
