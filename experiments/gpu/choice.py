@@ -34,8 +34,10 @@ def best(lines: list[Line], stage: str, seconds: float) -> Line | None:
 
 
 def overrides(line: Line) -> list[str]:
-    said = line | {"compile": line["engine"] != "eager", "cuda_graphs": line["engine"] == "graphs"}
-    return [f"callbacks.acceleration.{key}={str(said[key]).lower()}" for key in SETTINGS]
+    engine = line["engine"]
+    said = line | {"compile": engine in ("compiled", "graphs"), "cuda_graphs": engine == "graphs"}
+    tuned = ["+trainer.benchmark=true"] if engine == "tuned" else []
+    return [f"callbacks.acceleration.{key}={str(said[key]).lower()}" for key in SETTINGS] + tuned
 
 
 def main(path: str, stage: str, seconds: str) -> None:

@@ -37,21 +37,25 @@ unset PYTHONDONTWRITEBYTECODE  # a second process is to start faster than the fi
 cores=$(env -u OMP_NUM_THREADS nproc)
 has_gpu=$([ -e /dev/nvidiactl ] || command -v nvidia-smi > /dev/null && echo yes || true)
 
-small=() training=() evaluation=(trainer=gpu) seeds=0,1,2,3 start=30 report=35
+small=() training=() evaluation=(trainer=gpu) seeds=0,1,2,3 report=35
+start=20 end=12  # a training's seconds before its first step, at best, and after its last
 if [ "${STAGE_SCALE:-full}" = tiny ]; then
     small=(data.size=32 trainer=cpu)
     training=(model=tiny trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
     training+=(callbacks.last.every_minutes=0.05 callbacks.export.every_minutes=0.05)
     training+=(callbacks.throughput.every_minutes=0.05)
-    evaluation=() seeds=0,1 start=40
+    evaluation=() seeds=0,1
 fi
 
 limited() {  # seconds, then a command: what it has written by then counts
-    timeout --signal=INT --kill-after=5 "$@"
+    # In the background a shell has its commands ignore this signal: they would be killed instead.
+    timeout --signal=INT --kill-after=5 "$1" env --default-signal=INT "${@:2}"
 }
 
-clock() {  # seconds, as trainer.max_time takes them
-    printf '00:00:%02d:%02d' $(($1 / 60)) $(($1 % 60))
+keep() {  # small files, all of which are brought back as one
+    mkdir -p "$work/results"
+    cp "$@" "$work/results/" && tar -czf "$work/results.tar.gz" -C "$work/results" . &&
+        cp "$work/results.tar.gz" "$out/"
 }
 
 setup() {  # the packages that came along as wheels
@@ -70,7 +74,7 @@ check() {
     sameness=$!
     mapfile -t files < <(grep -rl --include='test_*.py' '^ *pytest\.mark\.gpu' tests)
     set -- "$1" $([ "$cores" -lt 4 ] || python -c 'import xdist; print("-n 4")' 2> /dev/null)
-    limited "$1" python -m pytest -m gpu -q -p no:cacheprovider "${@:2}" "${files[@]}" \
+    limited "$1" python -m pytest -m gpu -vv -p no:cacheprovider "${@:2}" "${files[@]}" \
         > "$work/logs/tests" 2>&1 || failed=1
     wait $sameness || failed=1
     tail -n 25 "$work/logs/tests"
@@ -80,38 +84,48 @@ check() {
 }
 
 speed() {
-    local failed=0
-    limited "$1" python experiments/gpu/speed.py "$work/speed.json" || failed=1
-    cp "$work/speed.json" "$out/" || failed=1
-    return $failed
+    # Straight to OUT, line by line; WORK has it for the stages that follow.
+    limited "$1" python experiments/gpu/speed.py $(($(date +%s) + $1 - 5)) \
+        "$out/speed.json" "$work/speed.json"
+}
+
+fit() {  # its limit, the most of it to train, until when, and overrides
+    local most=$2 until=$3
+    set -- "$1" paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train" \
+        "${small[@]}" "${training[@]}" callbacks.export.path="$out/ixi-paper.safetensors" "${@:4}"
+    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # as pack.py --train
+    limited "$1" python -m src.train +experiment=ixi_paper "${@:2}" \
+        trainer.max_time="\${until:$most,$until}"
 }
 
 train() {
-    local most=$(($1 - start)) began=$SECONDS limit=$1 failed=0 chosen=() given
+    local most=$(($1 - start)) until=$(($(date +%s) + $1 - end)) began=$SECONDS failed=0 chosen=()
+    local ended=$work/train/ended
     if [ $most -lt 5 ]; then
-        echo "train: $1 s are too few: its start and end take $start"
+        echo "train: $1 s are too few: its start and end take $start or more"
         return 1
     fi
-    read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $most)"
-    set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train"
-    set -- "$@" "${small[@]}" "${training[@]}" callbacks.export.path="$out/ixi-paper.safetensors"
-    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # as pack.py --train
-    given=("$@")
-    set -- "$@" trainer.max_time="$(clock $most)" "${chosen[@]}"
-    limited "$limit" python -m src.train +experiment=ixi_paper "$@" || failed=1
-    most=$((most - (SECONDS - began)))
-    if [ $failed = 1 ] && [ ! -f "$work/train/checkpoints/last.ckpt" ] && [ $most -ge 30 ]; then
-        echo "train: once more, without what was measured to be fast"
-        set -- "${given[@]}" trainer.max_time="$(clock $most)"
-        failed=0 limit=$((limit - (SECONDS - began)))
-        limited "$limit" python -m src.train +experiment=ixi_paper "$@" || failed=1
+    if [ -f "$ended" ] && [ "$1" -le "$(cat "$ended")" ]; then
+        echo "train: it has ended; with more than $(cat "$ended") s it goes on"
+    else
+        read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $most)"
+        fit "$1" $most $until "${chosen[@]}" || failed=1
+        set -- "$1" $(($1 - (SECONDS - began))) $((most - (SECONDS - began)))
+        if [ $failed = 1 ] && [ ! -f "$work/train/checkpoints/last.ckpt" ] && [ $3 -ge 30 ]; then
+            echo "train: once more, as takes the least memory, and not compiled"
+            failed=0
+            fit "$2" "$3" $until callbacks.acceleration.{fused_attention=true,compile=false} ||
+                failed=1
+        fi
+        [ $failed = 1 ] || echo "$1" > "$ended"
     fi
     # for the tables, which leave thresholds beside them, and for a call with an empty OUT
     mkdir -p "$work/weights"
     cp -u "$out"/ixi-paper*.safetensors "$work/weights/" 2> /dev/null ||
         cp "$work"/weights/ixi-paper*.safetensors "$out/" || failed=1
-    cat "$work"/train/csv/version_*/metrics.csv > "$out/train.csv" || failed=1
-    python experiments/gpu/progress.py "$out/train.csv" "$work/train/train.log"
+    cat "$work"/train/csv/version_*/metrics.csv > "$work/train.csv" || failed=1
+    keep "$work/train.csv" || failed=1
+    python experiments/gpu/progress.py "$work/train.csv" "$work/train/train.log"
     return $failed
 }
 
@@ -135,14 +149,19 @@ tables() {
     OMP_NUM_THREADS=$((cores > at_once ? cores / at_once : 1)) LOGS=$work/logs limited $left \
         bash experiments/gpu/tables.sh "$checkpoint" "$seeds" "$at_once" \
         "$@" "${small[@]}" "${evaluation[@]}" data.eval_batch_size=$batch "${chosen[@]}" || failed=1
+    # What the rows say of themselves, before there are tables: these take longest.
+    tar -cf "$work/rows.tar" --exclude='*.npz' -C "$work/runs/ixi_stroke" evaluate &&
+        keep "$work/rows.tar" || failed=1
     left=$((limit - (SECONDS - began)))
     left=$((left > 10 ? left : 10))
     limited $left bash experiments/gpu/report.sh "$work/runs" "$cores" || failed=1
     set -- "$work"/runs/ixi_stroke/report
-    cp "$1/measured.csv" "$out/" || failed=1
-    cat "$1"/table[123].md "$1"/table[123]_differences.md "$1/fewer_calls.md" > "$out/tables.md"
-    cp "$work/weights/ixi-paper.thresholds.json" "$out/" 2> /dev/null
+    cat "$1"/table[123].md "$1"/table[123]_differences.md "$1/fewer_calls.md" > "$work/tables.md"
     cat "$1/fewer_calls.md" || failed=1
+    set -- "$1/measured.csv" "$work/tables.md"
+    [ ! -f "$work/weights/ixi-paper.thresholds.json" ] ||
+        set -- "$@" "$work/weights/ixi-paper.thresholds.json"
+    keep "$@" || failed=1
     return $failed
 }
 

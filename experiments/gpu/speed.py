@@ -1,10 +1,11 @@
 """What a GPU reaches, and what of it: network calls, a training step, detection over its calls.
 
-    python experiments/gpu/speed.py runs/gpu/speed.json
+    python experiments/gpu/speed.py UNTIL runs/gpu/speed.json [FILE ...]
 
-Prints a line for each, and a short table last. The file has each line as soon as it is measured,
-and `measured_speed`: what paid on this device, for src/autoddpm/machine/measured_speed.json, by
-which `callbacks.acceleration` then chooses. On a CPU: a few small sizes, to rehearse.
+Prints a line for each, and a short table at UNTIL at the latest, in seconds since 1970. Each of the
+files has each line as soon as it is measured, and `measured_speed`: what paid on this device, for
+src/autoddpm/machine/measured_speed.json, by which `callbacks.acceleration` then chooses. On a CPU:
+a few small sizes, to rehearse.
 """
 
 import copy
@@ -12,7 +13,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -49,12 +50,17 @@ SIZE = 128 if CUDA else 32
 LEAST = 0.12 if CUDA else 0.02  # seconds of a round
 COMPILE_S = 75  # a compilation that takes longer would not pay in the time that there is
 PAYS = 1.05
+END = float("inf")  # in seconds since 1970: what would be measured after it is left out
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a network is run.  engine: eager, compiled, or graphs (compiled, as one CUDA graph)."""
+    """How a network is run.
+
+    engine: eager, tuned (cuDNN tries its algorithms first), compiled, or graphs (compiled, as one
+        CUDA graph).
+    """
 
     layout: str = "contiguous"
     fused_attention: bool = False
@@ -63,6 +69,7 @@ class Way:
 
 PLAIN = Way()
 EAGER = (PLAIN, Way("channels_last"), Way("contiguous", True), Way("channels_last", True))
+TUNED = Way("channels_last", True, "tuned")
 COMPILED = Way("channels_last", True, "compiled")
 GRAPHS = Way("channels_last", True, "graphs")
 
@@ -72,9 +79,8 @@ def network(model: str) -> DDPM:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = OmegaConf.to_container(compose("train", [f"model={model}"]).model, resolve=True)
     ddpm = build_model(cfg)  # type: ignore[arg-type]
-    for (
-        parameter
-    ) in ddpm.parameters():  # the last layers begin at 0, on which some hardware is faster
+    # The last layers begin at 0, on which some hardware is faster.
+    for parameter in ddpm.parameters():
         nn.init.normal_(parameter, std=0.02)
     return ddpm
 
@@ -84,7 +90,7 @@ def run_as(way: Way, model: str) -> DDPM:
     ddpm.denoiser.to(memory_format=LAYOUTS[way.layout])
     if way.fused_attention:
         fuse_attention(ddpm.denoiser)
-    if way.engine != "eager":
+    if way.engine in ("compiled", "graphs"):
         options = {"triton.cudagraphs": True} if way.engine == "graphs" else None
         ddpm.denoiser = torch.compile(ddpm.denoiser, options=options)
     return ddpm
@@ -103,15 +109,21 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def timed(work: Callable[[], object], count: int = 1) -> float:
+    finish()
     start = time.perf_counter()
     for _ in range(count):
         work()
-    if CUDA:
-        torch.cuda.synchronize()
+    finish()
     return time.perf_counter() - start
 
 
+def finish() -> None:
+    if CUDA:
+        torch.cuda.synchronize()
+
+
 def at(precision: str) -> torch.autocast:
+    """Around one forward pass of a training, or one detection: weights are cast once inside."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16")
 
@@ -139,13 +151,15 @@ def tried(
     line = {"what": what, "model": model, "precision": precision, **asdict(way), "batch": batch}
     if CUDA:
         torch.cuda.reset_peak_memory_stats()
+    torch.backends.cudnn.benchmark = way.engine == "tuned"
     try:
-        with at(precision), at_most(COMPILE_S):
+        with at_most(max(0.1, min(COMPILE_S, END - time.time()))):
             line |= measure()
         if CUDA:
             line["GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    except (RuntimeError, TimeoutError) as error:  # out of memory is a RuntimeError
-        line["problem"] = f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+    except Exception as error:  # out of memory, out of time, a compiler that is not there
+        said = str(error).splitlines() or [""]
+        line["problem"] = f"{type(error).__name__}: {said[0][:150]}"
     gc.collect()
     if way.engine != "eager":
         torch._dynamo.reset()
@@ -164,7 +178,7 @@ def call(model: str, precision: str, way: Way, batch: int) -> Line:
         net = run_as(way, model).eval().denoiser
         x = torch.randn(batch, 1, SIZE, SIZE, device=DEVICE)
         t = torch.full((batch,), 100, device=DEVICE)
-        with torch.no_grad():
+        with at(precision), torch.no_grad():
             return rate(batch, seconds(lambda: net(x, t)), operations(model))
 
     return tried("call", model, precision, way, batch, measure)
@@ -222,7 +236,8 @@ def detection(model: str, stride: int, lines: list[Line]) -> Line:
         ddpm, batch = run_as(EAGER[-1], model).eval(), Slices(LARGE)
         short = {"t": 8, "t_resample": 4, "mask_threshold": -1.0}  # every slice has a mask
         detector = AutoDDPM(ddpm, Ancestral(stride), NoPerceptual(), residual, **short)
-        _, taken = seconds(lambda: detect(detector, batch))
+        with at("bf16"):
+            _, taken = seconds(lambda: detect(detector, batch))
         a_call = taken / (LARGE * detector.most_calls)
         return {"over its calls": a_call * bare, "slice_call_s": a_call}
 
@@ -236,7 +251,8 @@ def plain(model: str) -> Line:
         network = run_as(PLAIN, model).eval().denoiser
         detector = PlainAutoDDPM(network, None, 8, 4, threshold=-1.0)
         image = Slices(1).image
-        return {"slice_call_s": seconds(lambda: detector(image))[1] / detector.calls}
+        with at("fp32"):
+            return {"slice_call_s": seconds(lambda: detector(image))[1] / detector.calls}
 
     return tried("plain detection", model, "fp32", PLAIN, 1, measure)
 
@@ -255,6 +271,7 @@ def measurements(lines: list[Line]) -> Iterator[Line]:
         if "bf16" in BATCHES:
             yield call(model, "bf16", PLAIN, BATCHES["bf16"][-1])
     if CUDA:
+        yield step(MODELS[0], TUNED)
         yield step(MODELS[0], COMPILED)
         yield call(MODELS[0], "bf16", COMPILED, LARGE)
         yield call(MODELS[0], "bf16", GRAPHS, LARGE)
@@ -273,11 +290,8 @@ def choice(lines: list[Line], what: str, precision: str) -> Line | None:
 
     Only a training is long enough for a compilation to pay whatever it is of.
     """
-    ways = [
-        line
-        for line in compared(lines, what, precision)
-        if what == "step" or line["engine"] == "eager"
-    ]
+    engines = ("eager", "compiled", "graphs") if what == "step" else ("eager",)
+    ways = [line for line in compared(lines, what, precision) if line["engine"] in engines]
     if not (reference := only_plain(ways)):
         return None
     best, gain = ways[0], ways[0]["slices/s"] / reference[0]["slices/s"]
@@ -332,31 +346,41 @@ def only_plain(ways: list[Line]) -> list[Line]:
     return [line for line in ways if asdict(PLAIN).items() <= line.items()]
 
 
-def main(path: str) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+def main(until: str, *paths: str) -> None:
+    global END
+    END = float(until)
     types = {"bf16": torch.bfloat16, "fp32": torch.float32}
     ideal = {name: ideal_operations(DEVICE, dtype) / 1e12 for name, dtype in types.items()}
     name = torch.cuda.get_device_name() if CUDA else "cpu"
     said = "  ".join(f"{key} {value:.4g} TFLOP/s" for key, value in ideal.items())
     print(f"{name}, torch {torch.__version__}: matrix products reach {said}")
+    about = {"device": name, "torch": torch.__version__, "ideal TFLOP/s": ideal}
     lines: list[Line] = []
     try:
-        for line in measurements(lines):  # written each time: what is measured by then counts
+        for line in measurements(lines):
             lines.append(line)
-            print(
-                "  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in line.values()),
-                flush=True,
-            )
-            entry = {
-                "training": choice(lines, "step", "bf16"),
-                "evaluation": choice(lines, "call", "bf16"),
-            }
-            speed = {name: {key: value for key, value in entry.items() if value}}
-            about = {"device": name, "torch": torch.__version__, "ideal TFLOP/s": ideal}
-            write_json(Path(path), {**about, "measured_speed": speed, "lines": lines})
+            shown = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in line.values())
+            print("  ".join(shown), flush=True)
+            write(paths, name, about, lines)  # each time: what is measured by then counts
+            if time.time() >= END:
+                print("the time is over")
+                break
+    except KeyboardInterrupt:
+        raise SystemExit("speed: cut") from None
     finally:
         print(f"\n{name}: of {said}", *summary(lines, ideal), sep="\n")
 
 
+def write(paths: Sequence[str], name: str, about: dict[str, Any], lines: list[Line]) -> None:
+    entry = {
+        "training": choice(lines, "step", "bf16"),
+        "evaluation": choice(lines, "call", "bf16"),
+    }
+    speed = {name: {key: value for key, value in entry.items() if value}}
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**about, "measured_speed": speed, "lines": lines})
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -3,7 +3,10 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
+import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,8 +83,15 @@ def test_what_is_no_stage_is_refused_before_anything_is_done(run, arguments, tmp
     assert not (tmp_path / "asked").exists()
 
 
+# What the fake Python does for a stage's script.
+TRAINED = """*src.train*)
+    mkdir -p {0}/work/train/csv/version_0
+    touch {0}/work/train/csv/version_0/metrics.csv {0}/out/ixi-paper.safetensors ;;"""
+SPEED = """*speed.py*) for file in "${@:3}"; do echo '{"lines": []}' > "$file"; done"""
+
+
 def test_a_check_that_fails_lets_the_speed_be_measured(run, tmp_path):
-    speed = f"*speed.py*) echo '{{\"lines\": []}}' > {tmp_path}/work/speed.json ;;"
+    speed = f"{SPEED} ;;"
     done = run("run.sh", "check=9", "speed=9", does=f"*m?pytest?-m*) exit 1 ;;\n{speed}")
     assert done.returncode == 1
     _, last = done.stdout.split("=== in ")
@@ -93,11 +103,22 @@ def test_a_check_that_fails_lets_the_speed_be_measured(run, tmp_path):
 
 
 def test_a_stage_that_is_cut_keeps_what_it_had_written(run, tmp_path):
-    kept = f"echo '{{\"lines\": []}}' > {tmp_path}/work/speed.json; exec sleep 25"
-    done = run("run.sh", "speed=1", does=f"*speed.py*) {kept} ;;")
+    done = run("run.sh", "speed=1", does=f"{SPEED}; exec sleep 25 ;;")
     assert done.returncode == 1
-    assert (tmp_path / "out" / "speed.json").is_file()
+    for folder in ("out", "work"):
+        assert (tmp_path / folder / "speed.json").is_file()
     assert int(done.stdout.split("NOT DONE")[1].split()[0]) < 10
+
+
+def test_a_cut_is_an_interrupt_even_in_the_background(run, tmp_path):
+    """A shell has what it starts in the background ignore interrupts, and Python then does too."""
+    python = "import time, sys\ntry: time.sleep(25)\nexcept KeyboardInterrupt: print('cut')"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = run("run.sh", "speed=1", does=f'*speed.py*) exec {sys.executable} -c "{python}" ;;')
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert "\ncut\n" in done.stdout
 
 
 def test_a_training_that_does_not_start_is_tried_plainly(run, tmp_path):
@@ -106,9 +127,35 @@ def test_a_training_that_does_not_start_is_tried_plainly(run, tmp_path):
     )
     run("run.sh", "train=90", does=fast)
     first, second = asked(tmp_path, "src.train")
-    assert first.endswith("trainer.max_time=00:00:01:00 callbacks.acceleration.compile=true")
-    assert "compile" not in second
-    assert "trainer.max_time=00:00:0" in second
+    assert "callbacks.acceleration.compile=true trainer.max_time=${until:70," in first
+    assert "callbacks.acceleration.compile=false trainer.max_time=${until:" in second
+
+
+def test_a_training_that_has_ended_goes_on_only_if_given_more(run, tmp_path):
+    for seconds in ("90", "90", "80", "91"):
+        assert run("run.sh", f"train={seconds}", does=TRAINED.format(tmp_path)).returncode == 0
+    begun = [line.split("${until:")[1].split(",")[0] for line in asked(tmp_path, "src.train")]
+    assert begun == ["70", "71"]
+
+
+def test_a_training_s_results_are_few_files(run, tmp_path):
+    assert run("run.sh", "train=90", does=TRAINED.format(tmp_path)).returncode == 0
+    brought = {path.name for path in (tmp_path / "out").iterdir()}
+    assert brought == {"log.txt", "ixi-paper.safetensors", "results.tar.gz"}
+    with tarfile.open(tmp_path / "out" / "results.tar.gz") as results:
+        assert "./train.csv" in results.getnames()
+
+
+def test_rows_are_kept_even_if_their_tables_are_not_made(run, tmp_path):
+    row = tmp_path / "work" / "runs" / "ixi_stroke" / "evaluate" / "row"
+    row.mkdir(parents=True)
+    for name in ("metrics.json", "maps.npz"):
+        (row / name).touch()
+    assert run("run.sh", "tables=9", does="*src.report*) exit 1 ;;").returncode == 1
+    with tarfile.open(tmp_path / "out" / "results.tar.gz") as results:
+        assert "./rows.tar" in results.getnames()
+    with tarfile.open(tmp_path / "work" / "rows.tar") as kept:
+        assert [Path(name).name for name in kept.getnames()] == ["evaluate", "row", "metrics.json"]
 
 
 @pytest.fixture
@@ -151,13 +198,16 @@ def speed(script, monkeypatch, one_thread) -> ModuleType:
     if module.CUDA:
         pytest.skip("is measured in full here")
     monkeypatch.setattr(module, "LEAST", 0.0)
+    monkeypatch.setattr(module, "END", float("inf"))
     monkeypatch.setattr(module, "EAGER", (module.EAGER[0], module.EAGER[-1]))
     return module
 
 
 def test_speed_is_written_and_then_chosen_by(speed, tmp_path, monkeypatch, capsys):
-    speed.main(str(tmp_path / "speed.json"))
-    written = json.loads((tmp_path / "speed.json").read_text())
+    files = [tmp_path / "speed.json", tmp_path / "more" / "speed.json"]
+    speed.main("inf", *map(str, files))
+    written, again = (json.loads(file.read_text()) for file in files)
+    assert written == again
     lines = written["lines"]
     assert {line["what"] for line in lines} >= {"call", "step", "plain detection"}
     assert not any("problem" in line for line in lines)
@@ -209,6 +259,25 @@ def test_what_cannot_be_measured_is_a_line_that_says_why(speed, problem, said):
     assert any(said in shown for shown in speed.summary([line], {}))
 
 
+def test_speed_ends_with_its_time_and_says_what_it_has(speed, tmp_path, capsys, monkeypatch):
+    lines = [{"what": "call", "model": "tiny", "problem": "none"}] * 3
+    monkeypatch.setattr(speed, "measurements", lambda _: iter(lines))
+    monkeypatch.setattr(speed, "compared", lambda *_: [])
+    monkeypatch.setattr(speed, "summary", lambda lines, _: [f"{len(lines)} lines"])
+    speed.main("0", str(tmp_path / "speed.json"))
+    said = capsys.readouterr().out.splitlines()
+    assert "the time is over" in said
+    assert said[-1] == "1 lines"
+
+
+def test_a_training_step_s_weights_are_cast_in_each_step(speed, monkeypatch):
+    """Casts are kept as long as an autocast lasts: one around all steps would time other steps."""
+    ended, end = [], torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: ended.append(end()))
+    assert "problem" not in speed.step("tiny", speed.PLAIN)
+    assert len(ended) >= 2
+
+
 def test_what_takes_too_long_is_ended(speed):
     with pytest.raises(TimeoutError), speed.at_most(0.05):
         time.sleep(5)
@@ -236,6 +305,11 @@ def test_a_compilation_must_pay_in_the_time_that_there_is(script, tmp_path, caps
     assert "acceleration.compile=false" in found["train", 200]
     assert "acceleration.compile=true" in found["train", 400]
     assert found["tables", 400] == ""  # no call was measured
+    tuned = plain | {"engine": "tuned", "slices/s": 200.0}
+    file.write_text(json.dumps({"lines": [plain, compiled, tuned]}))
+    script("choice").main(str(file), "train", "400")
+    said = capsys.readouterr().out.split()
+    assert {"callbacks.acceleration.compile=false", "+trainer.benchmark=true"} <= {*said}
     script("choice").main(str(tmp_path / "nothing.json"), "train", "200")
     assert capsys.readouterr().out.strip() == ""
 

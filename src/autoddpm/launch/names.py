@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("gpus_of_job", gpus_of_job, replace=True)
     OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("until", until, replace=True)
     OmegaConf.register_new_resolver("weights_hash", _weights_hash, replace=True)
 
 
@@ -35,6 +37,16 @@ def slug(text: str | None) -> str:
         if len(name) <= 200
         else f"{name[:190]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     )
+
+
+def until(most: int, moment: int) -> str:
+    """The time until a moment, as `trainer.max_time` takes it: a slow start takes from it alone.
+
+    most: seconds that it is at most.
+    moment: in seconds since 1970.
+    """
+    seconds = max(1, min(most, moment - int(time.time())))
+    return f"00:{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def _weights_hash(path: str | None) -> str:

@@ -17,12 +17,9 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  #
 
 def environment(trainer: Trainer) -> dict[str, Any]:
     """Commit, versions, device and date of a result."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False)
     device = trainer.strategy.root_device
     return {
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "versions": {
             name: _version(name) for name in ("autoddpm", "torch", "lightning", "monai", "numpy")
         },
@@ -51,6 +48,17 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         2**20 if sys.platform == "darwin" else 2**10
     )
+
+
+def _commit() -> str | None:
+    """Of the checkout; None if this is none, or if there is no git."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(FileNotFoundError):
+        return (
+            subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
+        )
+    return None
 
 
 def _version(name: str) -> str | None:
