@@ -16,10 +16,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.singleton import Singleton
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from autoddpm.launch.names import register_resolvers
+from autoddpm.models.model import Trained
+from autoddpm.models.trained import build_model
+from autoddpm.models.weights_file import write_weights
 from autoddpm.report.tables.definition import register_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -234,4 +237,16 @@ def checkpoint(site: Site) -> Path:
             call_verb("train", "+experiment=ixi", *TINY_TRAINING, *site.paths, "name=shared") == 0
         )
     (path,) = site.folder.glob("runs/shared/train/*/checkpoints/last.ckpt")
+    return path
+
+
+@pytest.fixture(scope="session")
+def restoration_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of an untrained restoration."""
+    cfg = compose_config("train", "model=restoration").model
+    config = OmegaConf.to_container(cfg, resolve=True)
+    del config["objective"]
+    path = tmp_path_factory.mktemp("weights") / "restoration.safetensors"
+    data = {"hash": "", "size": SIZE, "train_subjects": [], "preparation": None}
+    write_weights(Trained(build_model(config), config, data, 0, path, ""), path)
     return path

@@ -13,6 +13,7 @@ import torch
 import yaml
 from conftest import CONF, ROOT, Verb, choices, compose_config
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import _locate
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
@@ -114,13 +115,14 @@ def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", choices("detector"))
 def test_a_detector_s_file_names_its_constructor_s_arguments(name: str) -> None:
-    written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
+    written = OmegaConf.to_container(compose_config("evaluate", f"detector={name}").detector)
+    assert isinstance(written, dict)
     assert written.pop("_partial_") is True
-    written.pop("defaults", None)  # which map it has if none is asked for
     kind = get_class(written.pop("_target_"))
     arguments = inspect.signature(kind).parameters
     assert set(written) == set(arguments) - {"model"}
-    assert not any(isinstance(value, (dict, list)) for value in written.values())
+    parts = [value for value in written.values() if isinstance(value, (dict, list))]
+    assert all("_target_" in part for part in parts)
     settings = {key: value for key, value in written.items() if "$" not in str(value)}
     if "__init__" in vars(kind):  # another one's defaults are for its file to change
         assert settings == {key: arguments[key].default for key in settings}
@@ -148,7 +150,7 @@ def with_its_family(make_detector: Callable[..., Detector]) -> Detector:
 @pytest.mark.parametrize("anomaly_map", choices("anomaly_map"))
 @pytest.mark.parametrize("detector", choices("detector"))
 def test_every_detector_builds_and_runs_with_every_anomaly_map(
-    detector: str, anomaly_map: str
+    detector: str, anomaly_map: str, restoration_weights: Path
 ) -> None:
     cfg = compose_config(
         "evaluate",
@@ -159,6 +161,8 @@ def test_every_detector_builds_and_runs_with_every_anomaly_map(
     )
     if "mask_threshold" in cfg.detector:
         cfg.detector.mask_threshold = 0.1
+    if cfg.detector.get("initial"):
+        cfg.detector.initial.weights = str(restoration_weights)
     batch = type("Slices", (), {"image": torch.rand(2, 1, 32, 32), "id": ["a", "b"]})
     made = with_its_family(instantiate(cfg.detector))
     assert isinstance(made, Detector)
@@ -269,8 +273,7 @@ def test_no_defaults_list_names_an_experiment(verb: str) -> None:
 )
 def test_every_target_in_conf_can_be_imported(path: Path) -> None:
     for target in re.findall(r"_target_:\s*(\S+)", path.read_text()):
-        module, name = target.rsplit(".", 1)
-        assert hasattr(__import__(module, fromlist=[name]), name), target
+        assert _locate(target), target
 
 
 # every command that is promised somewhere

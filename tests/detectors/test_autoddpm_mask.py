@@ -82,7 +82,7 @@ def test_inside_the_head_the_percentile_is_of_its_pixels():
 @pytest.mark.parametrize(("region", "expected"), [("image", product), ("head", head_product)])
 def test_the_first_map_is_of_the_region_of_the_mask(region, expected):
     one = detector(short_ddpm(Conv()), mask_region=region)
-    assert one.initial.map is expected
+    assert one.first.map is expected
 
 
 def test_a_calibrated_threshold_must_precede_the_first_slice():
@@ -135,4 +135,4 @@ def test_its_defaults_are_the_papers():
     )
     assert (one.t, one.t_resample, one.resample_steps, one.dilation) == (200, 50, 5, 3)
     assert one.use_uncertainty
-    assert one.initial.t == 200
+    assert one.first.t == 200

@@ -44,6 +44,8 @@ class AutoDDPM(PlainDetector):
     mask_region: "image" (the paper's), or "head": the mask is looked for inside the head alone,
         with percentiles of its pixels. A calibrated rate still counts all pixels of a slice. Of the
         head's pixels it is about twice.
+    initial: the detector whose map gives the mask, and whose reconstruction is stitched in. None:
+        the paper's, which noises to `t`, denoises, and maps by Eq. (9).
     """
 
     only_of_map: Collection[str] = ("map", "use_uncertainty")
@@ -64,6 +66,7 @@ class AutoDDPM(PlainDetector):
         mask_percentile: float = 95.0,
         use_uncertainty: bool = True,
         mask_region: str = "image",
+        initial: Detector | None = None,
     ) -> None:
         check_time("detector.t", t, model)
         check_time("detector.t_resample", t_resample, model)
@@ -76,7 +79,10 @@ class AutoDDPM(PlainDetector):
         self.mask_region = mask_region
         self.check()
         initial_map = head_product if mask_region == "head" else product
-        self.initial = self.first_stage(self.model, sampler, perceptual, initial_map, seed, t)
+        self.initial = initial
+        self.first = initial or self.first_stage(
+            self.model, sampler, perceptual, initial_map, seed, t
+        )
 
     def used(self, model: DDPM) -> DDPM:
         """The model as this detector samples from it."""
@@ -111,27 +117,30 @@ class AutoDDPM(PlainDetector):
     def label(self) -> str:
         without = [] if self.resample_steps else ["re-sampling"]
         without += [] if self.use_uncertainty else ["uncertainty"]
-        return f"AutoDDPM (w/o {' and '.join(without)})" if without else "AutoDDPM"
+        notes = [f"w/o {' and '.join(without)}"] if without else []
+        if self.initial is not None:
+            notes.insert(0, f"mask: {self.first.label}")
+        return f"AutoDDPM ({', '.join(notes)})" if notes else "AutoDDPM"
 
     @property
     def begins_with(self) -> Detector:
         """The initial reconstruction; its map is Eq. (9)."""
-        return self.initial
+        return self.first
 
     def to_calibrate(self) -> Mapping[str, Detector]:
-        return {"mask_threshold": self.initial} if self.mask_threshold == "calibrated" else {}
+        return {"mask_threshold": self.first} if self.mask_threshold == "calibrated" else {}
 
     @property
     def most_calls(self) -> int:
         """Network calls per slice whose mask is not empty."""
         resampling = count_calls(self.sampler, self.resample_times())
-        return self.initial.most_calls + self.resample_steps * resampling
+        return self.first.most_calls + self.resample_steps * resampling
 
     @torch.no_grad()
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
         image = batch.image
-        initial = first or self.initial.reconstruct(batch)
-        initial_map = self.initial.anomaly_map(batch, initial)
+        initial = first or self.first.reconstruct(batch)
+        initial_map = self.first.anomaly_map(batch, initial)
         mask = self.mask(initial_map, image)
         stitched = torch.where(mask, initial.image, image)
         reconstruction, calls = stitched, initial.calls

@@ -53,6 +53,8 @@ class Thresholds:
             "anomaly_map": recorded["anomaly_map"],
             "perceptual": recorded["perceptual_settings"],
         }
+        if recorded["initial"]:
+            conditions["initial"] = recorded["initial"]
         wanted = [conditions | {"false_positive_rate": rate} for rate in rates]
         entries = known_thresholds(self.bench.trained) + self._entries()
         known = [
