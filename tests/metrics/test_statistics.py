@@ -1,4 +1,4 @@
-"""Bootstrap over subjects, paired differences, families of comparisons, and seeds."""
+"""Bootstrap over subjects, paired differences, and families of comparisons."""
 
 import math
 
@@ -13,7 +13,6 @@ from autoddpm.metrics.statistics import (
     difference,
     holm,
     interval,
-    seed_spread,
     subject_weights,
     weighted_mean,
 )
@@ -229,14 +228,3 @@ def test_holms_correction_is_the_one_worked_by_hand():
     assert holm([0.7, 0.9, 0.8]) == pytest.approx([1, 1, 1])
     assert holm([0.02]) == pytest.approx([0.02])
     assert holm([]).shape == (0,)
-
-
-def test_the_spread_over_seeds_is_mean_deviation_and_number():
-    assert seed_spread([0.1, 0.2, 0.6]) == pytest.approx((0.3, math.sqrt(0.07), 3))
-
-
-def test_one_seed_has_a_text_for_a_spread_and_none_an_error():
-    assert seed_spread([0.25]) == (0.25, "one seed: no spread over seeds", 1)
-    for values in ([], [0.1, math.nan]):
-        with pytest.raises(ValueError, match="finite value of one seed"):
-            seed_spread(values)

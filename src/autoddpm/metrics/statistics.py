@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap over subjects, paired differences, and spread over seeds.
+"""How sure a number is: bootstrap over subjects, and paired differences.
 
 A statistic of N slices takes `weights` (R, N), how often each slice is drawn in each of R
 resamples, and gives an array (R,). A row of ones, `np.ones((1, N))`, gives the statistic of the
@@ -135,27 +135,3 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return corrected
-
-
-class Spread(NamedTuple):
-    """Mean and standard deviation (n - 1) over seeds, and their number.
-
-    A text stands for the deviation if there is none.
-    """
-
-    mean: float
-    deviation: float | str
-    seeds: int
-
-
-def seed_spread(values: Sequence[float]) -> Spread:
-    """Spread of a number over runs that differ only in their seed.
-
-    Raises ValueError without any, and if one is not finite.
-    """
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError("a spread over seeds needs a finite value of one seed at least")
-    deviation = (
-        float(np.std(values, ddof=1)) if len(values) > 1 else "one seed: no spread over seeds"
-    )
-    return Spread(float(np.mean(values)), deviation, len(values))
