@@ -83,7 +83,7 @@ def page(
     rows: of which the provenance is shown.
     slices: what the slice browser shows.
     """
-    charts = [asdict(chart) for figure in figures for chart in figure.charts]
+    charts = [asdict(figure.chart) for figure in figures if figure.chart]
     return render(
         "page.html.jinja",
         name=name,
