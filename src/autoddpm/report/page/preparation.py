@@ -11,16 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.table import Table as RichTable
-from skimage.segmentation import mark_boundaries
-from skimage.util import montage
 
 from autoddpm.atomic import read_json, write_bytes
 from autoddpm.data.integrity import Finding
 from autoddpm.data.lesion_size import GROUPS, LARGEST_OF_GROUP, size_group
+from autoddpm.data.montage import montage, outlined
 from autoddpm.data.store import Store
 from autoddpm.preparation.folder import ERROR
 from autoddpm.report.figures.figure import ReportFigure
@@ -29,7 +26,7 @@ from autoddpm.report.page.html import render
 
 #: Slices in the published test set (paper, section 4).
 PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
-COLUMNS, TILE, OUTLINE = 8, 256, (1, 170 / 255, 0)
+COLUMNS, TILE = 8, 256
 SITES = 8  # that one figure can tell apart
 
 
@@ -156,25 +153,17 @@ def _montage(store: Store) -> ReportFigure:
     """Slices at regular distances in the order of ids, lesions outlined."""
     chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
     columns = min(COLUMNS, len(chosen))
-    tiles = [_tile(channel, store.lesions[i, 0]) for i in chosen for channel in store.images[i]]
-    grid = (-(-len(tiles) // columns), columns)
+    tiles = [
+        outlined((255 * channel).round().astype(np.uint8), store.lesions[i, 0], TILE)
+        for i in chosen
+        for channel in store.images[i]
+    ]
     buffer = BytesIO()
-    sheet = montage(tiles, fill=(0, 0, 0), grid_shape=grid, channel_axis=-1)
-    Image.fromarray(sheet).save(buffer, "png")
+    montage(tiles, columns).save(buffer, "png")
     caption = (
         "Every n-th slice as the network sees it (front of the head above), its lesion outlined."
     )
     return ReportFigure("montage", "Montage", caption, buffer.getvalue())
-
-
-def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    def enlarged(plane: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
-        return np.asarray(Image.fromarray(plane).resize((TILE, TILE), how))
-
-    grey = enlarged((255 * image).round().astype(np.uint8), Image.Resampling.BICUBIC)
-    mask = enlarged(255 * lesion.astype(np.uint8), Image.Resampling.NEAREST) > 0
-    outlined = mark_boundaries(grey, mask, color=OUTLINE, mode="outer")
-    return np.asarray(255 * outlined).round().astype(np.uint8)
 
 
 def _histograms(store: Store) -> ReportFigure:
