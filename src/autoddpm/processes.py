@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
@@ -36,15 +36,18 @@ def in_processes(
     Raises what `work` raises, and ChildProcessError if a process was killed.
     """
     if processes <= 1:
-        yield from map(work, items)
-        return
-    with ProcessPoolExecutor(processes, get_context(method), _begin, (threads,)) as pool:
-        # The processes inherit this: Ctrl-C is for the parent.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            futures = [pool.submit(work, item) for item in items]
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        return map(work, items)
+    pool = ProcessPoolExecutor(processes, get_context(method), _begin, (threads,))
+    # The processes inherit this: Ctrl-C is for the parent.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:  # now, not at the first result: a fork beside the threads of a progress bar may hang
+        return _results(pool, [pool.submit(work, item) for item in items])
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def _results(pool: ProcessPoolExecutor, futures: Sequence[Future[Result]]) -> Iterator[Result]:
+    with pool:
         try:
             for future in futures:
                 yield future.result()
