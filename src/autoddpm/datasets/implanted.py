@@ -15,11 +15,10 @@ from rich.progress import track
 
 from autoddpm.atomic import folder_written_whole
 from autoddpm.data import shift
-from autoddpm.data.image_file import read_image, write_picture
-from autoddpm.data.preprocess import window98
+from autoddpm.data.image_file import write_picture
 from autoddpm.data.sample import Record, Split
 from autoddpm.data.shift import older, rescanned
-from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.ixi import ixi, windowed_on_template
 from autoddpm.datasets.phantom.anatomy import CENTRE, MIDDLE, Array, Cut, atlas, step
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.preparation.template import SHAPE, SLICE_Z
@@ -97,12 +96,8 @@ class Variant:
 
     def draw(self, seed: int) -> tuple[Array, Array]:
         """Image (233, 197) in [0, 1], and lesion, bool."""
-        image = window98(read_image(self.of.images["T1"])).astype(float)
+        image: Array = windowed_on_template(self.of)
         key = f"ixi_tuning/{seed}/{self.of.subject}/{self.name}"
-        if image.shape != (SHAPE[1], SHAPE[0]):
-            raise ValueError(
-                f"{self.of.files}: has {image.shape} pixels, not 233 x 197 on the template's grid"
-            )
         lesion = np.zeros(image.shape, bool)
         if self.is_shifted:
             image = older(image, key)
