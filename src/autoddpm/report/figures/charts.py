@@ -15,6 +15,7 @@ from bokeh.models import (
     Range1d,
 )
 from bokeh.plotting import figure
+from matplotlib.colors import to_hex, to_rgb
 
 from autoddpm.report.figures.figure import Chart, Kind
 from autoddpm.report.figures.theme import DARK, LIGHT, METHOD
@@ -23,27 +24,9 @@ from autoddpm.runs.row import Row
 
 INK = LIGHT.ink
 METHODS = (METHOD, "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito
-LEVELS = (
-    "#9fc7e4",
-    "#86b2d3",
-    "#6d9dc2",
-    "#5589b1",
-    "#3f75a0",
-    "#2c628f",
-    "#1d507d",
-    "#134069",
-    "#0d3155",
-)
-DARK_LEVELS = (
-    "#2b5d86",
-    "#3b6e97",
-    "#4c7fa7",
-    "#5f91b7",
-    "#74a3c6",
-    "#8ab5d4",
-    "#a1c6e1",
-    "#b8d7ee",
-    "#cfe8fb",
+LEVELS, DARK_LEVELS = (  # of noise, from low to high
+    [to_hex(colour) for colour in np.linspace(to_rgb(low), to_rgb(high), 9)]
+    for low, high in (("#9fc7e4", "#0d3155"), ("#2b5d86", "#cfe8fb"))
 )
 #: Colours that are dark on light paper, and the light ones in their place on dark paper.
 DARK_COLOURS = {LIGHT.ink: DARK.ink, **dict(zip(LEVELS, DARK_LEVELS, strict=True))}

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from autoddpm.metrics.statistics import Interval
 from autoddpm.report.figures.figure import FigureRows
-from autoddpm.report.figures.theme import BASELINE, DPI, LIGHT, METHOD, Theme
+from autoddpm.report.figures.theme import BASELINE, DPI, LIGHT, METHOD, Theme, dress
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column
 from autoddpm.runs.row import Row
@@ -79,7 +79,7 @@ def _points(row: Row, column: Column, x: float, resamples: Resamples) -> list[Po
     value, bounds = row.metrics.get(column.key), resamples.interval(row, column.key)
     if value is None:
         return []
-    low, high = bounds[:2] if isinstance(bounds, Interval) else (math.nan, math.nan)
+    low, high = bounds if isinstance(bounds, Interval) else (math.nan, math.nan)
     y, low, high = (number * column.scale for number in (value, low, high))
     return [Point(x, y, low, high, row.title)]
 
@@ -131,13 +131,8 @@ def _add_legend(figure: Figure, theme: Theme) -> None:
 
 
 def _dress(axes: Axes, curve: Curve, theme: Theme) -> None:
-    axes.set_facecolor(theme.paper)
+    dress(axes, theme, f"noise level {curve.order}", "%" if curve.column.scale == 100 else "")
     axes.set_title(curve.column.title, loc="left", fontsize=8, color=theme.ink)
-    axes.set_xlabel(f"noise level {curve.order}", fontsize=7, color=theme.ink)
-    axes.set_ylabel("%" if curve.column.scale == 100 else "", fontsize=7, color=theme.ink)
-    axes.tick_params(labelsize=6.5, colors=theme.ink, width=0.5, length=2.5)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", lw=0.4, color=theme.ink, alpha=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    for spine in axes.spines.values():
-        spine.set(color=theme.ink, linewidth=0.5)

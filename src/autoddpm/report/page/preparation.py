@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from rich.console import Console
@@ -21,7 +21,7 @@ from autoddpm.data.montage import montage, outlined
 from autoddpm.data.store import Store
 from autoddpm.preparation.folder import ERROR
 from autoddpm.report.figures.figure import ReportFigure
-from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, png
+from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, dress, png
 from autoddpm.report.page.html import render
 
 #: Slices in the published test set (paper, section 4).
@@ -173,7 +173,7 @@ def _histograms(store: Store) -> ReportFigure:
     counts = np.stack([np.histogram(image, edges)[0] / image.size for image in store.images])
 
     def draw(theme: Theme) -> bytes:
-        figure, axes = _axes(theme)
+        figure, axes = _axes(theme, "intensity", "share of pixels")
         names = sorted(set(store.index[by]))
         for number, name in enumerate(names):
             chosen = counts[(store.index[by] == name).to_numpy()]
@@ -189,8 +189,6 @@ def _histograms(store: Store) -> ReportFigure:
             )
             axes.fill_between(edges[:-1], low, high, color=colour, alpha=0.15, step="post", lw=0)
         axes.set_yscale("log")
-        axes.set_xlabel("intensity", fontsize=7, color=theme.ink)
-        axes.set_ylabel("share of pixels", fontsize=7, color=theme.ink)
         axes.legend(frameon=False, fontsize=7, labelcolor=theme.ink)
         return png(figure)
 
@@ -203,26 +201,21 @@ def _lesion_sizes(store: Store) -> ReportFigure:
     pixels = pixels[pixels > LARGEST_OF_GROUP[0]]
 
     def draw(theme: Theme) -> bytes:
-        figure, axes = _axes(theme)
-        axes.hist(pixels, np.geomspace(1, max(2000, pixels.max(initial=1)), 40), color=METHOD)
+        figure, axes = _axes(theme, "lesion pixels at 128 x 128", "slices")
+        edges = np.geomspace(1, max(2000, pixels.max(initial=1)), 40)
+        axes.hist(pixels, edges.tolist(), color=METHOD)
         for cut in LARGEST_OF_GROUP[1:]:
             axes.axvline(cut + 0.5, color=theme.ink, lw=0.8, ls=(0, (4, 2)))
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("lesion pixels at 128 x 128", fontsize=7, color=theme.ink)
-        axes.set_ylabel("slices", fontsize=7, color=theme.ink)
         return png(figure)
 
     caption = "Lesion sizes, with the cuts between small, medium and large (dashed)."
     return ReportFigure("lesion_sizes", "Lesion sizes", caption, draw(LIGHT), draw(DARK))
 
 
-def _axes(theme: Theme) -> tuple[Figure, Any]:
+def _axes(theme: Theme, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, 2.6), dpi=DPI, facecolor=theme.paper, layout="constrained")
     axes = figure.subplots()
-    axes.set_facecolor(theme.paper)
-    axes.tick_params(labelsize=6.5, colors=theme.ink, width=0.5, length=2.5)
-    for spine in axes.spines.values():
-        spine.set_color(theme.ink)
-        spine.set_linewidth(0.5)
+    dress(axes, theme, x, y)
     return figure, axes
