@@ -42,7 +42,7 @@ from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
 from autoddpm.report.select import Selection
 from autoddpm.report.tables.formats import to_csv, to_markdown
-from autoddpm.report.tables.intervals import Resamples, resample_rows
+from autoddpm.report.tables.intervals import Resamples, bootstrap_rows
 from autoddpm.report.tables.table import Column
 from autoddpm.report.tables.terminal import print_table
 from autoddpm.runs.folder import UnreadableRunError
@@ -722,7 +722,7 @@ def test_a_curve_has_bars_and_a_band_for_its_intervals(runs, tmp_path):
     rows = read_rows(runs)[0]
     levels, ours = (Method("", {"name": name}, "t").rows(rows) for name in ("AnoDDPM", "AutoDDPM"))
     kinds = {"baselines": Kind(levels, order="t"), "method": Kind(ours)}
-    found = resample_rows(rows, tmp_path, 50, 0)
+    found = bootstrap_rows(rows, tmp_path, 50, 0)
     figure = FigureRows("", "", kinds, [Column("SSIM", "healthy/ssim", 100)])
     axes = draw_curves(curves(figure, found)).axes[0]
     bounds = [found.interval(row, "healthy/ssim") for row in (*levels, *ours)]

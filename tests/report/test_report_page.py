@@ -98,7 +98,7 @@ def test_a_precision_recall_chart_has_a_line_per_row(rows, tmp_path):
 
 def test_a_chart_is_the_same_data_each_time(rows, tmp_path):
     every = list(rows.values())
-    found, kinds = resample_rows(every, tmp_path, 0, 0), [Kind(every)]
+    found, kinds = bootstrap_rows(every, tmp_path, 0, 0), [Kind(every)]
     first, second = (
         json.dumps(as_chart("a", precision_recall_chart(kinds, found)).data) for _ in "ab"
     )
