@@ -13,7 +13,7 @@ from PIL import Image
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.sample import Record
 from autoddpm.preparation.correction import brain_mask, n4
-from autoddpm.preparation.geometry import resample_slice
+from autoddpm.preparation.geometry import interpolate_slice
 from autoddpm.preparation.registration import register
 from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, read_volume
@@ -27,7 +27,7 @@ def volumes_a_minute() -> dict[str, float]:
     shape = (150, 240, 200)
     index = np.linalg.inv(template().affine) @ affine
     planes = [
-        resample_slice(template().data, np.eye(4), np.eye(4), index, shape[:2], z)
+        interpolate_slice(template().data, np.eye(4), np.eye(4), index, shape[:2], z)
         for z in range(shape[2])
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,7 @@ def volumes_a_minute() -> dict[str, float]:
             "N4": lambda: n4(volume),
             "brain mask (deepbet)": lambda: brain_mask(volume, "deepbet"),
             "affine registration": lambda: register(volume, brain),
-            "cut one slice": lambda: resample_slice(
+            "cut one slice": lambda: interpolate_slice(
                 volume.data, volume.affine, to_source, template().affine, (197, 233), 95
             ),
         }

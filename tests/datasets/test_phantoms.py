@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,14 +12,12 @@ from scipy import ndimage
 from autoddpm.data.preprocess import window98
 from autoddpm.data.sample import Record
 from autoddpm.datasets.phantom import phantoms as phantom
-from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
+from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField
 from autoddpm.datasets.phantom.phantoms import (
     GROUPS,
-    montage,
+    overview,
     phantom_slice,
-    phantom_volume,
     phantoms,
-    save_nifti,
 )
 
 COUNTS = {"train": 3, "val": 1, "test_healthy": 2, "test_lesion": 9}
@@ -164,7 +161,7 @@ def test_the_montage_outlines_lesions_below_healthy_slices(drawn):
     assert not coloured[:160].any()
     assert all(coloured[160:320, 160 * i : 160 * (i + 1)].any() for i in range(8))
     healthy = pd.read_csv(folder / "index.csv").query("kind == 'healthy'")
-    assert montage(folder, healthy, columns=2, rows=2, tile=32).size == (64, 64)
+    assert overview(folder, healthy).size == (8 * 160, 160)
 
 
 def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
@@ -175,7 +172,7 @@ def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
 def test_an_interrupted_drawing_leaves_nothing_and_can_restart(stop, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(phantom, "montage", lambda *_: (_ for _ in ()).throw(stop))
+        patched.setattr(phantom, "overview", lambda *_: (_ for _ in ()).throw(stop))
         with pytest.raises(stop if isinstance(stop, type) else OSError):
             phantoms(tmp_path, **FEW)
     assert list(tmp_path.iterdir()) == []
@@ -185,7 +182,9 @@ def test_an_interrupted_drawing_leaves_nothing_and_can_restart(stop, tmp_path, m
 @pytest.mark.skipif(sys.platform != "linux", reason="the patch reaches forked processes only")
 def test_a_failure_in_another_process_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        phantom, "_save", lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full"))
+        phantom,
+        "write_picture",
+        lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full")),
     )
     with pytest.raises(OSError, match=r"_0000\.png: disk full"):
         phantoms(tmp_path, **(FEW | {"processes": 2}))
@@ -201,9 +200,9 @@ def test_a_drawing_that_another_process_finished_first_is_kept(tmp_path, monkeyp
         for name, content in files_of(folder).items():
             (other / name).write_bytes(content)
         (other / "first").touch()
-        return montage(folder, index)
+        return overview(folder, index)
 
-    monkeypatch.setattr(phantom, "montage", slower)
+    monkeypatch.setattr(phantom, "overview", slower)
     records = phantoms(tmp_path, **FEW)
     assert (folder_of(records) / "first").exists()
     assert not (
@@ -232,45 +231,6 @@ def test_an_unknown_group_is_refused_with_the_known_ones():
         ValueError, match=r"lesion_train.*healthy_train, healthy_val, healthy_test, lesion_test"
     ):
         phantom_slice("lesion_train", 0)
-
-
-def test_a_slice_is_a_cut_of_the_volume_with_anterior_on_top(monkeypatch):
-    z = 40
-    monkeypatch.setattr(
-        phantom, "SLICE_Z", z
-    )  # a lower slice, and only the part below it, to save time
-    monkeypatch.setattr(phantom, "SHAPE", (197, 233, z + 1))
-    volume, lesion, affine = phantom_volume("lesion_test", 2)
-    image, strength = phantom_slice("lesion_test", 2)
-    assert volume.shape == lesion.shape == (197, 233, z + 1)
-    assert (volume.dtype, lesion.dtype) == (np.float32, bool)
-    np.testing.assert_array_equal(
-        affine @ [98, 134, 72, 1], [0, 0, 0, 1]
-    )  # the anterior commissure
-    np.testing.assert_allclose(volume[:, ::-1, z].T, image, atol=1e-6)
-    np.testing.assert_array_equal(lesion[:, ::-1, z].T, strength >= 0.5)
-    neighbours = lesion[..., z] & lesion[..., z - 1]
-    assert neighbours.sum() > 0.9 * lesion[..., z].sum()
-    assert np.corrcoef(volume[..., z].ravel(), volume[..., z - 1].ravel())[0, 1] > 0.97
-
-
-@pytest.mark.parametrize("name", ["t1.nii", "t1.nii.gz"])
-def test_a_saved_volume_reads_back_and_survives_a_failure(name, tmp_path, monkeypatch):
-    volume = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
-    save_nifti(tmp_path / name, volume, atlas().affine)
-    save_nifti(tmp_path / "lesion.nii", volume > 0.5, atlas().affine)
-    monkeypatch.setattr(nibabel, "save", lambda _, path: (path.write_bytes(b"half"), 1 / 0))
-    with pytest.raises(ZeroDivisionError):
-        save_nifti(tmp_path / name, 2 * volume, atlas().affine)
-    back = nibabel.load(tmp_path / name)
-    np.testing.assert_array_equal(np.asarray(back.dataobj), volume)
-    np.testing.assert_array_equal(back.affine, atlas().affine)
-    np.testing.assert_array_equal(
-        np.asarray(nibabel.load(tmp_path / "lesion.nii").dataobj), volume > 0.5
-    )
-    assert {path.name for path in tmp_path.iterdir()} == {name, "lesion.nii"}
-    with pytest.raises(ValueError, match=r"t1\.npy.*rename"):
-        save_nifti(tmp_path / "t1.npy", volume, atlas().affine)
 
 
 def test_a_smooth_field_has_unit_variance_and_can_be_cut():

@@ -33,7 +33,6 @@ from autoddpm.diffusion.sampler import (
     Sampler,
     count_calls,
     reconstruct,
-    strided_times,
 )
 from autoddpm.diffusion.schedule import LinearSchedule
 from autoddpm.random import Draw, Stage, slice_keys
@@ -62,7 +61,7 @@ def noise_of(ids: list[str], size: tuple[int, ...] = (1, 16, 16)) -> NoiseOf:
 @pytest.mark.parametrize("t", [1, 2, 50, 200])
 @pytest.mark.parametrize("stride", [1, 3, 7, 10, 200, 999])
 def test_times_fall_from_t_to_zero_by_the_stride_or_a_last_rest(t, stride):
-    times = strided_times(t, stride)
+    times = Ancestral(stride).times(t)
     jumps = [a - b for a, b in pairwise(times)]
     assert times[0] == t
     assert times[-1] == 0
@@ -72,14 +71,14 @@ def test_times_fall_from_t_to_zero_by_the_stride_or_a_last_rest(t, stride):
 
 
 def test_a_grid_is_counted_from_its_own_start():
-    assert strided_times(7, 3) == [7, 4, 1, 0]
-    assert strided_times(9, 3) == [9, 6, 3, 0]
+    assert Ancestral(3).times(7) == [7, 4, 1, 0]
+    assert Ancestral(3).times(9) == [9, 6, 3, 0]
 
 
 @pytest.mark.parametrize("stride", [0, -1])
 def test_a_stride_below_one_is_refused(stride):
     with pytest.raises(ValueError, match=r"sampler\.stride"):
-        strided_times(10, stride)
+        Ancestral(stride).times(10)
 
 
 @pytest.mark.parametrize("stride", [1, 3, 10])

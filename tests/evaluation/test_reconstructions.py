@@ -16,7 +16,7 @@ from autoddpm.detectors.authors_code import AuthorsCode, AuthorsCodeAnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detector, Reconstruction
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.evaluation.reconstructions import Reconstructions, depends_on
+from autoddpm.evaluation.reconstructions import Reconstructions, Stored, depends_on
 
 GIVEN = {"weights_hash": "0123", "precision": "32-true"}
 STRATEGY = SimpleNamespace(barrier=lambda: None, root_device=torch.device("cpu"))
@@ -69,7 +69,7 @@ def test_a_batch_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = Reconstruction(images(3, seed=1), torch.tensor([3, 1, 2]), stages)
     with kept.claimed(TRAINER):
         kept.write(batch, made, 1.5)
-        read = kept.read()
+        read = Stored(kept.parts.merged())
     found = read.of(Slices(batch.image[1:], batch.id[1:]))
     assert torch.equal(found.image, made.image[1:])
     assert torch.equal(found.stages["two"], stages["two"][1:])
@@ -85,7 +85,7 @@ def test_two_runs_at_the_same_time_make_them_once(tmp_path: Path) -> None:
         kept = Reconstructions(tmp_path, {"a": 1})
         with kept.claimed(TRAINER):
             begun.set()
-            if "a" not in kept.done():
+            if "a" not in kept.parts.done():
                 time.sleep(0.5)
                 kept.write(batch, Reconstruction(images(1), torch.tensor([1])), 1.0)
                 makers.append(name)

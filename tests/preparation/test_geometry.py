@@ -246,13 +246,3 @@ def test_maps_are_written_on_their_source_s_grid_with_its_header(tmp_path: Path)
         np.asarray(other.dataobj).max(axis=(0, 1)), [0, 0, 3, 0, 0], atol=1e-4
     )
     np.testing.assert_allclose(other.affine, source.affine, atol=1e-6)
-
-
-def test_maps_of_slices_that_were_not_cut_here_are_refused(tmp_path: Path) -> None:
-    maps, index = evaluated(tmp_path)
-    index.loc[1, "geometry"] = ""
-    with pytest.raises(
-        ValueError, match=r"s/A_z3 does not say which volume it was cut from; see src\.prepare"
-    ):
-        write_nifti(tmp_path / "nifti", maps, index)
-    assert not (tmp_path / "nifti").exists()

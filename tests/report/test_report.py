@@ -31,8 +31,7 @@ from report_runs import no_pictures as no_pictures
 from rich.console import Console
 
 from autoddpm.atomic import write_bytes
-from autoddpm.report.figures.curve import curves
-from autoddpm.report.figures.curve_png import draw_curves
+from autoddpm.report.figures.curve import curves, draw_curves
 from autoddpm.report.figures.examples import Choice, choose_examples
 from autoddpm.report.figures.figure import FigureRows, Kind
 from autoddpm.report.figures.panels import outline, panel_size, top_of_scale
@@ -43,7 +42,7 @@ from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method, disagreements, set_apart
 from autoddpm.report.select import Selection
 from autoddpm.report.tables.formats import to_csv, to_markdown
-from autoddpm.report.tables.intervals import Resamples
+from autoddpm.report.tables.intervals import Resamples, bootstrap_rows
 from autoddpm.report.tables.table import Column
 from autoddpm.report.tables.terminal import print_table
 from autoddpm.runs.folder import UnreadableRunError
@@ -714,6 +713,23 @@ def test_a_curve_has_a_point_per_noise_level_and_a_level_line(runs):
     assert list(points.get_xdata()) == [50, 300]
     assert list(points.get_ydata()) == pytest.approx([2.5, 15.0])
     assert list(level.get_ydata()) == pytest.approx([41.23, 41.23])
+
+
+def test_a_curve_has_bars_and_a_band_for_its_intervals(runs, tmp_path):
+    for t in (100, 300):
+        anoddpm(runs, t, value=None)
+    autoddpm(runs, value=None)
+    rows = read_rows(runs)[0]
+    levels, ours = (Method("", {"name": name}, "t").rows(rows) for name in ("AnoDDPM", "AutoDDPM"))
+    kinds = {"baselines": Kind(levels, order="t"), "method": Kind(ours)}
+    found = bootstrap_rows(rows, tmp_path, 50, 0)
+    figure = FigureRows("", "", kinds, [Column("SSIM", "healthy/ssim", 100)])
+    axes = draw_curves(curves(figure, found)).axes[0]
+    bounds = [found.interval(row, "healthy/ssim") for row in (*levels, *ours)]
+    expected = [[100 * bound for bound in one[:2]] for one in bounds]
+    bars = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
+    band = axes.patches[0].get_bbox()
+    assert [*bars, [band.y0, band.y1]] == pytest.approx(np.array(expected))
 
 
 # --- files and the verb

@@ -17,9 +17,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from report_runs import SIZE, SLICES, anoddpm, autoddpm, report
 
 from autoddpm.metrics.localization import dice
-from autoddpm.report.figures.chart_json import chart
-from autoddpm.report.figures.charts import DARK_COLOURS, LEVELS, level_chart, precision_recall_chart
-from autoddpm.report.figures.curve import Curve, curves
+from autoddpm.report.figures.charts import DARK_COLOURS, LEVELS, as_chart, precision_recall_chart
 from autoddpm.report.figures.examples import Choice
 from autoddpm.report.figures.figure import FigureRows, Kind
 from autoddpm.report.figures.theme import DARK, LIGHT
@@ -34,14 +32,12 @@ from autoddpm.report.read import read_pictures
 from autoddpm.report.rows.methods import Method
 from autoddpm.report.select import Selection
 from autoddpm.report.tables.intervals import Resampled, Resamples, bootstrap_rows
-from autoddpm.report.tables.table import Column
 from autoddpm.runs.row import Row, read_rows
 
 ANODDPM, AUTODDPM = (
     Method("AnoDDPM", {"name": "AnoDDPM"}, "t"),
     Method("AutoDDPM", {"name": "AutoDDPM"}),
 )
-SSIM = Column("SSIM", "healthy/ssim", 100)
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -79,43 +75,7 @@ def browsed(rows: Sequence[Row], number: int) -> tuple[dict | None, list[str]]:
     return browser_data(read.browsed, read.rows), [*choice.remarks, *read.remarks]
 
 
-def ssim_curve(levels: Sequence[Row], ours: Sequence[Row], found: Resamples) -> Curve:
-    """SSIM against the noise level."""
-    kinds = {"baselines": Kind(levels, order="t"), "method": Kind(ours)}
-    [curve] = curves(FigureRows("", "", kinds, [SSIM]), found)
-    return curve
-
-
 # --- charts
-
-
-def test_a_level_chart_has_points_with_intervals_and_a_band(rows, tmp_path):
-    found = bootstrap_rows(list(rows.values()), tmp_path, 50, 0)
-    levels, ours = ANODDPM.rows(list(rows.values())), AUTODDPM.rows(list(rows.values()))
-    drawn = level_chart(ssim_curve(levels, ours, found))
-    line, points, band, level = drawn.renderers
-    assert points.data_source is line.data_source
-    data = line.data_source.data
-    assert data["x"] == [100, 300]
-    assert data["y"] == pytest.approx([100 * row.metrics["healthy/ssim"] for row in levels])
-    bounds = [found.interval(row, "healthy/ssim") for row in levels]
-    assert data["low"] == pytest.approx([100 * one.low for one in bounds])
-    assert data["high"] == pytest.approx([100 * one.high for one in bounds])
-    assert re.fullmatch(r"\d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\]", data["shown"][0])
-    assert level.data_source.data["x"] == [100, 300]
-    assert len(set(level.data_source.data["y"])) == 1
-    assert band.glyph.y2 == "high"
-    assert drawn.y_range.end >= max(data["high"])
-
-
-def test_a_chart_without_intervals_has_the_values_that_exist(rows):
-    lacking = Row(**{**vars(rows["AnoDDPM (t=100)"]), "metrics": {"healthy/ssim": None}})
-    levels = [lacking, rows["AnoDDPM (t=300)"]]
-    drawn = level_chart(ssim_curve(levels, [lacking], Resamples({})))
-    [line, _] = drawn.renderers
-    assert line.data_source.data["x"] == [300]
-    assert np.isnan(line.data_source.data["low"]).all()
-    assert "[" not in line.data_source.data["shown"][0]
 
 
 def test_a_precision_recall_chart_has_a_line_per_row(rows, tmp_path):
@@ -136,11 +96,11 @@ def test_a_precision_recall_chart_has_a_line_per_row(rows, tmp_path):
     assert precision_recall_chart(kinds, empty) is None
 
 
-def test_a_chart_is_the_same_data_each_time(rows):
-    levels = ANODDPM.rows(list(rows.values()))
+def test_a_chart_is_the_same_data_each_time(rows, tmp_path):
+    every = list(rows.values())
+    found, kinds = bootstrap_rows(every, tmp_path, 0, 0), [Kind(every)]
     first, second = (
-        json.dumps(chart("a", level_chart(ssim_curve(levels, [], Resamples({})))).data)
-        for _ in "ab"
+        json.dumps(as_chart("a", precision_recall_chart(kinds, found)).data) for _ in "ab"
     )
     assert first == second
     known = set(re.findall(r'"name": "\w+", "id": "(\w+)"', first))
@@ -327,13 +287,9 @@ def opened(runs: Path) -> Iterator[Opened]:
 def test_the_page_opens_without_a_network_and_without_complaint(opened, runs):
     assert opened.asked == [(runs.parent / "report" / "index.html").resolve().as_uri()]
     assert opened.complaints == []
-    assert opened.page.locator("#noise_paradox canvas").count() >= 2
-    assert opened.page.locator("#dice_by_size canvas").count() >= 3
     assert opened.page.locator("#precision_recall canvas").count() >= 1
-    assert (
-        opened.page.locator("#noise_paradox img").count() == 0
-    )  # the static one is for where there is no JavaScript
-    assert opened.page.locator("#figure4 img").count() == 1
+    for name in ("noise_paradox", "dice_by_size", "figure4"):
+        assert opened.page.locator(f"#{name} img").count() == 1
 
 
 def test_the_filter_leaves_the_slices_of_the_chosen_sizes(opened):
@@ -468,10 +424,10 @@ def test_page_and_charts_follow_dark_mode_and_the_browser_stays(
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == f"rgb({', '.join(str(int(DARK.paper[n : n + 2], 16)) for n in (1, 3, 5))})"
     corner = np.asarray(
-        Image.open(BytesIO(opened.page.locator("#noise_paradox").screenshot())).convert("L")
+        Image.open(BytesIO(opened.page.locator("#precision_recall").screenshot())).convert("L")
     )
     assert np.median(corner) < 60
     assert opened.chosen(2) == name
-    assert opened.page.locator("#noise_paradox canvas").count() >= 2
+    assert opened.page.locator("#precision_recall canvas").count() >= 1
     assert opened.complaints == []
     opened.page.emulate_media(color_scheme="light")

@@ -1,4 +1,4 @@
-"""Reading an image, or its lesion mask: a slice from PNG, NPY or NIfTI, a volume from NIfTI."""
+"""An image, or its lesion mask, on disk: a slice as PNG, NPY or NIfTI, a volume as NIfTI."""
 
 from pathlib import Path
 
@@ -62,6 +62,11 @@ def read_lesion(path: Path, image: NDArray[np.float32]) -> NDArray[np.bool_]:
             "alike."
         )
     return lesion > 0
+
+
+def write_picture(path: Path, image: NDArray) -> None:
+    """Write a slice in [0, 1], or a mask, with 8 bits."""
+    Image.fromarray(np.round(255 * image.astype(np.float32)).astype(np.uint8)).save(path)
 
 
 def _by(image: NDArray) -> str:

@@ -31,14 +31,10 @@ CONTRAST = 0.05
 class Finding:
     """Something doubtful.
 
-    kind: of finding.
-    ids: of the slices.
     text: the finding in words.
     is_leak: it would make results too good.
     """
 
-    kind: str
-    ids: tuple[str, ...]
     text: str
     is_leak: bool = False
 
@@ -127,7 +123,7 @@ def twins(images: NDArray[np.float32], index: pd.DataFrame, between: str) -> lis
             pair = f"{ids[i]} ({group[i]}) and {ids[j]} ({group[j]})"
             text = f"{pair} {how}: the same person under two names?"
             is_leak = bool(group[i] != group[j])
-            found.append(Finding("twins", (ids[i], ids[j]), text, is_leak))
+            found.append(Finding(text, is_leak))
     return found
 
 
@@ -176,28 +172,26 @@ def _in_two_splits(index: pd.DataFrame) -> Iterator[Finding]:
     for subject, slices in index.groupby("subject"):
         if slices["split"].nunique() > 1:
             splits = ", ".join(sorted(set(slices["split"])))
-            text = f"subject {subject} is in {splits}"
-            yield Finding("split", tuple(slices["id"]), text, is_leak=True)
+            yield Finding(f"subject {subject} is in {splits}", is_leak=True)
 
 
 def _lesions_to_train_on(index: pd.DataFrame) -> Iterator[Finding]:
     ill = index[(index["split"] != "test") & (index["lesion_pixels"] > HEALTHY_PIXELS)]
     for i, split in zip(ill["id"], ill["split"], strict=True):
-        yield Finding("lesion", (i,), f"{i} has a lesion and is in {split}", is_leak=True)
+        yield Finding(f"{i} has a lesion and is in {split}", is_leak=True)
 
 
 def _without_contrast(images: NDArray[np.float32], index: pd.DataFrame) -> Iterator[Finding]:
     contrast = np.asarray(images).std(axis=tuple(range(1, images.ndim)))
     for i, c in zip(index["id"], contrast, strict=True):
         if c < CONTRAST:
-            text = f"{i} has hardly any contrast (standard deviation {c:.3f})"
-            yield Finding("contrast", (i,), text)
+            yield Finding(f"{i} has hardly any contrast (standard deviation {c:.3f})")
 
 
 def _lost_lesions(index: pd.DataFrame) -> Iterator[Finding]:
     lost = index[index["lesion_lost"]]
     for i, n in zip(lost["id"], lost["lesion_pixels_full"], strict=True):
-        yield Finding("lost", (i,), f"{i}: the resize lost its lesion of {n} pixels")
+        yield Finding(f"{i}: the resize lost its lesion of {n} pixels")
 
 
 def _doubtful_preparations(prepared: pd.DataFrame) -> Iterator[Finding]:
@@ -205,8 +199,7 @@ def _doubtful_preparations(prepared: pd.DataFrame) -> Iterator[Finding]:
     dice = pd.to_numeric(used.get("brain_dice", pd.Series(dtype=float)), errors="coerce")
     for i, d in zip(used["id"], dice, strict=False):
         if d < ALIGNED:
-            text = f"{i}: its brain covers the template's with a Dice of {d:.2f} only"
-            yield Finding("registration", (i,), text)
-    failed = prepared[prepared["excluded"].str.startswith("error: ")]
-    for i, text in zip(failed["id"], failed["excluded"], strict=True):
-        yield Finding("error", (i,), text)
+            yield Finding(f"{i}: its brain covers the template's with a Dice of {d:.2f} only")
+    for reason in prepared["excluded"]:
+        if reason.startswith("error: "):
+            yield Finding(reason)

@@ -11,17 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.progress import track
 
 from autoddpm.atomic import folder_written_whole
 from autoddpm.data import shift
-from autoddpm.data.image_file import read_image
-from autoddpm.data.preprocess import window98
+from autoddpm.data.image_file import write_picture
 from autoddpm.data.sample import Record, Split
 from autoddpm.data.shift import older, rescanned
-from autoddpm.datasets.ixi import ixi
-from autoddpm.datasets.phantom.anatomy import CENTRE, Array, Axes, Cut, atlas, step
+from autoddpm.datasets.ixi import ixi, windowed_on_template
+from autoddpm.datasets.phantom.anatomy import CENTRE, MIDDLE, Array, Cut, atlas, step
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.preparation.template import SHAPE, SLICE_Z
 
@@ -98,12 +96,8 @@ class Variant:
 
     def draw(self, seed: int) -> tuple[Array, Array]:
         """Image (233, 197) in [0, 1], and lesion, bool."""
-        image = window98(read_image(self.of.images["T1"])).astype(float)
+        image: Array = windowed_on_template(self.of)
         key = f"ixi_tuning/{seed}/{self.of.subject}/{self.name}"
-        if image.shape != (SHAPE[1], SHAPE[0]):
-            raise ValueError(
-                f"{self.of.files}: has {image.shape} pixels, not 233 x 197 on the template's grid"
-            )
         lesion = np.zeros(image.shape, bool)
         if self.is_shifted:
             image = older(image, key)
@@ -135,9 +129,9 @@ def _build(place: Path, variants: list[Variant], seed: int) -> None:
             (temporary / part).mkdir()
         for variant in track(variants, "Drawing slices to choose by"):
             image, lesion = variant.draw(seed)
-            _save(temporary / "images" / variant.file, image)
+            write_picture(temporary / "images" / variant.file, image)
             if variant.lesion is not None:
-                _save(temporary / "lesions" / variant.file, lesion)
+                write_picture(temporary / "lesions" / variant.file, lesion)
 
 
 def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
@@ -146,16 +140,11 @@ def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
     image: windowed, (233, 197) in [0, 1].
     key: of the lesion; its last number modulo 3 is the size group.
     """
-    axes: Axes = (
-        np.arange(SHAPE[0], dtype=float),
-        np.arange(SHAPE[1], dtype=float),
-        np.array([float(SLICE_Z)]),
-    )
     head = _cut(np.rot90(image, -1)[..., None])
-    lesion = Lesion(key, head, axes)
+    lesion = Lesion(key, head, MIDDLE)
     tissue = step(head.image - TISSUE, 0.05)
-    strength = lesion.strength(head, axes) * tissue
-    changed = lesion.apply(head, strength, axes)
+    strength = lesion.strength(head, MIDDLE) * tissue
+    changed = lesion.apply(head, strength, MIDDLE)
     return np.rot90(changed[..., 0]), np.rot90(strength[..., 0] >= 0.5)
 
 
@@ -190,7 +179,3 @@ def _cut(image: Array) -> Cut:
 
     side = np.broadcast_to((np.arange(SHAPE[0]) - CENTRE[0])[:, None, None], image.shape)
     return Cut(image, fine(template.hull), fine(template.ventricle), side)
-
-
-def _save(path: Path, image: Array) -> None:
-    Image.fromarray(np.round(255 * image.astype(np.float32)).astype(np.uint8)).save(path)

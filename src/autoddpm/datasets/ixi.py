@@ -4,11 +4,17 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from autoddpm.data.image_file import read_image
+from autoddpm.data.preprocess import window98
 from autoddpm.data.sample import Record, Split
 from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.folder import prepared
+from autoddpm.preparation.template import SHAPE
 from autoddpm.preparation.volume import RawVolume, Source, members
 
 #: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after
@@ -33,6 +39,19 @@ def ixi(root: str | Path, everyone: Split | None = None) -> list[Record]:
         listed = slice_folder(root / "slices", index=root / "split.csv", name="ixi")
         records = [replace(record, id=f"ixi/{record.subject}") for record in listed]
     return [replace(record, split=everyone) for record in records] if everyone else records
+
+
+def windowed_on_template(record: Record) -> NDArray[np.float64]:
+    """A slice of IXI, windowed, (233, 197) in [0, 1].
+
+    Raises ValueError that names the file if it is on another grid than the template's.
+    """
+    image = window98(read_image(record.images["T1"])).astype(np.float64)
+    if image.shape != (SHAPE[1], SHAPE[0]):
+        raise ValueError(
+            f"{record.files}: has {image.shape} pixels, not 233 x 197 on the template's grid"
+        )
+    return image
 
 
 def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:

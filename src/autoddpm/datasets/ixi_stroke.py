@@ -14,12 +14,11 @@ from rich.progress import track
 
 from autoddpm.atomic import folder_written_whole, read_json, write_json, write_text
 from autoddpm.data import shift
-from autoddpm.data.image_file import read_image
 from autoddpm.data.lesion_size import GROUPS, size_group
-from autoddpm.data.preprocess import pad_to_square, resize_lesion, window98
+from autoddpm.data.preprocess import pad_to_square, resize_lesion
 from autoddpm.data.sample import Record
 from autoddpm.data.shift import older, rescanned
-from autoddpm.datasets.ixi import ixi
+from autoddpm.datasets.ixi import ixi, windowed_on_template
 from autoddpm.datasets.paths import existing
 from autoddpm.datasets.stroke import contrast, implant_stroke
 from autoddpm.preparation.folder import prepared
@@ -150,11 +149,7 @@ def draw(planned: Planned, recipe: Recipe) -> Drawn:
 
     Raises ValueError that names the file if it is on another grid.
     """
-    image = window98(read_image(planned.of.images["T1"])).astype(np.float64)
-    if image.shape != (SHAPE[1], SHAPE[0]):
-        raise ValueError(
-            f"{planned.of.files}: has {image.shape} pixels, not 233 x 197 on the template's grid"
-        )
+    image = windowed_on_template(planned.of)
     key = f"ixi_stroke/{recipe.seed}/{planned.id}"
     image = older(image, key) if planned.is_shifted else image
     drawn = Drawn(image, np.zeros(image.shape, bool))

@@ -38,17 +38,25 @@ def count_calls(sampler: Sampler, times: Sequence[int]) -> int:
     return sum(sampler.calls(t, s) for t, s in pairwise(times))
 
 
-def strided_times(t: int, stride: int) -> list[int]:
-    """[t, t - stride, ..., 0]; the last jump to 0 may be shorter.
+class Strided:
+    """Times t, t - stride, ..., 0, of which the last jump may be shorter; one call for each step.
 
-    Raises ValueError if the stride is below 1.
+    Raises ValueError, with the first times, if the stride is below 1.
     """
-    if stride < 1:
-        raise ValueError(f"sampler.stride: must be at least 1, got {stride}")
-    return [*range(t, 0, -stride), 0]
+
+    def __init__(self, stride: int = 1) -> None:
+        self.stride = stride
+
+    def times(self, t: int) -> list[int]:
+        if self.stride < 1:
+            raise ValueError(f"sampler.stride: must be at least 1, got {self.stride}")
+        return [*range(t, 0, -self.stride), 0]
+
+    def calls(self, t: int, s: int) -> int:
+        return 1
 
 
-class Ancestral:
+class Ancestral(Strided):
     """The DDPM's own sampler, Eq. (2).
 
     stride: 1 is the paper's. A longer one is faster and does not give the same.
@@ -56,20 +64,11 @@ class Ancestral:
 
     adds_noise = True
 
-    def __init__(self, stride: int = 1) -> None:
-        self.stride = stride
-
-    def times(self, t: int) -> list[int]:
-        return strided_times(t, self.stride)
-
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
         return ddpm.p_sample(x_t, t, s, eps)
 
-    def calls(self, t: int, s: int) -> int:
-        return 1
 
-
-class DDIM:
+class DDIM(Strided):
     """The sampler of Song et al. (ICLR 2021).
 
     stride: between two times.
@@ -77,14 +76,12 @@ class DDIM:
     """
 
     def __init__(self, stride: int = 1, eta: float = 0.0) -> None:
-        self.stride, self.eta = stride, eta
+        super().__init__(stride)
+        self.eta = eta
 
     @property
     def adds_noise(self) -> bool:
         return self.eta != 0
-
-    def times(self, t: int) -> list[int]:
-        return strided_times(t, self.stride)
 
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
         alpha_bar_t, alpha_bar_s = ddpm.schedule.alpha_bar[t], ddpm.schedule.alpha_bar[s]
@@ -96,11 +93,8 @@ class DDIM:
         direction = (1 - alpha_bar_s - variance).clamp(min=0).sqrt()
         return alpha_bar_s.sqrt() * x0 + direction * eps_hat + variance.sqrt() * eps
 
-    def calls(self, t: int, s: int) -> int:
-        return 1
 
-
-class DPMSolver:
+class DPMSolver(Strided):
     """DPM-Solver++(2S) of Lu et al. (2022): deterministic, second order, two calls per step.
 
     Each step is complete in itself, so that it may also be repeated between re-noisings. The
@@ -113,10 +107,7 @@ class DPMSolver:
     adds_noise = False
 
     def __init__(self, stride: int = 10) -> None:
-        self.stride = stride
-
-    def times(self, t: int) -> list[int]:
-        return strided_times(t, self.stride)
+        super().__init__(stride)
 
     def step(self, ddpm: DDPM, x_t: Tensor, t: int, s: int, eps: Tensor) -> Tensor:
         x0 = ddpm.predict_x0(x_t, t, ddpm.predict_eps(x_t, t))

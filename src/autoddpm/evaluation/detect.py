@@ -82,7 +82,7 @@ def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Mad
     first = detector.begins_with
     begun = reconstruct(bench, first, role, f"{title}: first stage") if first else None
     with kept.claimed(bench.trainer):
-        missing = ids - kept.done()
+        missing = ids - kept.parts.done()
 
         def work(batch: Batch) -> Reconstruction:
             return detector.reconstruct(batch, begun.stored.of(batch) if begun else None)
@@ -94,7 +94,7 @@ def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Mad
             kept.write(batch, made, seconds)
 
         go_over(bench, step, role, kept.parts, title)
-        stored = kept.read()
+        stored = Stored(kept.parts.merged())
     seconds = stored.arrays["seconds"]
     if begun:
         seconds = seconds + begun.stored.seconds(stored.arrays["id"].tolist())

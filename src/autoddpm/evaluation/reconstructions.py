@@ -87,10 +87,6 @@ class Reconstructions:
             key: environment.get(key) for key in ("commit", "device", "versions")
         }
 
-    def done(self) -> set[str]:
-        """Ids of the slices that are there."""
-        return self.parts.done()
-
     def write(self, batch: Slices, made: Reconstruction, seconds: float) -> None:
         """Keep the reconstruction of a batch.
 
@@ -98,10 +94,6 @@ class Reconstructions:
         """
         arrays = {"image": made.image, **made.stages}
         self.parts.write(batch.id, arrays, made.calls, seconds)
-
-    def read(self) -> "Stored":
-        """Read all of them into memory."""
-        return Stored(self.parts.merged())
 
 
 class Stored:

@@ -19,12 +19,10 @@ from torch import nn
 log = logging.getLogger(__name__)
 
 Setting = str | bool
+SWITCHES = ("fused_attention", "compile", "cuda_graphs", "keep_memory")
 ALLOWED: dict[str, tuple[Setting, ...]] = {
     "layout": ("auto", "contiguous", "channels_last"),
-    "fused_attention": ("auto", True, False),
-    "compile": ("auto", True, False),
-    "cuda_graphs": ("auto", True, False),
-    "keep_memory": ("auto", True, False),
+    **dict.fromkeys(SWITCHES, ("auto", True, False)),
 }
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 NOT_MEASURED = "another was not measured on this device: ask for it"
@@ -56,13 +54,8 @@ class Acceleration(Callback):
         cuda_graphs: Setting = "auto",
         keep_memory: Setting = "auto",
     ) -> None:
-        self.asked: dict[str, Setting] = {
-            "layout": layout,
-            "fused_attention": fused_attention,
-            "compile": compile,
-            "cuda_graphs": cuda_graphs,
-            "keep_memory": keep_memory,
-        }
+        asked = (layout, fused_attention, compile, cuda_graphs, keep_memory)
+        self.asked: dict[str, Setting] = dict(zip(ALLOWED, asked, strict=True))
         for name, value in self.asked.items():
             if value not in ALLOWED[name]:
                 allowed = ", ".join(str(one).lower() for one in ALLOWED[name])

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+LINE_EVERY_S = 30.0  # without a terminal
 TEXT_EVERY_S = 1.0  # on a terminal: a loss that is shown must be waited for
 
 
@@ -32,12 +33,11 @@ def quiet_lightning() -> None:
 class TimeLeft(ProgressBar):
     """One bar over the whole of training or testing, with the time left.
 
-    line_every_s: seconds between two plain lines, which replace the bar if there is no terminal.
+    Plain lines replace the bar if there is no terminal.
     """
 
-    def __init__(self, line_every_s: float = 30.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.line_every_s = line_every_s
         self._progress: Progress | None = None
         self._lines_at = 0.0
         self._timer: Timer | None = None
@@ -118,7 +118,7 @@ class TimeLeft(ProgressBar):
         if (
             self._progress.disable
             and self.trainer.is_global_zero
-            and now - self._lines_at >= self.line_every_s
+            and now - self._lines_at >= LINE_EVERY_S
             and done > self._first
         ):
             self._lines_at = now

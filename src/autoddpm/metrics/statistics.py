@@ -1,12 +1,11 @@
-"""How sure a number is: bootstrap over subjects, paired differences, and spread over seeds.
+"""How sure a number is: bootstrap over subjects, and paired differences.
 
 A statistic of N slices takes `weights` (R, N), how often each slice is drawn in each of R
 resamples, and gives an array (R,). A row of ones, `np.ones((1, N))`, gives the statistic of the
 data themselves. Slices are left out by leaving out their columns:
 `weighted_mean(dice[lesion], weights[:, lesion])`. The same weights for two methods pair their
 values. A resample in which a statistic is undefined holds NaN, for example if no lesion was drawn.
-`interval` and `difference` leave those out, count them, and refuse if they are more than
-MOST_UNDEFINED of all.
+`interval` and `difference` leave those out, and refuse if they are more than MOST_UNDEFINED of all.
 """
 
 from collections.abc import Sequence
@@ -67,11 +66,10 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 class Interval(NamedTuple):
-    """Bounds of a percentile interval, and how many resamples were left out as undefined."""
+    """Bounds of a percentile interval; undefined resamples are left out."""
 
     low: float
     high: float
-    undefined: int
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> Interval:
@@ -90,19 +88,15 @@ def interval(samples: np.ndarray, level: float = 0.95) -> Interval:
             "interval"
         )
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), undefined)
+    return Interval(float(low), float(high))
 
 
 class Difference(NamedTuple):
-    """Interval of a paired difference, its two-sided p-value, and how many were undefined.
-
-    Undefined resamples are left out.
-    """
+    """Interval of a paired difference, and its two-sided p-value."""
 
     low: float
     high: float
     p_value: float
-    undefined: int
 
 
 def difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Difference:
@@ -121,11 +115,9 @@ def difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Di
             "weights"
         )
     samples = first - second
-    low, high, undefined = interval(samples, level)
+    bounds, defined = interval(samples, level), np.count_nonzero(~np.isnan(samples))
     count = min(np.count_nonzero(samples <= 0), np.count_nonzero(samples >= 0))
-    return Difference(
-        low, high, min(1.0, 2 * (1 + count) / (len(samples) - undefined + 1)), undefined
-    )
+    return Difference(*bounds, min(1.0, 2 * (1 + count) / (defined + 1)))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -135,27 +127,3 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return corrected
-
-
-class Spread(NamedTuple):
-    """Mean and standard deviation (n - 1) over seeds, and their number.
-
-    A text stands for the deviation if there is none.
-    """
-
-    mean: float
-    deviation: float | str
-    seeds: int
-
-
-def seed_spread(values: Sequence[float]) -> Spread:
-    """Spread of a number over runs that differ only in their seed.
-
-    Raises ValueError without any, and if one is not finite.
-    """
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError("a spread over seeds needs a finite value of one seed at least")
-    deviation = (
-        float(np.std(values, ddof=1)) if len(values) > 1 else "one seed: no spread over seeds"
-    )
-    return Spread(float(np.mean(values)), deviation, len(values))

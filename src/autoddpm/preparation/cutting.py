@@ -1,6 +1,6 @@
 """From one volume to its slices, in memory: correct, find the brain, register, window, cut."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -61,11 +61,6 @@ class Steps:
         """How slices were made, in plain containers: steps, slices, modality."""
         steps = asdict(self)
         return {"slices": steps.pop("slices"), "steps": steps, "modality": modality}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Steps":
-        """The inverse of `record`."""
-        return cls(**record["steps"], slices=record["slices"])
 
 
 @dataclass(frozen=True)

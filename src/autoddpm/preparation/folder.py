@@ -8,22 +8,16 @@ records.
 import errno
 import hashlib
 import json
-import os
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pandas as pd
-import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,6 +32,7 @@ from autoddpm.data.sample import Record
 from autoddpm.data.store import ORIGIN
 from autoddpm.preparation.cutting import Cut, Steps, cut
 from autoddpm.preparation.volume import RawVolume, Source, read_mask, read_volume
+from autoddpm.processes import cores, in_processes
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
 VERSION = 2
@@ -123,7 +118,7 @@ def prepare_volumes(
     with _full_disk_named(work):
         for name in ("slices", "lesions", "rows"):
             (work / name).mkdir(parents=True, exist_ok=True)
-        _run_missing(jobs, processes or len(os.sched_getaffinity(0)), title)
+        _run_missing(jobs, processes or cores(), title)
         index = _index([row for job in jobs for row in read_json(job.rows_file)])
         if (index["excluded"] != "").all():
             reason = read_json(jobs[0].rows_file)[0]["excluded"]
@@ -265,45 +260,11 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
 def _run_missing(jobs: Sequence[Job], processes: int, title: str) -> None:
     """Do what is not done, and show the progress."""
     missing = [job for job in jobs if not job.is_done]
+    processes = min(processes, max(1, len(missing)))
     with _progress() as progress:
         task = progress.add_task(title, total=len(jobs), completed=len(jobs) - len(missing))
-        for _ in _done(missing, min(processes, len(missing))):
+        for _ in in_processes(Job.run, missing, processes, threads=max(1, cores() // processes)):
             progress.advance(task)
-
-
-def _done(jobs: Sequence[Job], processes: int) -> Iterator[None]:
-    """Do the jobs, and give a sign for each that is done."""
-    if processes <= 1:
-        for job in jobs:
-            job.run()
-            yield
-        return
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), torch.set_num_threads, (threads,)
-    ) as pool:
-        # The processes inherit this: Ctrl-C is for the parent.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            futures = [pool.submit(job.run) for job in jobs]
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a process was killed, most likely for want of memory; run the same command again "
-                "with fewer processes"
-            ) from error
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # An error lets the processes finish the volumes that they are at; Ctrl-C does not.
-            if isinstance(error, KeyboardInterrupt):
-                for process in active_children():
-                    process.terminate()
-            raise
 
 
 def _index(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -18,15 +18,10 @@ def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFram
     A file has the grid and the header of its source volume.
 
     maps: by name, (N, size, size), and "id": (N,).
-    index: id, subject, source, geometry of each slice, as a store's.
-    Raises ValueError if a slice does not name its volume: it was not prepared by `src.prepare`.
+    index: id, subject, source, geometry of each slice, as a store's; none may be empty.
     """
     position = {slice_id: i for i, slice_id in enumerate(maps["id"].tolist())}
     index = index[index["id"].isin(list(position))]
-    if without := list(index.loc[index["geometry"] == "", "id"]):
-        raise ValueError(
-            f"nifti=true: {without[0]} does not say which volume it was cut from; see src.prepare"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for source, slices in index.groupby("source"):

@@ -2,8 +2,7 @@
 contrast for each subject.
 
 Everything lives on the template's voxel grid (197, 233, 189) at 1 mm: left to right, posterior to
-anterior, upwards. A slice is the cut of a subject's volume at one z, so slices and volumes share
-every function here.
+anterior, upwards. A slice is the cut of a subject's volume at one z.
 """
 
 from dataclasses import dataclass
@@ -22,6 +21,12 @@ Mask = NDArray[np.bool_]
 Axes = tuple[Array, Array, Array]
 
 CENTRE = np.array([98.0, 116.0, 80.0])
+#: Places of the voxels of the slice that is shown.
+MIDDLE: Axes = (
+    np.arange(SHAPE[0], dtype=float),
+    np.arange(SHAPE[1], dtype=float),
+    np.array([float(SLICE_Z)]),
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,6 @@ class Atlas:
     hull: Array
     ventricle: Array
     away: Array
-    affine: Array
 
 
 def _signed_distance(inside: Mask, sigma: float) -> Array:
@@ -55,7 +59,7 @@ def atlas() -> Atlas:
     # Imported here, since it takes seconds and phantoms that were drawn before do not need it.
     from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
-    t1, brain, affine = template()
+    t1, brain, _ = template()
     grey, white = (
         np.asarray(image.dataobj, dtype=np.float32)
         for image in (load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1))
@@ -71,15 +75,7 @@ def atlas() -> Atlas:
     ventricle_distance = _signed_distance(ventricle[::2, ::2, ::2], 1.0)
     fade = np.exp(-np.maximum(ventricle_distance, 0) / 14) * np.clip(-hull_distance / 15, 0, 1)
     away = np.stack([np.gradient(ventricle_distance, 2.0, axis=axis) for axis in (0, 1)]) * fade
-    return Atlas(
-        grey,
-        white,
-        texture,
-        hull_distance,
-        ventricle_distance,
-        away.astype(np.float32),
-        affine,
-    )
+    return Atlas(grey, white, texture, hull_distance, ventricle_distance, away.astype(np.float32))
 
 
 def _sample(channel: Array, points: Array, spacing: int = 1) -> Array:

@@ -3,30 +3,25 @@ download."""
 
 import hashlib
 import json
-import os
-import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 
-import nibabel
 import numpy as np
 import pandas as pd
-import torch
+from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
-from scipy import ndimage
 
-from autoddpm.atomic import folder_written_whole, written_whole
+from autoddpm.atomic import folder_written_whole
+from autoddpm.data.image_file import write_picture
+from autoddpm.data.montage import montage, outlined
 from autoddpm.data.preprocess import pad_to_square, resize_image, window98
 from autoddpm.data.sample import Record
-from autoddpm.datasets.phantom.anatomy import Array, Axes, Head, Mask, atlas
+from autoddpm.datasets.phantom.anatomy import MIDDLE, Array, Head, atlas
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.datasets.slice_folder import slice_folder
-from autoddpm.preparation.template import SHAPE, SLICE_Z
+from autoddpm.processes import cores, in_processes
 
 #: Part of the folder's hash: raise it with any change of what is drawn.
 VERSION = 2
@@ -34,6 +29,7 @@ VERSION = 2
 #: The kinds of subjects. Their place in this list is part of a subject's key, so that no two kinds
 # share a head.
 GROUPS = ("healthy_train", "healthy_val", "healthy_test", "lesion_test")
+COLUMNS, ROWS, TILE = 8, 3, 160  # of the montage: at most so many rows of each kind
 
 
 def phantoms(
@@ -72,7 +68,7 @@ def phantoms(
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = Path(root) / f"phantom-{key}"
     if not folder.is_dir():
-        _build(folder, size, seed, counts, processes or len(_cores()))
+        _build(folder, size, seed, counts, processes or cores())
     lesions = folder / "lesions" if test_lesion else None
     return slice_folder(folder / "images", lesions, index=folder / "index.csv", name="phantom")
 
@@ -87,69 +83,19 @@ def phantom_slice(
     none). Returns (image, strength), each (233, 197): T1 intensities, not windowed, and how much of
     the tissue is lesion, in [0, 1].
     """
-    image, strength = _Subject(group, number, seed, lesion).slice(SLICE_Z)
-    return np.rot90(image), np.rot90(strength)
-
-
-def phantom_volume(group: str, number: int, seed: int = 0) -> tuple[Array, Mask, Array]:
-    """The whole head (about 10 s); its axial slice 95 is the subject's slice in `phantoms`.
-
-    Returns (image, lesion, affine): float32 and bool (197, 233, 189) on the grid of ICBM 2009a at 1
-    mm, and the (4, 4) matrix from voxels to millimetres.
-    """
-    subject = _Subject(group, number, seed)
-    slices = [subject.slice(z) for z in range(SHAPE[2])]
-    image = np.stack([image for image, _ in slices], axis=-1).astype(np.float32)
-    lesion = np.stack([strength for _, strength in slices], axis=-1) >= 0.5
-    return image, lesion, atlas().affine
-
-
-def save_nifti(path: str | Path, volume: Array | Mask, affine: Array) -> None:
-    """Write a volume as .nii or .nii.gz (bool as 0 and 1); an older file is there until the new one
-    is whole."""
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{path}: a NIfTI file is named .nii or .nii.gz; rename it.")
-    data = volume.astype(np.uint8) if volume.dtype == bool else volume
-    with written_whole(path) as temporary:
-        nibabel.save(nibabel.Nifti1Image(data, affine), temporary)
-
-
-class _Subject:
-    """A head, with its lesion if it has one."""
-
-    def __init__(self, group: str, number: int, seed: int, lesion: bool = True) -> None:
-        if group not in GROUPS:
-            raise ValueError(
-                f"unknown group {group!r}; a phantom's group is one of {', '.join(GROUPS)}."
-            )
-        key = (seed, GROUPS.index(group), number)
-        self.head = Head(*key)
-        self.middle = self.head.cut(_axial(SLICE_Z))
-        self.lesion = (
-            Lesion(key, self.middle, _axial(SLICE_Z)) if lesion and group == "lesion_test" else None
+    if group not in GROUPS:
+        raise ValueError(
+            f"unknown group {group!r}; a phantom's group is one of {', '.join(GROUPS)}."
         )
-
-    def slice(self, z: int) -> tuple[Array, Array]:
-        axes = _axial(z)
-        cut = self.middle if z == SLICE_Z else self.head.cut(axes)
-        image, strength = cut.image, np.zeros_like(cut.image)
-        if self.lesion is not None:
-            strength = self.lesion.strength(cut, axes)
-            image = self.lesion.apply(cut, strength, axes)
-        return self.head.acquire(image, axes)[..., 0], strength[..., 0]
-
-
-def _axial(z: int) -> Axes:
-    return np.arange(SHAPE[0], dtype=float), np.arange(SHAPE[1], dtype=float), np.array([float(z)])
-
-
-def _cores() -> list[int]:
-    return (
-        list(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else list(range(os.cpu_count() or 1))
-    )
+    key = (seed, GROUPS.index(group), number)
+    head = Head(*key)
+    cut = head.cut(MIDDLE)
+    image, strength = cut.image, np.zeros_like(cut.image)
+    if lesion and group == "lesion_test":
+        stroke = Lesion(key, cut, MIDDLE)
+        strength = stroke.strength(cut, MIDDLE)
+        image = stroke.apply(cut, strength, MIDDLE)
+    return np.rot90(head.acquire(image, MIDDLE)[..., 0]), np.rot90(strength[..., 0])
 
 
 def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes: int) -> None:
@@ -161,32 +107,12 @@ def _build(folder: Path, size: int, seed: int, counts: dict[str, int], processes
             (temporary / name).mkdir()
         draw = partial(_draw, temporary, size, seed)
         title = f"Drawing {len(tasks)} phantoms at {size} x {size}"
-        if processes == 1:
-            rows = [draw(task) for task in track(tasks, title)]
-        else:
-            context = get_context("fork" if sys.platform == "linux" else "spawn")
-            with ProcessPoolExecutor(processes, context, _start_worker) as pool:
-                try:
-                    rows = list(track(pool.map(draw, tasks, chunksize=4), title, total=len(tasks)))
-                finally:  # after Ctrl-C, too, those that are not begun are left
-                    pool.shutdown(cancel_futures=True)
+        method = "fork" if sys.platform == "linux" else "spawn"
+        drawn = in_processes(draw, tasks, processes, threads=1, method=method)
+        rows = list(track(drawn, title, total=len(tasks)))
         index = pd.DataFrame(rows)
         index.to_csv(temporary / "index.csv", index=False)
-        montage(temporary, index).save(temporary / "montage.png")
-
-
-def _start_worker() -> None:
-    """One thread, Ctrl-C left to the parent, and an end when the parent is killed."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+        overview(temporary, index).save(temporary / "montage.png")
 
 
 def _draw(folder: Path, size: int, seed: int, task: tuple[str, int]) -> dict[str, str | int]:
@@ -197,9 +123,9 @@ def _draw(folder: Path, size: int, seed: int, task: tuple[str, int]) -> dict[str
     lesion = resize_image(pad_to_square(strength, 0), size) >= 0.5
     kind, split = group.split("_")
     file = f"{group}_{number:04d}.png"
-    _save(folder / "images" / file, window98(square))
+    write_picture(folder / "images" / file, window98(square))
     if kind == "lesion":
-        _save(folder / "lesions" / file, lesion)
+        write_picture(folder / "lesions" / file, lesion)
     pixels = int(lesion.sum())
     return {
         "file": file,
@@ -210,35 +136,19 @@ def _draw(folder: Path, size: int, seed: int, task: tuple[str, int]) -> dict[str
     }
 
 
-def _save(path: Path, image: Array | Mask) -> None:
-    Image.fromarray(np.round(255 * image.astype(np.float32)).astype(np.uint8)).save(path)
-
-
-def montage(
-    folder: Path, index: pd.DataFrame, columns: int = 8, rows: int = 3, tile: int = 160
-) -> Image.Image:
+def overview(folder: Path, index: pd.DataFrame) -> Image.Image:
     """Healthy slices above, lesion slices below, the lesions outlined; `folder` and `index` as
     `phantoms` writes."""
     tiles = []
     for kind in ("healthy", "lesion"):
-        files = index.loc[index["kind"] == kind, "file"]
-        chosen = (
-            files.iloc[np.unique(np.linspace(0, len(files) - 1, columns * rows).astype(int))]
-            if len(files)
-            else files
-        )
-        shown = [_tile(folder, file, kind == "lesion", tile) for file in chosen]
-        shown += [np.zeros((tile, tile, 3), np.uint8)] * (-len(shown) % columns)
-        tiles += [np.hstack(shown[i : i + columns]) for i in range(0, len(shown), columns)]
-    return Image.fromarray(np.vstack(tiles))
+        files = index.loc[index["kind"] == kind, "file"].tolist()
+        chosen = np.unique(np.linspace(0, max(0, len(files) - 1), COLUMNS * ROWS).astype(int))
+        shown = [_tile(folder, files[n], kind == "lesion") for n in chosen if files]
+        tiles += shown + [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(shown) % COLUMNS)
+    return montage(tiles, COLUMNS)
 
 
-def _tile(folder: Path, file: str, outlined: bool, side: int) -> Array:
-    def enlarged(name: str, how: Image.Resampling) -> Array:
-        return np.asarray(Image.open(folder / name / file).resize((side, side), how))
-
-    picture = np.repeat(enlarged("images", Image.Resampling.BICUBIC)[..., None], 3, axis=2)
-    if outlined:
-        lesion = enlarged("lesions", Image.Resampling.NEAREST) > 0
-        picture[ndimage.binary_dilation(lesion) & ~lesion] = (255, 170, 0)
-    return picture
+def _tile(folder: Path, file: str, is_outlined: bool) -> NDArray[np.uint8]:
+    image = np.asarray(Image.open(folder / "images" / file))
+    lesion = np.asarray(Image.open(folder / "lesions" / file)) if is_outlined else 0 * image
+    return outlined(image, lesion > 0, TILE)

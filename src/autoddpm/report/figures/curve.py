@@ -1,15 +1,24 @@
-"""Curves of metrics against the noise level: the values that every drawing of them shows."""
+"""Curves of metrics against the noise level: their values, and their drawing for page and paper."""
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from autoddpm.metrics.statistics import Interval
 from autoddpm.report.figures.figure import FigureRows
+from autoddpm.report.figures.theme import BASELINE, DPI, LIGHT, METHOD, Theme, dress
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column
 from autoddpm.runs.row import Row
+
+MARKERS = "osD^v"
+DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+MOST_TICKS = 8
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,6 @@ class Point:
     x: noise level; NaN for a method that has none.
     low, high: bounds of the 95 % interval; NaN without one.
     title: of the row.
-    shown: value and interval as text.
     """
 
     x: float
@@ -27,7 +35,6 @@ class Point:
     low: float
     high: float
     title: str
-    shown: str
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,60 @@ def _points(row: Row, column: Column, x: float, resamples: Resamples) -> list[Po
     value, bounds = row.metrics.get(column.key), resamples.interval(row, column.key)
     if value is None:
         return []
-    low, high = bounds[:2] if isinstance(bounds, Interval) else (math.nan, math.nan)
+    low, high = bounds if isinstance(bounds, Interval) else (math.nan, math.nan)
     y, low, high = (number * column.scale for number in (value, low, high))
-    texts = [f"{number:.{column.digits}f}" for number in (y, low, high)]
-    shown = f"{texts[0]} [{texts[1]}, {texts[2]}]" if isinstance(bounds, Interval) else texts[0]
-    return [Point(x, y, low, high, row.title, shown)]
+    return [Point(x, y, low, high, row.title)]
+
+
+def draw_curves(curves: Sequence[Curve], theme: Theme = LIGHT) -> Figure:
+    """One panel per curve: the baselines as lines with points, each method as a dashed level.
+
+    Intervals are bars and bands.
+    """
+    figure = Figure(
+        figsize=(3.1 * len(curves), 2.5), dpi=DPI, facecolor=theme.paper, layout="constrained"
+    )
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, curve in zip(panels, curves, strict=True):
+        _dress(axes, curve, theme)
+        for marker, (name, points) in zip(
+            MARKERS * len(curve.lines), curve.lines.items(), strict=False
+        ):
+            xs, ys, lows, highs = zip(*((p.x, p.y, p.low, p.high) for p in points), strict=True)
+            axes.plot(xs, ys, color=BASELINE, marker=marker, ms=3.2, lw=1.1, label=name)
+            axes.vlines(xs, lows, highs, color=BASELINE, lw=0.8)
+        for dash, level in zip(DASHES * len(curve.levels), curve.levels, strict=False):
+            axes.axhline(level.y, color=METHOD, lw=1.1, ls=dash, label=level.title)
+            axes.axhspan(level.low, level.high, color=METHOD, alpha=0.12, lw=0)
+        axes.set_ylim(bottom=0)
+        if curve.xs:
+            step = 1 if len(curve.xs) <= MOST_TICKS else len(curve.xs) // MOST_TICKS + 1
+            axes.set_xticks(curve.xs[::step])
+    _add_legend(figure, theme)
+    return figure
+
+
+def _add_legend(figure: Figure, theme: Theme) -> None:
+    lines = {
+        name: line
+        for axes in figure.axes
+        for line, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if lines:
+        figure.legend(
+            list(lines.values()),
+            list(lines),
+            loc="outside lower left",
+            frameon=False,
+            fontsize=7,
+            labelcolor=theme.ink,
+            ncols=1 if any(len(name) > 30 for name in lines) else 4,
+        )
+
+
+def _dress(axes: Axes, curve: Curve, theme: Theme) -> None:
+    dress(axes, theme, f"noise level {curve.order}", "%" if curve.column.scale == 100 else "")
+    axes.set_title(curve.column.title, loc="left", fontsize=8, color=theme.ink)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", lw=0.4, color=theme.ink, alpha=0.15)
+    axes.spines[["top", "right"]].set_visible(False)

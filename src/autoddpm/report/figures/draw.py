@@ -1,15 +1,14 @@
 """What each figure of a report shows of the rows that are there, and in words what is missing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
-from autoddpm.report.figures.chart_json import Chart, chart
-from autoddpm.report.figures.charts import level_chart, precision_recall_chart
-from autoddpm.report.figures.curve import Curve
-from autoddpm.report.figures.curve_png import draw_curves
+from autoddpm.report.figures.charts import as_chart, precision_recall_chart
+from autoddpm.report.figures.curve import Curve, draw_curves
 from autoddpm.report.figures.examples import Choice, Examples
-from autoddpm.report.figures.figure import FigureRows, ReportFigure
+from autoddpm.report.figures.figure import Chart, FigureRows, ReportFigure
 from autoddpm.report.figures.slice_figures import noise_paradox_figure, stitching_figure
 from autoddpm.report.figures.theme import DARK, LIGHT, Theme, png
 from autoddpm.report.tables.intervals import Resamples
@@ -48,7 +47,7 @@ def report_figure(
     draw: Callable[[Theme], Figure] | None = None,
     said: str = "",
     remarks: Sequence[str] = (),
-    charts: Sequence[Chart] = (),
+    chart: Chart | None = None,
 ) -> ReportFigure:
     """A figure with its PNGs.
 
@@ -56,22 +55,17 @@ def report_figure(
     said: what the figure shows, after its caption.
     """
     light, dark = (png(draw(theme)) if draw else None for theme in (LIGHT, DARK))
-    if not (draw or charts):
+    if not (draw or chart):
         remarks = ["Not drawn: no row has what it takes.", *remarks]
     caption = f"{chosen.caption} {said}".strip()
     return ReportFigure(
-        name, chosen.title, caption, light, dark, list(dict.fromkeys(remarks)), charts
+        name, chosen.title, caption, light, dark, list(dict.fromkeys(remarks)), chart
     )
 
 
 def _curves(name: str, chosen: FigureRows, panels: Sequence[Curve]) -> ReportFigure:
-    said = _in_words(chosen)
-    if not panels[0].xs:
-        return report_figure(name, chosen, said=said, remarks=chosen.missing)
-    charts = [chart(f"{name}-{n}", level_chart(panel)) for n, panel in enumerate(panels)]
-    return report_figure(
-        name, chosen, lambda theme: draw_curves(panels, theme), said, chosen.missing, charts
-    )
+    draw = partial(draw_curves, panels) if panels[0].xs else None
+    return report_figure(name, chosen, draw, _in_words(chosen), chosen.missing)
 
 
 def _in_words(chosen: FigureRows) -> str:
@@ -96,8 +90,8 @@ def _value(row: Row, column: Column) -> str:
 
 def _precision_recall(chosen: FigureRows, resamples: Resamples) -> ReportFigure:
     drawn = precision_recall_chart(list(chosen.kinds.values()), resamples)
-    charts = [chart("precision-recall", drawn)] if drawn else []
-    return report_figure("precision_recall", chosen, remarks=chosen.missing, charts=charts)
+    chart = as_chart("precision-recall", drawn) if drawn else None
+    return report_figure("precision_recall", chosen, remarks=chosen.missing, chart=chart)
 
 
 def _figure4(chosen: FigureRows, choice: Choice, examples: Examples) -> ReportFigure:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from autoddpm.report.figures.chart_json import Chart
 from autoddpm.report.figures.theme import DPI
 from autoddpm.report.tables.table import Column
 from autoddpm.runs.row import Row
@@ -48,12 +48,25 @@ class FigureRows:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A chart of the page, in the colours of light mode.
+
+    name: id of its element.
+    is_themed: whether it is drawn again, in other colours, when the mode changes.
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    is_themed: bool = True
+
+
+@dataclass(frozen=True)
 class ReportFigure:
     """A figure as it stands on a page.
 
     light, dark: PNGs for the two modes of a page, None if there is none.
     remarks: what is not shown, and why.
-    charts: shown instead of the PNG if the page may run JavaScript.
+    chart: drawn by JavaScript, None if there is none.
     """
 
     name: str
@@ -62,7 +75,7 @@ class ReportFigure:
     light: bytes | None = None
     dark: bytes | None = None
     remarks: Sequence[str] = field(default_factory=list)
-    charts: Sequence[Chart] = ()
+    chart: Chart | None = None
 
     @property
     def width(self) -> int:

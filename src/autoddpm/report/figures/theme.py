@@ -3,6 +3,7 @@
 from io import BytesIO
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 DPI = 200
@@ -20,6 +21,16 @@ class Theme(NamedTuple):
 
 
 LIGHT, DARK = Theme("#ffffff", "#1b1b1b"), Theme("#15171a", "#d8dadd")
+
+
+def dress(axes: Axes, theme: Theme, x: str, y: str) -> None:
+    """Give axes their labels, sizes and colours."""
+    axes.set_facecolor(theme.paper)
+    axes.set_xlabel(x, fontsize=7, color=theme.ink)
+    axes.set_ylabel(y, fontsize=7, color=theme.ink)
+    axes.tick_params(labelsize=6.5, colors=theme.ink, width=0.5, length=2.5)
+    for spine in axes.spines.values():
+        spine.set(color=theme.ink, linewidth=0.5)
 
 
 def png(figure: Figure) -> bytes:

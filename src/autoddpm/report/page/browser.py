@@ -27,7 +27,7 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from autoddpm.report.figures.chart_json import chart
+from autoddpm.report.figures.charts import as_chart
 from autoddpm.report.figures.draw import report_figure
 from autoddpm.report.figures.figure import FigureRows, ReportFigure
 from autoddpm.report.figures.theme import ANOMALY_COLOURS, LESION
@@ -43,8 +43,8 @@ def draw_browser(
     chosen: FigureRows, data: Mapping[str, Any] | None, remarks: Sequence[str]
 ) -> ReportFigure:
     """The slice browser as a figure of the page. data: what it shows, None if there is nothing."""
-    charts = [chart("browser-chart", browser_layout(data), is_themed=False)] if data else []
-    return report_figure("browser", chosen, remarks=remarks, charts=charts)
+    chart = as_chart("browser-chart", browser_layout(data), is_themed=False) if data else None
+    return report_figure("browser", chosen, remarks=remarks, chart=chart)
 
 
 def browser_layout(data: Mapping[str, Any]) -> LayoutDOM:

@@ -2,6 +2,7 @@
 
 import zlib
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,18 +128,12 @@ def spread_slices(slices: pd.DataFrame, number: int) -> list[str]:
     Of each size group there are as many as of the others, or all that it has.
     """
     groups = [slices[slices["size_group"] == group] for group in GROUPS]
-    share = [0] * len(groups)
-    while sum(share) < min(number, len(slices)) and any(
-        s < len(g) for s, g in zip(share, groups, strict=True)
-    ):
-        smallest = min((s, n) for n, s in enumerate(share) if s < len(groups[n]))[1]
-        share[smallest] += 1
+    turns = sorted((turn, n) for n, group in enumerate(groups) for turn in range(len(group)))
+    share = Counter(n for _, n in turns[:number])
     chosen = []
-    for group, count in zip(groups, share, strict=True):
-        ordered = group.sort_values([DICE, "id"] if DICE in group else ["id"])["id"]
-        chosen += list(
-            ordered.iloc[np.linspace(0, len(group) - 1, count).round().astype(int)] if count else []
-        )
+    for n, count in sorted(share.items()):
+        ordered = groups[n].sort_values([DICE, "id"] if DICE in slices else ["id"])["id"]
+        chosen += list(ordered.iloc[np.linspace(0, len(ordered) - 1, count).round().astype(int)])
     return chosen
 
 

@@ -83,7 +83,8 @@ def page(
     rows: of which the provenance is shown.
     slices: what the slice browser shows.
     """
-    charts = [asdict(chart) for figure in figures for chart in figure.charts]
+    charts = [asdict(figure.chart) for figure in figures if figure.chart]
+    library = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])  # 1.6 MB
     return render(
         "page.html.jinja",
         name=name,
@@ -95,7 +96,7 @@ def page(
         charts=charts,
         dark_colours=DARK_COLOURS,
         slices=slices,
-        bokeh=Markup(_bokeh_library()) if charts else "",
+        bokeh=Markup(library.render_js()) if charts else "",
     )
 
 
@@ -121,8 +122,3 @@ def render(template: str, **content: Any) -> str:
 def _script_json(data: Any) -> Markup:
     """JSON that cannot end the script element that holds it."""
     return Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _bokeh_library() -> str:
-    """Bokeh's JavaScript as script elements, 1.6 MB."""
-    return Resources(mode="inline", components=["bokeh", "bokeh-widgets"]).render_js()

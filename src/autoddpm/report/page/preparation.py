@@ -5,31 +5,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.table import Table as RichTable
-from skimage.segmentation import mark_boundaries
-from skimage.util import montage
 
 from autoddpm.atomic import read_json, write_bytes
 from autoddpm.data.integrity import Finding
 from autoddpm.data.lesion_size import GROUPS, LARGEST_OF_GROUP, size_group
+from autoddpm.data.montage import montage, outlined
 from autoddpm.data.store import Store
 from autoddpm.preparation.folder import ERROR
 from autoddpm.report.figures.figure import ReportFigure
-from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, png
+from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, dress, png
 from autoddpm.report.page.html import render
 
 #: Slices in the published test set (paper, section 4).
 PUBLISHED = {"atlas": {"healthy": 215, "small": 209, "medium": 152, "large": 59}}
-COLUMNS, TILE, OUTLINE = 8, 256, (1, 170 / 255, 0)
+COLUMNS, TILE = 8, 256
 SITES = 8  # that one figure can tell apart
 
 
@@ -156,25 +153,17 @@ def _montage(store: Store) -> ReportFigure:
     """Slices at regular distances in the order of ids, lesions outlined."""
     chosen = np.unique(np.linspace(0, len(store.index) - 1, 4 * COLUMNS).astype(int))
     columns = min(COLUMNS, len(chosen))
-    tiles = [_tile(channel, store.lesions[i, 0]) for i in chosen for channel in store.images[i]]
-    grid = (-(-len(tiles) // columns), columns)
+    tiles = [
+        outlined((255 * channel).round().astype(np.uint8), store.lesions[i, 0], TILE)
+        for i in chosen
+        for channel in store.images[i]
+    ]
     buffer = BytesIO()
-    sheet = montage(tiles, fill=(0, 0, 0), grid_shape=grid, channel_axis=-1)
-    Image.fromarray(sheet).save(buffer, "png")
+    montage(tiles, columns).save(buffer, "png")
     caption = (
         "Every n-th slice as the network sees it (front of the head above), its lesion outlined."
     )
     return ReportFigure("montage", "Montage", caption, buffer.getvalue())
-
-
-def _tile(image: NDArray[np.float32], lesion: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    def enlarged(plane: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
-        return np.asarray(Image.fromarray(plane).resize((TILE, TILE), how))
-
-    grey = enlarged((255 * image).round().astype(np.uint8), Image.Resampling.BICUBIC)
-    mask = enlarged(255 * lesion.astype(np.uint8), Image.Resampling.NEAREST) > 0
-    outlined = mark_boundaries(grey, mask, color=OUTLINE, mode="outer")
-    return np.asarray(255 * outlined).round().astype(np.uint8)
 
 
 def _histograms(store: Store) -> ReportFigure:
@@ -184,7 +173,7 @@ def _histograms(store: Store) -> ReportFigure:
     counts = np.stack([np.histogram(image, edges)[0] / image.size for image in store.images])
 
     def draw(theme: Theme) -> bytes:
-        figure, axes = _axes(theme)
+        figure, axes = _axes(theme, "intensity", "share of pixels")
         names = sorted(set(store.index[by]))
         for number, name in enumerate(names):
             chosen = counts[(store.index[by] == name).to_numpy()]
@@ -200,8 +189,6 @@ def _histograms(store: Store) -> ReportFigure:
             )
             axes.fill_between(edges[:-1], low, high, color=colour, alpha=0.15, step="post", lw=0)
         axes.set_yscale("log")
-        axes.set_xlabel("intensity", fontsize=7, color=theme.ink)
-        axes.set_ylabel("share of pixels", fontsize=7, color=theme.ink)
         axes.legend(frameon=False, fontsize=7, labelcolor=theme.ink)
         return png(figure)
 
@@ -214,26 +201,21 @@ def _lesion_sizes(store: Store) -> ReportFigure:
     pixels = pixels[pixels > LARGEST_OF_GROUP[0]]
 
     def draw(theme: Theme) -> bytes:
-        figure, axes = _axes(theme)
-        axes.hist(pixels, np.geomspace(1, max(2000, pixels.max(initial=1)), 40), color=METHOD)
+        figure, axes = _axes(theme, "lesion pixels at 128 x 128", "slices")
+        edges = np.geomspace(1, max(2000, pixels.max(initial=1)), 40)
+        axes.hist(pixels, edges.tolist(), color=METHOD)
         for cut in LARGEST_OF_GROUP[1:]:
             axes.axvline(cut + 0.5, color=theme.ink, lw=0.8, ls=(0, (4, 2)))
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("lesion pixels at 128 x 128", fontsize=7, color=theme.ink)
-        axes.set_ylabel("slices", fontsize=7, color=theme.ink)
         return png(figure)
 
     caption = "Lesion sizes, with the cuts between small, medium and large (dashed)."
     return ReportFigure("lesion_sizes", "Lesion sizes", caption, draw(LIGHT), draw(DARK))
 
 
-def _axes(theme: Theme) -> tuple[Figure, Any]:
+def _axes(theme: Theme, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, 2.6), dpi=DPI, facecolor=theme.paper, layout="constrained")
     axes = figure.subplots()
-    axes.set_facecolor(theme.paper)
-    axes.tick_params(labelsize=6.5, colors=theme.ink, width=0.5, length=2.5)
-    for spine in axes.spines.values():
-        spine.set_color(theme.ink)
-        spine.set_linewidth(0.5)
+    dress(axes, theme, x, y)
     return figure, axes

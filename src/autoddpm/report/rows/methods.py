@@ -17,6 +17,13 @@ MUST_AGREE = (
     "perceptual",
     "size_groups",
 )
+#: By the models' range.
+MEANING_OF_T = {
+    "[0.0, 1.0]": "The models' range is [0, 1], so that t is the paper's noise level.",
+    "[-1.0, 1.0]": "The models' range is [-1, 1]: the noise of each t is half of the paper's.",
+    "None": "The models' range is not recorded; 0.1.0 trained on [-1, 1]: "
+    "the noise of a t is half of the paper's.",
+}
 ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance
 
 
@@ -190,18 +197,10 @@ def noise_level(rows: Sequence[Row]) -> str:
     The noise of a level depends on the range that the model was trained on.
     """
     ranges = {repr(row.provenance.get("data_range")) for row in rows}
-    if ranges == {"[0.0, 1.0]"}:
-        return "The models' range is [0, 1], so that t is the paper's noise level."
-    if ranges == {"[-1.0, 1.0]"}:
-        return "The models' range is [-1, 1]: the noise of each t is half of the paper's."
-    if ranges == {"None"}:
-        return (
-            "The models' range is not recorded; 0.1.0 trained on [-1, 1]: "
-            "the noise of a t is half of the paper's."
-        )
-    return (
+    return MEANING_OF_T.get(
+        ranges.pop() if len(ranges) == 1 else "",
         "The models' ranges differ, or are not recorded for all rows: "
-        "the same t is not the same noise."
+        "the same t is not the same noise.",
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoddpm.metrics.statistics import seed_spread
+import numpy as np
+
 from autoddpm.report.rows.methods import is_seed, settings_of
 from autoddpm.runs.row import Row
 
@@ -74,8 +75,7 @@ def _mean(members: Sequence[Row]) -> Row:
     for key in dict.fromkeys(key for row in members for key in row.metrics):
         defined = [value for row in members if (value := row.metrics.get(key)) is not None]
         if len(defined) == len(members):
-            spread = seed_spread(defined)
-            metrics[key], deviation[key] = spread.mean, float(spread.deviation)
+            metrics[key], deviation[key] = float(np.mean(defined)), float(np.std(defined, ddof=1))
         else:
             lacking = next(row for row in members if row.metrics.get(key) is None)
             metrics[key], undefined[key] = (

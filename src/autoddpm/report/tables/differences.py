@@ -79,7 +79,7 @@ def _cell(row: Row, reference: Row, column: Column, resamples: Resamples, notes:
     value = round((ours - theirs) * column.scale, column.digits)
     shown, found = f"{value:+.{column.digits}f}", resamples.difference(row, reference, column.key)
     if isinstance(found, Difference):
-        low, high = scaled(Interval(found.low, found.high, found.undefined), column)
+        low, high = scaled(Interval(found.low, found.high), column)
         return Cell(value, shown, low=low, high=high, p_value=found.p_value)
     note = note_of(
         f"no interval: {found or resamples.problem(row) or resamples.problem(reference)}", notes

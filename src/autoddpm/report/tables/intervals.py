@@ -6,19 +6,16 @@ Each row is resampled once.
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
 from autoddpm import metrics
 from autoddpm.atomic import written_whole
@@ -26,6 +23,7 @@ from autoddpm.metrics.counts import histograms
 from autoddpm.metrics.localization import precision_recall
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.statistics import Difference, Interval, difference, interval, subject_weights
+from autoddpm.processes import in_processes
 from autoddpm.report.rows import scored_slices
 from autoddpm.report.rows.scored_slices import read_scored_slices
 from autoddpm.runs.folder import MAPS, METRICS, SLICES, UnreadableRunError
@@ -132,37 +130,24 @@ def bootstrap_rows(
     """
     runs = [run for row in rows for run in row.runs]
     one = partial(_resampled, cache=cache, resamples=resamples, seed=seed)
+    if (processes := min(processes, len(runs))) > 1:
+        runs = [replace(run, reader=MapReader()) for run in runs]  # an open file cannot be sent
+    hidden = console is None or not console.is_terminal
+    done = track(
+        in_processes(one, runs, processes),
+        f"{resamples} resamples",
+        len(runs),
+        console=console,
+        disable=hidden,
+        transient=True,
+    )
     found, used = {}, set()
-    with (
-        Progress(
-            console=console, disable=console is None or not console.is_terminal, transient=True
-        ) as progress,
-        _in_order(one, runs, min(processes, len(runs))) as done,
-    ):
-        task = progress.add_task("intervals", total=len(runs))
-        for run in runs:
-            progress.update(task, description=f"{resamples} resamples: {run.label}")
-            path, found[run.folder] = next(done)
-            used.add(path)
-            progress.advance(task)
+    for run, (path, resampled) in zip(runs, done, strict=True):
+        found[run.folder] = resampled
+        used.add(path)
     for path in {*cache.glob("*.npz")} - used:
         path.unlink()
     return Resamples(found)
-
-
-@contextmanager
-def _in_order(
-    function: Callable[[Row], tuple[Path | None, Resampled]],
-    runs: Sequence[Row],
-    processes: int,
-) -> Iterator[Iterator[tuple[Path | None, Resampled]]]:
-    """What a function gives of each run, in their order, in as many processes."""
-    if processes <= 1:
-        yield map(function, runs)
-        return
-    closed = [replace(run, reader=MapReader()) for run in runs]  # an open file cannot be sent
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        yield pool.map(function, closed)
 
 
 def _resampled(run: Row, cache: Path, resamples: int, seed: int) -> tuple[Path | None, Resampled]:

@@ -40,7 +40,7 @@ def to_long_form(rows: Sequence[Row], resamples: Resamples) -> str:
         made_by = [_flat(row.provenance.get(key)) for key in MADE_BY]
         for metric, value in row.metrics.items():
             bounds, reason = resamples.interval(row, metric), row.undefined.get(metric, "")
-            low, high = bounds[:2] if isinstance(bounds, Interval) else (None, None)
+            low, high = bounds if isinstance(bounds, Interval) else (None, None)
             numbers = [_number(one) for one in (value, low, high, row.spread.get(metric))]
             seeds = len(row.members) or ""
             writer.writerow(

@@ -213,7 +213,7 @@ def _measured(row: Row, column: Column, resamples: Resamples, notes: list[str]) 
 
 def scaled(bounds: Interval, column: Column) -> tuple[float, float]:
     """The bounds as the column shows its values."""
-    low, high = (round(bound * column.scale, column.digits) for bound in bounds[:2])
+    low, high = (round(bound * column.scale, column.digits) for bound in bounds)
     return low, high
 
 
