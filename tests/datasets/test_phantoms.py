@@ -1,6 +1,5 @@
 """Phantoms: what is drawn, that it is always the same, and that a folder is whole or absent."""
 
-import sys
 from pathlib import Path
 
 import nibabel
@@ -93,8 +92,8 @@ def test_no_two_subjects_groups_or_seeds_share_a_brain():
             assert np.mean(np.abs(one - other) > 0.1) > 0.05
 
 
-@pytest.mark.parametrize("size", [64, 128])
-def test_a_third_of_the_lesions_falls_in_each_size_group(size, tmp_path):
+def test_a_third_of_the_lesions_falls_in_each_size_group(tmp_path):
+    size = 64
     records = phantoms(
         tmp_path, size=size, train=0, val=0, test_healthy=0, test_lesion=12, processes=1
     )
@@ -106,7 +105,7 @@ def test_a_third_of_the_lesions_falls_in_each_size_group(size, tmp_path):
     assert np.count_nonzero(at_128 > 570) == 4
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(3))
 def test_a_lesion_lies_in_one_hemisphere_outside_the_ventricles(number):
     cut = Head(0, GROUPS.index("lesion_test"), number).cut(AXES)
     lesion = phantom_slice("lesion_test", number)[1] >= 0.5
@@ -117,7 +116,7 @@ def test_a_lesion_lies_in_one_hemisphere_outside_the_ventricles(number):
     assert side.min() > 0 or side.max() < 0
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(3))
 def test_a_lesion_is_darker_than_its_twin_and_the_rest_is_equal(number):
     image, strength = phantom_slice("lesion_test", number)
     twin, none = phantom_slice("lesion_test", number, lesion=False)
@@ -172,50 +171,18 @@ def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
     assert phantoms(folder_of(drawn).parent, size=64, **COUNTS) == drawn
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
-def test_an_interrupted_drawing_leaves_nothing_and_can_restart(stop, tmp_path, monkeypatch):
+def test_an_interrupted_drawing_leaves_nothing_and_can_restart(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(phantom, "montage", lambda *_: (_ for _ in ()).throw(stop))
-        with pytest.raises(stop if isinstance(stop, type) else OSError):
+        patched.setattr(phantom, "montage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
             phantoms(tmp_path, **FEW)
     assert list(tmp_path.iterdir()) == []
     assert len(phantoms(tmp_path, **FEW)) == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the patch reaches forked processes only")
-def test_a_failure_in_another_process_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        phantom, "_save", lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full"))
-    )
-    with pytest.raises(OSError, match=r"_0000\.png: disk full"):
-        phantoms(tmp_path, **(FEW | {"processes": 2}))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_drawing_that_another_process_finished_first_is_kept(tmp_path, monkeypatch):
-    def slower(folder: Path, index: pd.DataFrame) -> Image.Image:
-        other = tmp_path / folder.name.removeprefix(".").split(".")[0]
-        for path in ("images", "lesions", "index.csv"):
-            other.mkdir(exist_ok=True)
-            (folder / path).is_dir() and (other / path).mkdir()
-        for name, content in files_of(folder).items():
-            (other / name).write_bytes(content)
-        (other / "first").touch()
-        return montage(folder, index)
-
-    monkeypatch.setattr(phantom, "montage", slower)
-    records = phantoms(tmp_path, **FEW)
-    assert (folder_of(records) / "first").exists()
-    assert not (
-        folder_of(records) / "montage.png"
-    ).exists()  # nothing of the slower one is mixed in
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 16}, "size=16"),
         ({"seed": -1}, "seed=-1"),
         ({"train": -1}, "'healthy_train': -1"),
         ({"train": 0, "test_lesion": 0}, "nor all counts 0"),
@@ -254,21 +221,13 @@ def test_a_slice_is_a_cut_of_the_volume_with_anterior_on_top(monkeypatch):
     assert np.corrcoef(volume[..., z].ravel(), volume[..., z - 1].ravel())[0, 1] > 0.97
 
 
-@pytest.mark.parametrize("name", ["t1.nii", "t1.nii.gz"])
-def test_a_saved_volume_reads_back_and_survives_a_failure(name, tmp_path, monkeypatch):
+def test_a_saved_volume_reads_back(tmp_path):
     volume = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
-    save_nifti(tmp_path / name, volume, atlas().affine)
-    save_nifti(tmp_path / "lesion.nii", volume > 0.5, atlas().affine)
-    monkeypatch.setattr(nibabel, "save", lambda _, path: (path.write_bytes(b"half"), 1 / 0))
-    with pytest.raises(ZeroDivisionError):
-        save_nifti(tmp_path / name, 2 * volume, atlas().affine)
-    back = nibabel.load(tmp_path / name)
-    np.testing.assert_array_equal(np.asarray(back.dataobj), volume)
-    np.testing.assert_array_equal(back.affine, atlas().affine)
-    np.testing.assert_array_equal(
-        np.asarray(nibabel.load(tmp_path / "lesion.nii").dataobj), volume > 0.5
-    )
-    assert {path.name for path in tmp_path.iterdir()} == {name, "lesion.nii"}
+    for name, data in (("t1.nii.gz", volume), ("lesion.nii", volume > 0.5)):
+        save_nifti(tmp_path / name, data, atlas().affine)
+        back = nibabel.load(tmp_path / name)
+        np.testing.assert_array_equal(np.asarray(back.dataobj), data)
+        np.testing.assert_array_equal(back.affine, atlas().affine)
     with pytest.raises(ValueError, match=r"t1\.npy.*rename"):
         save_nifti(tmp_path / "t1.npy", volume, atlas().affine)
 
