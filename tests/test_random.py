@@ -75,7 +75,7 @@ def test_the_integer_oracle_gives_the_published_vectors(counter, key, result):
     assert reference.philox(words_in(counter), words_in(key)) == words_in(result)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 35])
+@pytest.mark.parametrize("count", [1, 4, 9])
 def test_random_words_are_philox_of_the_identity_in_integers(count):
     ids = ["ixi/IXI002", "phantom/7", ""]
     words = random_words(slice_keys(3, ids), count, Stage.TRAINING, Draw.AUGMENT, 123, 4)
@@ -84,7 +84,7 @@ def test_random_words_are_philox_of_the_identity_in_integers(count):
     ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 45])
+@pytest.mark.parametrize("count", [1, 2, 7])
 def test_normals_are_box_muller_of_the_words_even_in_odd_counts(count):
     keys = slice_keys(0, ["a", "b"])
     words = random_words(keys, count + 1, Stage.VALIDATION, Draw.FORWARD, 5).tolist()
