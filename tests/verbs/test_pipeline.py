@@ -187,6 +187,7 @@ def test_the_report_has_its_tables_figures_and_page(pipeline: Pipeline) -> None:
     assert len(table) == 3
     assert f"{100 * row['metrics']['healthy/ssim']:.1f}"[:3] in table.to_csv()
     assert "AnoDDPM (t=20)" in pipeline.said[REPORT]
+    assert "runs/ixi_stroke/report/index.html" in pipeline.said[REPORT]
     assert "Semi-synthetic" in (report / "index.html").read_text()
 
 
