@@ -75,7 +75,8 @@ def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", choices("detector"))
 def test_a_detector_s_file_names_its_constructor_s_arguments(name: str) -> None:
-    written = yaml.safe_load((CONF / "detector" / f"{name}.yaml").read_text())
+    written = OmegaConf.to_container(compose_config("evaluate", f"detector={name}").detector)
+    assert isinstance(written, dict)
     assert written.pop("_partial_") is True
     kind = get_class(written.pop("_target_"))
     arguments = inspect.signature(kind).parameters
