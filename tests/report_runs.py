@@ -255,7 +255,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def tables_of(runs: Path, *overrides: str) -> dict[str, Table]:
-    return {table.name: table for table in report(runs, *overrides).tables}
+    """The tables of a report, without a page unless asked for."""
+    return {table.name: table for table in report(runs, "report.page=false", *overrides).tables}
 
 
 def change_json(path: Path, **changes: dict) -> None:

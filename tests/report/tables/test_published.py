@@ -13,6 +13,7 @@ from report_runs import (
     tables_of,
     write_row,
 )
+from report_runs import no_pictures as no_pictures
 from report_runs import runs as runs
 
 from autoddpm.report.tables.published import read_published
@@ -50,7 +51,7 @@ def test_the_paper_s_tables_have_the_changes_its_text_states():
 def test_the_paper_s_number_stands_beside_ours_as_printed(runs):
     anoddpm(runs, 50)
     autoddpm(runs)
-    table = tables_of(runs)["table1"]
+    table = tables_of(runs, "report.page=true")["table1"]
     assert table.with_paper == [True, True, True, False, False, False]
     assert [line[0].paper_text for line in table.cells] == ["93.41", "80.10"]
     assert [line[0].paper for line in table.cells] == [93.41, 80.1]
