@@ -158,15 +158,10 @@ def test_a_file_gives_its_middle_slice_its_boxes_or_a_reason(
     tmp_path: Path,
 ) -> None:
     raw = tmp_path / "raw"
-    for name, folder in (
-        (TRAIN, "train"),
-        (VAL, "train"),
-        (TEST, "val"),
-        (ILL, "val"),
-        (ODD, "val"),
-        (NEW, "val"),
-    ):
-        write_h5(raw / folder, name)
+    for name in (TRAIN, VAL):
+        write_h5(raw / "train", name)
+    for name in (TEST, ILL, ODD, NEW):
+        write_h5(raw / "val", name)
     write_h5(raw, "file_brain_AXFLAIR_200_6002425")
     rows = [(TRAIN, "Normal for age"), (ILL, 1, BOX, "Mass"), (ODD, "Motion artifact")]
     annotations = write_csv(tmp_path, *rows, ("file_brain_AXFLAIR_200_6002425", 2, BOX, "Mass"))
@@ -178,27 +173,23 @@ def test_a_file_gives_its_middle_slice_its_boxes_or_a_reason(
     assert (volumes[TRAIN].slices, volumes[ILL].slices) == (None, [1])
     assert volumes[ODD].excluded == "neither healthy nor with a box: Motion artifact"
     assert volumes[NEW].excluded == "not labelled by fastMRI+"
-    assert (
-        Counter(v.excluded for v in volumes.values())["on the published list, not in this folder"]
-        == 173
-    )
+    reasons = Counter(volume.excluded for volume in volumes.values())
+    assert reasons["on the published list, not in this folder"] == 173
     index = prepare_volumes(list(volumes.values()), STEPS, tmp_path / "set", processes=1)
     used = index[index["excluded"] == ""].set_index("subject")
     assert used["slice"].to_dict() == {TRAIN: "2", VAL: "2", TEST: "2", ILL: "1"}
     assert used["labels"].to_dict() == {TRAIN: "Normal for age", VAL: "", TEST: "", ILL: "Mass"}
-    assert [
-        (r.subject, r.split, r.lesion is None) for r in fastmri_plus(tmp_path / "set")
-    ] == sorted(
-        [(TRAIN, "train", True), (VAL, "val", True), (TEST, "test", True), (ILL, "test", False)]
-    )
+    found = [(r.subject, r.split, r.lesion is None) for r in fastmri_plus(tmp_path / "set")]
+    healthy = [(TRAIN, "train", True), (VAL, "val", True), (TEST, "test", True)]
+    assert found == sorted([*healthy, (ILL, "test", False)])
 
 
-def test_a_file_known_only_by_annotations_is_listed_as_left_out(tmp_path: Path) -> None:
-    raw = write_h5(tmp_path / "raw", TRAIN)
+@pytest.mark.parametrize("healthy", ["published", "labels"])
+def test_a_file_known_only_by_annotations_is_left_out(tmp_path: Path, healthy: str) -> None:
     annotations = write_csv(tmp_path, (ILL, 1, BOX, "Mass"), (ODD, "Normal for age"))
-    for healthy in ("published", "labels"):
-        volumes = by_file(fastmri_volumes(raw, annotations, healthy))
-        assert volumes[ILL].excluded == volumes[ODD].excluded == "labelled, not in this folder"
+    raw = write_h5(tmp_path / "raw", TRAIN)
+    volumes = by_file(fastmri_volumes(raw, annotations, healthy))
+    assert volumes[ILL].excluded == volumes[ODD].excluded == "labelled, not in this folder"
 
 
 def test_healthy_by_labels_are_files_with_normal_labels_only(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Phantom lesions in real slices: where they lie, what they change, and that nobody is used
 twice."""
 
+import shutil
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_ixi_stroke import write_heads
 
 from autoddpm.data.image_file import read_image
@@ -76,3 +78,11 @@ def test_the_slices_to_calibrate_on_can_be_of_the_target_s_kind(root, tmp_path):
     assert {r.id.rsplit("_", 1)[-1] for r in both if r.split == "val"} == {"h0"}
     written = {r.id: r.images["T1"].read_bytes() for r in one if r.split == "test"}
     assert written == {r.id: r.images["T1"].read_bytes() for r in both if r.split == "test"}
+
+
+def test_a_slice_on_another_grid_is_refused(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "ixi")
+    with Image.open(root / "slices" / "IXI000.png") as picture:
+        picture.crop((0, 0, 64, 64)).save(copy / "slices" / "IXI001.png")
+    with pytest.raises(ValueError, match=r"IXI001\.png: .*not 233 x 197"):
+        ixi_tuning(copy, tmp_path / "phantoms", lesions=1)

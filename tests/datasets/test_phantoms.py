@@ -1,5 +1,6 @@
 """Phantoms: what is drawn, that it is always the same, and that a folder is whole or absent."""
 
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -15,7 +16,6 @@ from autoddpm.datasets.phantom import phantoms as phantom
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField, atlas
 from autoddpm.datasets.phantom.phantoms import (
     GROUPS,
-    montage,
     phantom_slice,
     phantom_volume,
     phantoms,
@@ -50,38 +50,17 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_records_say_who_is_healthy_and_in_which_split(drawn):
-    assert (
-        len(drawn)
-        == len({record.id for record in drawn})
-        == len({record.subject for record in drawn})
-        == 15
-    )
-    assert [record.split for record in drawn].count("train") == 3
-    assert [record.split for record in drawn].count("val") == 1
+    assert len({record.id for record in drawn}) == len({record.subject for record in drawn}) == 15
+    assert Counter(record.split for record in drawn) == {"train": 3, "val": 1, "test": 11}
     for record in drawn:
         assert record.id == f"phantom/{record.images['T1'].stem}"
         assert (record.lesion is not None) == record.id.startswith("phantom/lesion_test_")
-        assert record.lesion is None or (
-            record.split == "test" and record.lesion.name == record.images["T1"].name
-        )
 
 
 def test_one_process_and_two_give_the_same_bytes(drawn, tmp_path):
     again = phantoms(tmp_path, size=64, processes=2, **COUNTS)
     assert folder_of(again).name == folder_of(drawn).name
     assert files_of(folder_of(again)) == files_of(folder_of(drawn))
-
-
-def test_a_subject_does_not_depend_on_how_many_others_there_are(drawn, tmp_path):
-    fewer = phantoms(tmp_path, size=64, train=1, val=0, test_healthy=0, test_lesion=2, processes=1)
-    assert folder_of(fewer).name != folder_of(drawn).name
-    same = {record.id: record for record in drawn}
-    for record in fewer:
-        assert record.images["T1"].read_bytes() == same[record.id].images["T1"].read_bytes()
-        assert (
-            record.lesion is None
-            or record.lesion.read_bytes() == same[record.id].lesion.read_bytes()
-        )
 
 
 def test_no_two_subjects_groups_or_seeds_share_a_brain():
@@ -144,26 +123,12 @@ def test_slices_are_eight_bit_squares_that_windowing_keeps(drawn):
             assert set(np.unique(pixels(record.lesion))) == {0, 255}
 
 
-def test_ventricles_and_tissue_vary_between_healthy_subjects():
-    cuts = [Head(0, 0, number).cut(AXES) for number in range(8)]
-    ventricles = [np.count_nonzero(cut.ventricle < 0) for cut in cuts]
-    assert max(ventricles) > 2 * min(ventricles) > 0
-    for cut in cuts:
-        middle = cut.image[(cut.hull < -25) & (cut.ventricle > 6)]
-        assert np.median(cut.image[cut.ventricle < -1]) < 0.6 * np.median(
-            middle
-        )  # fluid is darker than white matter
-
-
 def test_the_montage_outlines_lesions_below_healthy_slices(drawn):
-    folder = folder_of(drawn)
-    shown = pixels(folder / "montage.png").astype(int)
+    shown = pixels(folder_of(drawn) / "montage.png").astype(int)
     coloured = np.ptp(shown, axis=2) > 60
     assert shown.shape == (3 * 160, 8 * 160, 3)  # one row of 6 healthy, two rows of 9 lesion slices
     assert not coloured[:160].any()
     assert all(coloured[160:320, 160 * i : 160 * (i + 1)].any() for i in range(8))
-    healthy = pd.read_csv(folder / "index.csv").query("kind == 'healthy'")
-    assert montage(folder, healthy, columns=2, rows=2, tile=32).size == (64, 64)
 
 
 def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
@@ -183,6 +148,7 @@ def test_an_interrupted_drawing_leaves_nothing_and_can_restart(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"size": 16}, "size=16"),
         ({"seed": -1}, "seed=-1"),
         ({"train": -1}, "'healthy_train': -1"),
         ({"train": 0, "test_lesion": 0}, "nor all counts 0"),
@@ -192,13 +158,6 @@ def test_impossible_settings_are_refused_before_any_writing(settings, message, t
     with pytest.raises(ValueError, match=message):
         phantoms(tmp_path, **(FEW | settings))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_group_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"lesion_train.*healthy_train, healthy_val, healthy_test, lesion_test"
-    ):
-        phantom_slice("lesion_train", 0)
 
 
 def test_a_slice_is_a_cut_of_the_volume_with_anterior_on_top(monkeypatch):
@@ -245,3 +204,8 @@ def test_a_smooth_field_has_unit_variance_and_can_be_cut():
     )
     field.coefficients = np.ones_like(field.coefficients)
     np.testing.assert_allclose(field(every), 1, atol=1e-12)
+
+
+def test_an_unknown_group_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"lesion_train.*healthy_train, .*, lesion_test"):
+        phantom_slice("lesion_train", 0)

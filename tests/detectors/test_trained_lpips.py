@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 from torchvision.models import squeezenet1_1
 
-from autoddpm.detectors.lpips_network import AT_ONCE, lpips_map, squeezenet_file, stlpips_file
+from autoddpm.detectors.lpips_network import AT_ONCE, squeezenet_file, stlpips_file
 from autoddpm.detectors.perceptual import LPIPS, TrainedLPIPS, default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.settings import describe
@@ -195,9 +195,10 @@ def test_without_the_package_the_key_and_the_remedies_are_named(no_package: None
 
 
 def test_a_file_that_the_package_lacks_or_that_is_cut_is_named(alex_file: Path) -> None:
-    for content in (None, b"PK"):
-        if content:
-            alex_file.write_bytes(content)
+    for is_there in (False, True):
+        if is_there:
+            torch.save(alex_state(), alex_file)
+            alex_file.write_bytes(alex_file.read_bytes()[:100_000])
         with pytest.raises(ValueError, match=r"alex_shift_tolerant\.pth.*install"):
             TrainedLPIPS("alex")
 
@@ -226,16 +227,6 @@ def test_a_layer_of_another_shape_is_named(alex_file: Path) -> None:
         ValueError, match=r"alex_shift_tolerant\.pth: net\.slice2\.5\.weight has another shape"
     ):
         TrainedLPIPS("alex")
-
-
-def test_every_tensor_of_the_file_is_used(alex_file: Path) -> None:
-    state = alex_state()
-    torch.save(state, alex_file)
-    expected = TrainedLPIPS("alex")(UNUSED, RECONSTRUCTION, IMAGE)
-    for name, values in state.items():
-        torch.save(state | {name: 2 * values.clone()}, alex_file)
-        changed = lpips_map(TrainedLPIPS("alex").network, RECONSTRUCTION, IMAGE)
-        assert torch.equal(changed, expected) == name.endswith(".filt"), name
 
 
 def test_the_default_is_the_paper_s_network_if_its_file_is_there(
