@@ -25,7 +25,7 @@ from autoddpm.report.tables.definition import register_tables
 from autoddpm.report.tables.intervals import Resamples
 from autoddpm.report.tables.table import Column, Table, TableRows, make_table
 from autoddpm.report.write import Report, write_report
-from autoddpm.runs.row import Row, read_row
+from autoddpm.runs.row import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
@@ -42,13 +42,17 @@ METRICS = [
     "lesion/max_dice/large",
 ]
 ALWAYS: tuple[str, ...] = ()  # overrides of each report
-AUTODDPM = {
-    "name": "AutoDDPM",
-    "t": 200,
-    "t_resample": 50,
-    "resample_steps": 5,
-    "use_uncertainty": True,
-}
+AUTODDPM = {"name": "AutoDDPM", "t": 200, "t_resample": 50, "resample_steps": 5}
+AUTODDPM |= {"use_uncertainty": True}
+BASELINES, METHOD = (
+    Method("AnoDDPM", {"name": "AnoDDPM"}, "t"),
+    Method("AutoDDPM", {"name": "AutoDDPM"}),
+)
+EVERY = Method("every row", {})
+SSIM, DICE = (
+    Column("SSIM", "healthy/ssim", 100, best="max"),
+    Column("Dice", "lesion/max_dice", 100, best="max"),
+)
 
 
 def brain(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -196,6 +200,22 @@ def write_all(runs: Path, **changes) -> Path:
 
 
 @pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "demo" / "evaluate"
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows with the metrics of an evaluation: AnoDDPM at 100 and 300, and AutoDDPM. Not to be
+    changed."""
+    runs = tmp_path_factory.mktemp("measured") / "demo" / "evaluate"
+    for t in (100, 300):
+        anoddpm(runs, t, value=None)
+    autoddpm(runs, value=None)
+    return runs
+
+
+@pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of tables need not wait for figures."""
     names = ("noise_paradox", "dice_by_size", "figure4", "figure5")
@@ -234,8 +254,17 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def row_of(folder: Path) -> Row:
-    return read_row(folder)
+def tables_of(runs: Path, *overrides: str) -> dict[str, Table]:
+    """The tables of a report, without a page unless asked for."""
+    return {table.name: table for table in report(runs, "report.page=false", *overrides).tables}
+
+
+def change_json(path: Path, **changes: dict) -> None:
+    """Change parts of a metrics.json."""
+    content = json.loads(path.read_text())
+    for part, values in changes.items():
+        content[part] |= values
+    path.write_text(json.dumps(content))
 
 
 class Page(HTMLParser):

@@ -93,17 +93,6 @@ def test_a_new_ddpm_predicts_nothing_and_has_the_authors_range(name: str) -> Non
     assert (ddpm.low, ddpm.high, ddpm.schedule.T) == (0, 1, 1000)
 
 
-def test_the_paper_s_network_is_the_one_of_its_authors() -> None:
-    denoiser = model_of("paper")["denoiser"]
-    assert denoiser["channels"] == [128, 256, 256]
-    assert denoiser["attention_levels"] == [False, True, True]
-    assert (denoiser["num_res_blocks"], denoiser["num_head_channels"], denoiser["include_fc"]) == (
-        1,
-        256,
-        False,
-    )
-
-
 @pytest.mark.parametrize("name", choices("data"))
 def test_a_data_set_builds_without_touching_its_files(name: str, tmp_path: Path) -> None:
     cfg = compose_config("train", f"data={name}", *paths_of(tmp_path))
@@ -147,9 +136,12 @@ def with_its_family(make_detector: Callable[..., Detector]) -> Detector:
     return detector
 
 
-@pytest.mark.parametrize("anomaly_map", choices("anomaly_map"))
-@pytest.mark.parametrize("detector", choices("detector"))
-def test_every_detector_builds_and_runs_with_every_anomaly_map(
+@pytest.mark.parametrize(
+    ("detector", "anomaly_map"),
+    [(one, "product") for one in choices("detector")]
+    + [("autoddpm", one) for one in choices("anomaly_map")],
+)
+def test_every_detector_and_every_anomaly_map_builds_and_runs(
     detector: str, anomaly_map: str, restoration_weights: Path
 ) -> None:
     cfg = compose_config(
@@ -363,12 +355,9 @@ def test_help_explains_the_choices_and_shows_the_way(name: str, verb: Verb) -> N
     ("arguments", "words"),
     [
         (("train", "module.learning_rate=1e-3"), "Key 'learning_rate' is not in struct"),
-        (("train", "model=huge"), "Could not find 'model/huge'"),
         (("evaluate", "detector=autodpm"), "Could not find 'detector/autodpm'"),
         (("evaluate", "detector=official_v0"), "\tauthors_code\n"),  # its former name
-        (("evaluate", "detector.tt=50"), "Key 'tt' is not in struct"),
         (("report", "report.slides=[a]"), "Key 'slides' is not in struct"),
-        (("train", "+experiment=ixy"), "Could not find 'experiment/ixy'"),
     ],
 )
 def test_a_misspelt_key_or_choice_is_refused_in_hydra_s_words(

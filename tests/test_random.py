@@ -15,16 +15,8 @@ from torch import Tensor
 from autoddpm.random import Draw, Stage, normal, philox, random_words, slice_keys, uniform
 
 KNOWN = [  # kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, result
-    (
-        "00000000 00000000 00000000 00000000",
-        "00000000 00000000",
-        "6627e8d5 e169c58d bc57ac4c 9b00dbd8",
-    ),
-    (
-        "ffffffff ffffffff ffffffff ffffffff",
-        "ffffffff ffffffff",
-        "408f276d 41c83b0e a20bc7c6 6d5451fd",
-    ),
+    ("00000000 " * 4, "00000000 " * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff " * 4, "ffffffff " * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
     (
         "243f6a88 85a308d3 13198a2e 03707344",
         "a4093822 299f31d0",
@@ -70,12 +62,7 @@ def test_philox_gives_the_published_vectors(counter, key, result):
     assert [int(word) for word in philox(tensors(counter), tensors(key))] == words_in(result)
 
 
-@pytest.mark.parametrize(("counter", "key", "result"), KNOWN)
-def test_the_integer_oracle_gives_the_published_vectors(counter, key, result):
-    assert reference.philox(words_in(counter), words_in(key)) == words_in(result)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 35])
+@pytest.mark.parametrize("count", [1, 4, 9])
 def test_random_words_are_philox_of_the_identity_in_integers(count):
     ids = ["ixi/IXI002", "phantom/7", ""]
     words = random_words(slice_keys(3, ids), count, Stage.TRAINING, Draw.AUGMENT, 123, 4)
@@ -84,7 +71,7 @@ def test_random_words_are_philox_of_the_identity_in_integers(count):
     ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 45])
+@pytest.mark.parametrize("count", [1, 2, 7])
 def test_normals_are_box_muller_of_the_words_even_in_odd_counts(count):
     keys = slice_keys(0, ["a", "b"])
     words = random_words(keys, count + 1, Stage.VALIDATION, Draw.FORWARD, 5).tolist()

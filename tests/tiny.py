@@ -1,12 +1,16 @@
 """Tiny denoisers, models and batches for the tests."""
 
+import re
+import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
@@ -95,6 +99,31 @@ class RecordingNoise:
     ) -> Tensor:
         self.asked.append((stage, draw.name, int(t), repeat))
         return Gaussian()(keys, size, stage, draw, t, repeat)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that would wait for a device: those that fetch a number from it, or
+    whose size depends on one; not those of the files that match `of_the_host`."""
+
+    NAMES = frozenset(
+        ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim")
+    )
+
+    def __init__(self, of_the_host: str = "$^") -> None:
+        super().__init__()
+        self.host, self.seen = re.compile(of_the_host), Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        indices = args[1] if name.startswith("index") and len(args) > 1 else []
+        by_mask = isinstance(indices, (list, tuple)) and any(
+            i is not None and i.dtype == torch.bool for i in indices
+        )
+        if (by_mask or name in self.NAMES) and not any(
+            self.host.search(frame.filename) for frame in traceback.extract_stack(limit=12)
+        ):
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
 
 
 class Difference:

@@ -38,13 +38,6 @@ def test_one_half_everywhere_is_the_identity():
     torch.testing.assert_close(augment(image, torch.tensor([REST] * 3)), image, atol=1e-5, rtol=0)
 
 
-def test_a_low_last_number_mirrors_left_and_right():
-    image = blobs()
-    torch.testing.assert_close(
-        augment(image, torch.tensor([[*REST[:4], 0.2]] * 3)), image.flip(-1), atol=1e-5, rtol=0
-    )
-
-
 def test_shifts_reach_a_tenth_of_the_width_both_ways():
     image = blobs(1)
     x, y = centre(image)
@@ -67,12 +60,6 @@ def test_the_rotation_and_scale_agree_with_scipy(u):
     np.testing.assert_allclose(moved, expected, atol=1e-4)
 
 
-def test_a_scale_above_one_enlarges():
-    shape = disc(64)[None, None]
-    assert augment(shape, at(scale=1.0)).sum() / shape.sum() == pytest.approx(1.1**2, rel=0.01)
-    assert augment(shape, at(scale=0.0)).sum() / shape.sum() == pytest.approx(0.9**2, rel=0.01)
-
-
 def test_what_moves_in_is_the_minimum_and_the_range_stays():
     image = 0.25 + 0.75 * torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     moved = augment(image, torch.rand(8, 5, generator=torch.Generator().manual_seed(1)))
@@ -92,11 +79,13 @@ def test_slices_do_not_influence_each_other():
 
 
 def test_half_of_the_slices_are_mirrored():
-    u = torch.rand(2000, 5, generator=torch.Generator().manual_seed(0))
-    u[:, :4] = 0.5
-    image = torch.zeros(2000, 1, 16, 16)
-    image[..., :8] = 1
-    assert (augment(image, u)[:, 0, 8, 0] < 0.5).float().mean() == pytest.approx(0.5, abs=0.04)
+    u = torch.tensor([[*REST[:4], n / 2000] for n in range(2000)])
+    image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).repeat(
+        2000, 1, 1, 1
+    )
+    moved = augment(image, u)
+    torch.testing.assert_close(moved[:1000], image[:1000].flip(-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[1000:], image[1000:], atol=1e-5, rtol=0)
 
 
 def test_mixed_precision_does_not_coarsen_the_grid():

@@ -7,41 +7,13 @@ from autoddpm.data.lesion_size import GROUPS, size_group
 
 
 @pytest.mark.parametrize(
-    ("pixels", "group"),
-    [
-        (0, "healthy"),
-        (1, "healthy"),
-        (2, "small"),
-        (71, "small"),
-        (72, "medium"),
-        (570, "medium"),
-        (571, "large"),
-        (16384, "large"),
-    ],
+    ("size", "last_of"),
+    [(128, (1, 71, 570)), (64, (0, 17, 142)), (256, (4, 284, 2280))],
 )
-def test_the_size_groups_change_at_the_authors_cuts(pixels, group):
-    assert GROUPS[size_group([pixels], 128)[0]] == group
-
-
-@pytest.mark.parametrize(
-    ("pixels", "size", "group"),
-    [
-        (0, 64, "healthy"),
-        (1, 64, "small"),
-        (17, 64, "small"),
-        (18, 64, "medium"),
-        (142, 64, "medium"),
-        (143, 64, "large"),
-        (4, 256, "healthy"),
-        (5, 256, "small"),
-        (284, 256, "small"),
-        (285, 256, "medium"),
-        (2280, 256, "medium"),
-        (2281, 256, "large"),
-    ],
-)
-def test_at_another_size_the_groups_are_those_at_128(pixels, size, group):
-    assert GROUPS[size_group([pixels], size)[0]] == group
+def test_the_size_groups_change_at_the_authors_cuts(size, last_of):
+    for group, pixels in enumerate(last_of):
+        found = size_group([pixels, pixels + 1], size)
+        assert [GROUPS[one] for one in found] == list(GROUPS[group : group + 2])
 
 
 def test_percentiles_are_of_the_unique_sizes_of_lesions():

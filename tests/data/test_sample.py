@@ -1,6 +1,5 @@
 """One slice: its files, and the batch."""
 
-import pickle
 from pathlib import Path
 
 import nibabel
@@ -11,15 +10,14 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from PIL import Image
 
 from autoddpm.data.image_file import read_image, read_lesion, stem
-from autoddpm.data.sample import Batch, Record
+from autoddpm.data.sample import Batch
 
 GREY = np.random.default_rng(0).integers(1, 255, (18, 21), dtype=np.uint8)
 
 
 def png(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
-    Image.fromarray(array, mode).save(path) if mode is None else Image.fromarray(array).convert(
-        mode
-    ).save(path)
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(path)
     return path
 
 
@@ -42,18 +40,12 @@ def test_a_batch_stays_a_batch_on_its_way_to_a_device():
     assert moved.id == ["a/1", "a/2"]
 
 
-def test_a_record_is_a_value():
-    record = Record("ixi/IXI002", "IXI002", "train", {"T1": Path("a.png")})
-    assert record == pickle.loads(pickle.dumps(record))
-    assert record.lesion is None
-
-
 def test_the_stem_takes_nii_gz_for_one_suffix():
     names = ["a.png", "a.nii.gz", "b.v1.png", "b.v1.nii.gz", "c.nii"]
     assert [stem(Path(name)) for name in names] == ["a", "a", "b.v1", "b.v1", "c"]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, bool])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float64, bool])
 def test_npy_slices_of_any_real_type_are_read_as_they_are(tmp_path, dtype):
     array = (GREY > 100) if dtype is bool else GREY.astype(dtype)
     read = read_image(npy(tmp_path / "a.npy", array))
@@ -67,7 +59,7 @@ def test_grey_images_of_8_and_16_bits_are_read_as_they_are(tmp_path):
     np.testing.assert_array_equal(read_image(png(tmp_path / "b.png", wide)), wide)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+@pytest.mark.parametrize("mode", ["RGB", "LA", "P"])
 def test_a_grey_image_saved_in_colour_is_read_without_loss(tmp_path, mode):
     np.testing.assert_array_equal(read_image(png(tmp_path / "a.png", GREY, mode)), GREY)
 
@@ -137,9 +129,7 @@ def test_truncated_empty_and_foreign_files_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a * 0, "every pixel is 0; an empty slice"),
         (lambda a: a * 0 + 7, "every pixel is 7; an empty slice"),
-        (lambda a: np.where(a == a.max(), np.nan, a), "contains NaN or infinite"),
         (lambda a: np.where(a == a.max(), np.inf, a), "contains NaN or infinite"),
         (lambda a: a[:15], "15 x 21 pixels are too few; a slice has at least 16"),
         (lambda a: a * 1j, "holds complex"),

@@ -140,22 +140,6 @@ def test_an_interrupted_build_leaves_nothing_that_looks_whole(tmp_path, monkeypa
     assert len(build_store("s", listed, 20, tmp_path / "p").images) == 4
 
 
-def test_the_later_of_two_builds_drops_its_own(tmp_path, monkeypatch):
-    listed = records(tmp_path / "d")
-
-    def overtaken(path: Path, dimensions: int):
-        monkeypatch.setattr(module, "read_image", read_image)
-        first = build_store("s", listed, 20, tmp_path / "p")
-        (first.folder / "first").touch()
-        return read_image(path, dimensions)
-
-    monkeypatch.setattr(module, "read_image", overtaken)
-    store = build_store("s", listed, 20, tmp_path / "p")
-    assert [path.name for path in (tmp_path / "p").iterdir()] == [store.folder.name]
-    assert (store.folder / "first").exists()
-    assert len(store.images) == 4
-
-
 def test_processes_that_build_at_once_get_the_same_whole_store(tmp_path):
     listed = records(tmp_path / "d", 12)
     with multiprocessing.get_context("fork").Pool(4) as pool:

@@ -1,6 +1,5 @@
 """ATLAS v2.0: the tree as downloaded, the 20 artefacts, and the authors' own slices."""
 
-from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -79,36 +78,10 @@ def test_a_folder_above_may_have_any_name(tmp_path: Path) -> None:
 def test_a_tree_becomes_test_slices_without_the_artefacts(tmp_path: Path) -> None:
     for subject, pixels in ((GOOD[0], 0), (GOOD[1], 7), (ARTEFACTS[0], 5)):
         write(tmp_path / "ATLAS_2", subject, pixels)
-    index = prepare_volumes(
-        atlas_volumes(tmp_path / "ATLAS_2"), STEPS, tmp_path / "set", processes=1
-    )
-    assert Counter(index["excluded"]) == {"": 2, ARTEFACT: 1}
-    records = atlas(tmp_path / "set")
-    assert [record.id for record in records] == sorted(f"atlas/{subject}" for subject in GOOD[:2])
-    store = build_store("atlas", records, 24, tmp_path / "prepared")
-    assert dict(zip(store.index["subject"], store.index["lesion_pixels"], strict=True)) == {
-        GOOD[0]: 0,
-        GOOD[1]: 7,
-    }
-
-
-def test_a_missing_mask_is_named_at_once_and_can_be_skipped(tmp_path: Path) -> None:
-    write(tmp_path / "ATLAS_2", GOOD[0])
-    image = write(tmp_path / "ATLAS_2", GOOD[1])
-    mask = image.with_name(image.name.replace("T1w", "label-L_desc-T1lesion_mask"))
-    mask.unlink()
-    volumes = atlas_volumes(tmp_path / "ATLAS_2")
-    with pytest.raises(FileNotFoundError, match=f"{mask}: there is no such file"):
-        prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
-    prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1, on_error="skip")
-    assert [record.subject for record in atlas(tmp_path / "set")] == [GOOD[0]]
-
-
-def test_two_sessions_of_a_subject_are_not_mistaken_for_one(tmp_path: Path) -> None:
-    write(tmp_path / "ATLAS_2", GOOD[0])
-    write(tmp_path / "ATLAS_2", GOOD[0], session=2)
-    with pytest.raises(ValueError, match=rf"ses-2_.* and .*ses-1_.* are both {GOOD[0]}"):
-        prepare_volumes(atlas_volumes(tmp_path / "ATLAS_2"), STEPS, tmp_path / "set", processes=1)
+    prepare_volumes(atlas_volumes(tmp_path / "ATLAS_2"), STEPS, tmp_path / "set", processes=1)
+    store = build_store("atlas", atlas(tmp_path / "set"), 24, tmp_path / "prepared")
+    counted = dict(zip(store.index["id"], store.index["lesion_pixels"], strict=True))
+    assert counted == {f"atlas/{GOOD[0]}": 0, f"atlas/{GOOD[1]}": 7}
 
 
 def test_the_folder_of_another_set_is_refused(tmp_path: Path) -> None:
@@ -157,8 +130,6 @@ def test_the_authors_slices_are_taken_exactly_as_they_are(tmp_path: Path) -> Non
 def test_the_packaged_index_has_655_subjects_and_20_artefacts() -> None:
     assert len(TABLE) == TABLE["subject"].nunique() == 655
     assert len(ARTEFACTS) == 20
-    assert TABLE["subject"].str.fullmatch(r"r\d{3}s\d{3}").all()
-    assert TABLE["index"].tolist() == [str(i) for i in range(655)]
 
 
 @pytest.mark.skipif(not SHARED.is_file(), reason=f"the published index is not at {SHARED}")

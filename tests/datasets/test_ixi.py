@@ -15,7 +15,7 @@ from PIL import Image
 from autoddpm.datasets.ixi import ixi, ixi_volumes
 from autoddpm.datasets.published import published
 from autoddpm.preparation.cutting import Steps
-from autoddpm.preparation.folder import prepare_volumes, read_index
+from autoddpm.preparation.folder import prepare_volumes
 from autoddpm.preparation.volume import RawVolume
 
 SHARED = REAL_DATA / "ixi" / "split.csv"
@@ -100,24 +100,6 @@ def test_the_tar_as_downloaded_is_read_without_unpacking(tmp_path: Path) -> None
         (f"ixi/{s}", split) for s, split, _ in EXPECTED
     ]
     assert [record.origin["site"] for record in records] == [site for *_, site in EXPECTED]
-
-
-def test_one_broken_volume_is_left_out_and_the_rest_goes_on(tmp_path: Path) -> None:
-    for seed, name in enumerate(NAMES):
-        write(tmp_path / "raw" / name, seed)
-    broken = tmp_path / "raw" / NAMES[0]
-    broken.write_bytes(broken.read_bytes()[:-99])
-    with pytest.raises(ValueError, match=f"{NAMES[0]}: is not whole; download or convert it again"):
-        prepare_volumes(ixi_volumes(tmp_path / "raw"), STEPS, tmp_path / "set", processes=1)
-    prepare_volumes(
-        ixi_volumes(tmp_path / "raw"), STEPS, tmp_path / "set", processes=1, on_error="skip"
-    )
-    assert [record.subject for record in ixi(tmp_path / "set")] == [
-        s for s, *_ in EXPECTED if s != TRAIN
-    ]
-    index = read_index(tmp_path / "set").set_index("subject")
-    assert index["excluded"][TRAIN].startswith(f"error: {broken}: is not whole")
-    assert index["site"][TRAIN] == "Guys"
 
 
 def test_a_subject_that_is_there_twice_is_refused(tmp_path: Path) -> None:

@@ -20,20 +20,23 @@ from autoddpm.datasets.phantom.phantoms import phantom_slice
 RECIPE = Recipe(per_group=2)
 
 
+def write_heads(root: Path, splits: list[str]) -> Path:
+    """Phantom heads on the template's grid in IXI's layout."""
+    (root / "slices").mkdir()
+    rows = [["subject", "file", "split"]]
+    for number, split in enumerate(splits):
+        image = (255 * window98(phantom_slice("healthy_val", number)[0])).round()
+        name = f"IXI{number:03d}"
+        Image.fromarray(image.astype(np.uint8)).save(root / "slices" / f"{name}.png")
+        rows.append([name, f"{name}.png", split])
+    write_table(root / "split.csv", rows)
+    return root
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three heads of split test, and one to train on, as PNG."""
-    root = tmp_path_factory.mktemp("ixi")
-    (root / "slices").mkdir()
-    rows = [["subject", "file", "split"]]
-    for number, split in enumerate(["test"] * 3 + ["train"]):
-        image = window98(phantom_slice("healthy_val", number)[0])
-        Image.fromarray((255 * image).round().astype(np.uint8)).save(
-            root / "slices" / f"IXI{number:03d}.png"
-        )
-        rows.append([f"IXI{number:03d}", f"IXI{number:03d}.png", split])
-    write_table(root / "split.csv", rows)
-    return root
+    return write_heads(tmp_path_factory.mktemp("ixi"), ["test"] * 3 + ["train"])
 
 
 @pytest.fixture(scope="module")

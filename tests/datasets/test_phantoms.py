@@ -1,6 +1,6 @@
 """Phantoms: what is drawn, that it is always the same, and that a folder is whole or absent."""
 
-import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from autoddpm.datasets.phantom import phantoms as phantom
 from autoddpm.datasets.phantom.anatomy import SHAPE, SLICE_Z, Head, SmoothField
 from autoddpm.datasets.phantom.phantoms import (
     GROUPS,
-    overview,
     phantom_slice,
     phantoms,
 )
@@ -48,38 +47,17 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_records_say_who_is_healthy_and_in_which_split(drawn):
-    assert (
-        len(drawn)
-        == len({record.id for record in drawn})
-        == len({record.subject for record in drawn})
-        == 15
-    )
-    assert [record.split for record in drawn].count("train") == 3
-    assert [record.split for record in drawn].count("val") == 1
+    assert len({record.id for record in drawn}) == len({record.subject for record in drawn}) == 15
+    assert Counter(record.split for record in drawn) == {"train": 3, "val": 1, "test": 11}
     for record in drawn:
         assert record.id == f"phantom/{record.images['T1'].stem}"
         assert (record.lesion is not None) == record.id.startswith("phantom/lesion_test_")
-        assert record.lesion is None or (
-            record.split == "test" and record.lesion.name == record.images["T1"].name
-        )
 
 
 def test_one_process_and_two_give_the_same_bytes(drawn, tmp_path):
     again = phantoms(tmp_path, size=64, processes=2, **COUNTS)
     assert folder_of(again).name == folder_of(drawn).name
     assert files_of(folder_of(again)) == files_of(folder_of(drawn))
-
-
-def test_a_subject_does_not_depend_on_how_many_others_there_are(drawn, tmp_path):
-    fewer = phantoms(tmp_path, size=64, train=1, val=0, test_healthy=0, test_lesion=2, processes=1)
-    assert folder_of(fewer).name != folder_of(drawn).name
-    same = {record.id: record for record in drawn}
-    for record in fewer:
-        assert record.images["T1"].read_bytes() == same[record.id].images["T1"].read_bytes()
-        assert (
-            record.lesion is None
-            or record.lesion.read_bytes() == same[record.id].lesion.read_bytes()
-        )
 
 
 def test_no_two_subjects_groups_or_seeds_share_a_brain():
@@ -90,8 +68,8 @@ def test_no_two_subjects_groups_or_seeds_share_a_brain():
             assert np.mean(np.abs(one - other) > 0.1) > 0.05
 
 
-@pytest.mark.parametrize("size", [64, 128])
-def test_a_third_of_the_lesions_falls_in_each_size_group(size, tmp_path):
+def test_a_third_of_the_lesions_falls_in_each_size_group(tmp_path):
+    size = 64
     records = phantoms(
         tmp_path, size=size, train=0, val=0, test_healthy=0, test_lesion=12, processes=1
     )
@@ -103,7 +81,7 @@ def test_a_third_of_the_lesions_falls_in_each_size_group(size, tmp_path):
     assert np.count_nonzero(at_128 > 570) == 4
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(3))
 def test_a_lesion_lies_in_one_hemisphere_outside_the_ventricles(number):
     cut = Head(0, GROUPS.index("lesion_test"), number).cut(AXES)
     lesion = phantom_slice("lesion_test", number)[1] >= 0.5
@@ -114,7 +92,7 @@ def test_a_lesion_lies_in_one_hemisphere_outside_the_ventricles(number):
     assert side.min() > 0 or side.max() < 0
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(3))
 def test_a_lesion_is_darker_than_its_twin_and_the_rest_is_equal(number):
     image, strength = phantom_slice("lesion_test", number)
     twin, none = phantom_slice("lesion_test", number, lesion=False)
@@ -142,26 +120,12 @@ def test_slices_are_eight_bit_squares_that_windowing_keeps(drawn):
             assert set(np.unique(pixels(record.lesion))) == {0, 255}
 
 
-def test_ventricles_and_tissue_vary_between_healthy_subjects():
-    cuts = [Head(0, 0, number).cut(AXES) for number in range(8)]
-    ventricles = [np.count_nonzero(cut.ventricle < 0) for cut in cuts]
-    assert max(ventricles) > 2 * min(ventricles) > 0
-    for cut in cuts:
-        middle = cut.image[(cut.hull < -25) & (cut.ventricle > 6)]
-        assert np.median(cut.image[cut.ventricle < -1]) < 0.6 * np.median(
-            middle
-        )  # fluid is darker than white matter
-
-
 def test_the_montage_outlines_lesions_below_healthy_slices(drawn):
-    folder = folder_of(drawn)
-    shown = pixels(folder / "montage.png").astype(int)
+    shown = pixels(folder_of(drawn) / "montage.png").astype(int)
     coloured = np.ptp(shown, axis=2) > 60
     assert shown.shape == (3 * 160, 8 * 160, 3)  # one row of 6 healthy, two rows of 9 lesion slices
     assert not coloured[:160].any()
     assert all(coloured[160:320, 160 * i : 160 * (i + 1)].any() for i in range(8))
-    healthy = pd.read_csv(folder / "index.csv").query("kind == 'healthy'")
-    assert overview(folder, healthy).size == (8 * 160, 160)
 
 
 def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
@@ -169,46 +133,13 @@ def test_phantoms_that_are_there_are_not_drawn_again(drawn, monkeypatch):
     assert phantoms(folder_of(drawn).parent, size=64, **COUNTS) == drawn
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
-def test_an_interrupted_drawing_leaves_nothing_and_can_restart(stop, tmp_path, monkeypatch):
+def test_an_interrupted_drawing_leaves_nothing_and_can_restart(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(phantom, "overview", lambda *_: (_ for _ in ()).throw(stop))
-        with pytest.raises(stop if isinstance(stop, type) else OSError):
+        patched.setattr(phantom, "overview", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
             phantoms(tmp_path, **FEW)
     assert list(tmp_path.iterdir()) == []
     assert len(phantoms(tmp_path, **FEW)) == 2
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the patch reaches forked processes only")
-def test_a_failure_in_another_process_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        phantom,
-        "write_picture",
-        lambda path, _: (_ for _ in ()).throw(OSError(f"{path}: disk full")),
-    )
-    with pytest.raises(OSError, match=r"_0000\.png: disk full"):
-        phantoms(tmp_path, **(FEW | {"processes": 2}))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_drawing_that_another_process_finished_first_is_kept(tmp_path, monkeypatch):
-    def slower(folder: Path, index: pd.DataFrame) -> Image.Image:
-        other = tmp_path / folder.name.removeprefix(".").split(".")[0]
-        for path in ("images", "lesions", "index.csv"):
-            other.mkdir(exist_ok=True)
-            (folder / path).is_dir() and (other / path).mkdir()
-        for name, content in files_of(folder).items():
-            (other / name).write_bytes(content)
-        (other / "first").touch()
-        return overview(folder, index)
-
-    monkeypatch.setattr(phantom, "overview", slower)
-    records = phantoms(tmp_path, **FEW)
-    assert (folder_of(records) / "first").exists()
-    assert not (
-        folder_of(records) / "montage.png"
-    ).exists()  # nothing of the slower one is mixed in
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -226,13 +157,6 @@ def test_impossible_settings_are_refused_before_any_writing(settings, message, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_group_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"lesion_train.*healthy_train, healthy_val, healthy_test, lesion_test"
-    ):
-        phantom_slice("lesion_train", 0)
-
-
 def test_a_smooth_field_has_unit_variance_and_can_be_cut():
     field = SmoothField(np.random.default_rng(0), 7)
     every = tuple(np.arange(0.0, n, 4) for n in SHAPE)
@@ -246,3 +170,8 @@ def test_a_smooth_field_has_unit_variance_and_can_be_cut():
     )
     field.coefficients = np.ones_like(field.coefficients)
     np.testing.assert_allclose(field(every), 1, atol=1e-12)
+
+
+def test_an_unknown_group_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"lesion_train.*healthy_train, .*, lesion_test"):
+        phantom_slice("lesion_train", 0)

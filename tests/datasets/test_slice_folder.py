@@ -4,9 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import REAL_DATA
 
-from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.slice_folder import slice_folder
 
 
@@ -33,12 +31,8 @@ def test_a_folder_of_images_is_test_slices_each_its_own_subject(tmp_path):
     assert [(r.id, r.subject, r.split, r.lesion) for r in records] == [
         (f"n/{name}", name, "test", None) for name in "abcd"
     ]
-    assert [record.images["T1"].name for record in records] == [
-        "a.nii.gz",
-        "b.png",
-        "c.npy",
-        "d.nii",
-    ]
+    names = [record.images["T1"].name for record in records]
+    assert names == ["a.nii.gz", "b.png", "c.npy", "d.nii"]
 
 
 def test_masks_in_a_second_folder_go_by_name_in_any_format(tmp_path):
@@ -54,8 +48,7 @@ def test_masks_beside_their_images_go_by_suffix(tmp_path):
     assert (b.id, b.lesion) == ("slice_folder/b", None)
 
 
-@pytest.mark.parametrize("header", [[], ["filename"]])
-@pytest.mark.parametrize("masks_listed", [[], ["sub/a_mask.png"]])
+@pytest.mark.parametrize(("header", "masks_listed"), [([], []), (["filename"], ["sub/a_mask.png"])])
 def test_a_csv_lists_paths_from_its_folder_and_masks_beside_them(tmp_path, header, masks_listed):
     files(tmp_path, "sub/a.png", "sub/a_mask.png", "sub/b.png", "sub/not_listed.png")
     listed = table(tmp_path / "list.csv", *header, "sub/b.png", "./sub/a.png", *masks_listed)
@@ -67,12 +60,6 @@ def test_a_csv_lists_paths_from_its_folder_and_masks_beside_them(tmp_path, heade
         tmp_path / "sub/a_mask.png",
     )
     assert (b.id, b.lesion) == ("n/sub/b", None)
-
-
-def test_a_csv_may_be_combined_with_a_folder_of_masks(tmp_path):
-    files(tmp_path, "i/a.png", "i/b.png", "l/b.png")
-    a, b = slice_folder(table(tmp_path / "list.csv", "i/a.png", "i/b.png"), tmp_path / "l")
-    assert (a.lesion, b.lesion) == (None, tmp_path / "l" / "b.png")
 
 
 def test_an_index_names_subjects_splits_and_the_slices_to_use(tmp_path, caplog):
@@ -135,134 +122,69 @@ def test_fractions_that_leave_no_half_subject_use_every_subject(tmp_path):
 # --- refusals ------------------------------------------------------------------------------------
 
 
-def assert_refused(match: str, *arguments, error: type[Exception] = ValueError, **options) -> None:
-    with pytest.raises(error, match=match):
-        slice_folder(*arguments, **options)
-
-
-def test_missing_and_empty_folders_and_lists_are_refused(tmp_path):
+def refusals(tmp_path: Path) -> dict[str, tuple[tuple, dict]]:
+    """What is said, and the arguments of which it is said."""
+    images, six = files(tmp_path / "i", "a.png", "b.png"), [f"{i}.png" for i in range(6)]
+    lesions = files(tmp_path / "l", *(f"{i}.png" for i in range(7)))
+    files(tmp_path, "1/a.png", "2/a.png", "m/a.png")
     (tmp_path / "empty").mkdir()
-    images = files(tmp_path / "i", "a.png")
-    missing = {"error": FileNotFoundError}
-    assert_refused(r"gone: there is no such folder; correct `images`", tmp_path / "gone", **missing)
-    assert_refused(
-        r"gone: there is no such folder; correct `lesions`", images, tmp_path / "gone", **missing
-    )
-    assert_refused(r"empty: holds no file of \.png", tmp_path / "empty", **missing)
-    assert_refused(r"gone\.csv: there is no such file", tmp_path / "gone.csv", **missing)
-    assert_refused(
-        r"gone\.csv: there is no such file", images, index=tmp_path / "gone.csv", **missing
-    )
-    assert_refused(r"none\.csv: lists no image", table(tmp_path / "none.csv", "path"), **missing)
+    gone = tmp_path / "gone"
+
+    def index(*lines: str) -> dict:
+        return {"index": table(tmp_path / f"{len(list(tmp_path.iterdir()))}.csv", *lines)}
+
+    def listed(*lines: str) -> Path:
+        return index(*lines)["index"]
+
+    return {
+        r"gone: there is no such folder; correct `images`": ((gone,), {}),
+        r"gone: there is no such folder; correct `lesions`": ((images, gone), {}),
+        r"empty: holds no file of \.png": ((tmp_path / "empty",), {}),
+        r"gone\.csv: there is no such file": ((tmp_path / "gone.csv",), {}),
+        r"csv: lists no image": ((listed("path"),), {}),
+        r"files that are no slice: .*b\.jpg": ((files(tmp_path / "j", "a.png", "b.jpg"),), {}),
+        r"masks without an image: .*0\.png.* and 2 more; add": ((images, lesions), {}),
+        r"masks without an image: .*b_mask\.png": (
+            (files(tmp_path / "k", "a.png", "b_mask.png"),),
+            {},
+        ),
+        r"a mask among the images": ((files(tmp_path / "n", "a.png", "a_mask.png"), lesions), {}),
+        r"lists files that are absent: .*0\.png.* and 1": ((images,), index("file", *six)),
+        r"csv: lists files that are absent: ": ((listed(*six),), {}),
+        r"a\.png and .*a\.npy have the same id 'a'": (
+            (files(tmp_path / "o", "a.png", "a.npy"),),
+            {},
+        ),
+        r"lists files twice: a\.png": ((images,), index("file", "a.png", "a.png")),
+        r"lists files twice: i/a\.png": ((listed("i/a.png", "i/a.png"),), {}),
+        r"same name, so masks cannot be told": (
+            (listed("1/a.png", "2/a.png"), tmp_path / "m"),
+            {},
+        ),
+        r"has no column `file`; its columns are name, split": (
+            (images,),
+            index("name,split", "a.png,test"),
+        ),
+        r"unknown split 'valid'; a split is one of train, val, test": (
+            (images,),
+            index("file,split", "a.png,valid"),
+        ),
+        r"rows without a subject: b\.png": (
+            (images,),
+            index("file,subject", "a.png,1", "b.png,"),
+        ),
+        r"unknown kind 'sick'": ((images,), index("file,kind", "a.png,sick")),
+        r"lesion slices without a mask: .*a\.png": ((images,), index("file,kind", "a.png,lesion")),
+        r"is no csv table": ((images,), index("file,kind", "a.png,healthy", "a,b,c,d")),
+        r"unknown split 'dev'; fractions are given for": (
+            (images,),
+            {"split": {"train": 0.5, "dev": 0.5}},
+        ),
+        r"do not add up to 1": ((images,), {"split": {"train": 0.5, "test": 0.4}}),
+    }
 
 
-def test_files_that_are_no_slices_are_refused_and_not_skipped(tmp_path):
-    assert_refused(r"files that are no slice: .*b\.jpg", files(tmp_path, "a.png", "b.jpg"))
-
-
-def test_a_mask_without_an_image_is_refused(tmp_path):
-    images, lesions = (
-        files(tmp_path / "i", "a.png"),
-        files(tmp_path / "l", *(f"{i}.png" for i in range(7))),
-    )
-    assert_refused(r"masks without an image: .*0\.png.* and 2 more; add the image", images, lesions)
-    assert_refused(
-        r"masks without an image: .*b_mask\.png", files(tmp_path / "j", "a.png", "b_mask.png")
-    )
-    assert_refused(
-        r"a mask among the images", files(tmp_path / "k", "a.png", "a_mask.png"), lesions
-    )
-
-
-def test_listed_files_that_are_absent_are_refused(tmp_path):
-    images = files(tmp_path / "i", "a.png")
-    rows = [f"{i}.png" for i in range(6)]
-    absent = r"lists files that are absent: .*0\.png.* and 1 more"
-    assert_refused(
-        absent, images, index=table(tmp_path / "x.csv", "file", *rows), error=FileNotFoundError
-    )
-    assert_refused(absent, table(tmp_path / "y.csv", *rows), error=FileNotFoundError)
-
-
-def test_doubled_slices_are_refused(tmp_path):
-    assert_refused(
-        r"a\.png and .*a\.npy have the same id 'a'", files(tmp_path / "i", "a.png", "a.npy")
-    )
-    images = files(tmp_path / "j", "a.png")
-    assert_refused(
-        r"x\.csv: lists files twice: a\.png",
-        images,
-        index=table(tmp_path / "x.csv", "file", "a.png", "a.png"),
-    )
-    assert_refused(
-        r"y\.csv: lists files twice: j/a\.png", table(tmp_path / "y.csv", "j/a.png", "j/a.png")
-    )
-    files(tmp_path, "1/a.png", "2/a.png", "l/a.png")
-    assert_refused(
-        r"same name, so masks cannot be told",
-        table(tmp_path / "z.csv", "1/a.png", "2/a.png"),
-        tmp_path / "l",
-    )
-
-
-def test_bad_columns_are_refused(tmp_path):
-    images = files(tmp_path / "i", "a.png", "b.png")
-
-    def index(*lines: str) -> Path:
-        return table(tmp_path / "x.csv", *lines)
-
-    assert_refused(
-        r"x\.csv: has no column `file`; its columns are name, split",
-        images,
-        index=index("name,split", "a.png,test"),
-    )
-    assert_refused(
-        r"x\.csv: unknown split 'valid'; a split is one of train, val, test",
-        images,
-        index=index("file,split", "a.png,valid"),
-    )
-    assert_refused(
-        r"x\.csv: rows without a subject: b\.png",
-        images,
-        index=index("file,subject", "a.png,1", "b.png,"),
-    )
-    assert_refused(r"x\.csv: unknown kind 'sick'", images, index=index("file,kind", "a.png,sick"))
-    assert_refused(
-        r"lesion slices without a mask: .*a\.png", images, index=index("file,kind", "a.png,lesion")
-    )
-    assert_refused(
-        r"x\.csv: is no csv table", images, index=index("file,kind", "a.png,healthy", "a,b,c,d")
-    )
-
-
-def test_bad_splits_are_refused(tmp_path):
-    images = files(tmp_path, "a.png")
-    assert_refused(r"unknown split 'tset'; a split is one of", images, split="tset")
-    assert_refused(
-        r"unknown split 'dev'; fractions are given for", images, split={"train": 0.5, "dev": 0.5}
-    )
-    assert_refused(r"do not add up to 1", images, split={"train": 0.5, "test": 0.4})
-
-
-# --- IXI -----------------------------------------------------------------------------------------
-
-
-def test_ixi_is_named_by_subject(tmp_path):
-    files(tmp_path, "ixi/slices/sub-IXI002_T1w.png", "ixi/slices/sub-IXI012_T1w.png")
-    table(
-        tmp_path / "ixi/split.csv",
-        "subject,file,split",
-        "IXI002,sub-IXI002_T1w.png,train",
-        "IXI012,sub-IXI012_T1w.png,test",
-    )
-    assert [(r.id, r.subject, r.split) for r in ixi(tmp_path / "ixi")] == [
-        ("ixi/IXI002", "IXI002", "train"),
-        ("ixi/IXI012", "IXI012", "test"),
-    ]
-
-
-@pytest.mark.skipif(not (REAL_DATA / "ixi").is_dir(), reason=f"no ixi in {REAL_DATA}")
-def test_the_real_ixi_is_listed_whole():
-    records = ixi(REAL_DATA / "ixi")
-    assert Counter(record.split for record in records) == {"train": 470, "val": 30, "test": 81}
-    assert len({record.subject for record in records}) == 581
+def test_what_cannot_be_meant_is_refused_by_name(tmp_path):
+    for words, (arguments, settings) in refusals(tmp_path).items():
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            slice_folder(*arguments, **settings)

@@ -132,13 +132,6 @@ def test_the_denoisers_distance_is_two_less_twice_the_cosine(ddpm):
     torch.testing.assert_close(distance(ddpm, RECONSTRUCTION, IMAGE), expected, atol=1e-5, rtol=0)
 
 
-def test_the_denoiser_s_distance_depends_on_its_features_time(ddpm):
-    assert not torch.allclose(
-        DenoiserFeatures(1)(ddpm, RECONSTRUCTION, IMAGE),
-        DenoiserFeatures(9)(ddpm, RECONSTRUCTION, IMAGE),
-    )
-
-
 def test_a_time_beyond_the_schedule_is_refused(ddpm):
     with pytest.raises(ValueError, match=r"perceptual\.t=5000: .*up to"):
         DenoiserFeatures(t=5000)(ddpm, images(1), images(1))
@@ -159,9 +152,6 @@ def test_lpips_without_weights_names_their_place_and_the_choices(tmp_path):
     ):
         assert part in str(caught.value)
     assert lpips_where_weights_are() is None
-
-
-def test_lpips_with_a_missing_file_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"elsewhere\.pth"):
         LPIPS(tmp_path / "elsewhere.pth")
 
@@ -182,28 +172,13 @@ def test_lpips_takes_the_file_from_torchvisions_cache_or_by_name(tmp_path, squee
     torch.testing.assert_close(metric(RECONSTRUCTION, IMAGE), expected)
 
 
-def test_a_truncated_weights_file_is_named(tmp_path, squeezenet):
-    path = tmp_path / "short.pth"
-    torch.save(squeezenet, path)
-    path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match=r"short\.pth"):
-        LPIPS(path)
-
-
-def test_a_file_that_holds_no_weights_is_named(tmp_path):
-    path = tmp_path / "text.pth"
-    path.write_text("not a checkpoint")
-    with pytest.raises(ValueError, match=r"text\.pth"):
-        LPIPS(path)
-
-
-@pytest.mark.parametrize(
-    "content", [{"conv.weight": torch.zeros(1)}, torch.zeros(3), ["features.0.weight"]]
-)
+@pytest.mark.parametrize("content", [None, {"conv.weight": torch.zeros(1)}, torch.zeros(3)])
 def test_the_weights_of_something_else_are_named(tmp_path, content):
     path = tmp_path / "other.pth"
-    torch.save(content, path)
-    with pytest.raises(ValueError, match=r"other\.pth.*SqueezeNet"):
+    path.write_text("not a checkpoint") if content is None else torch.save(content, path)
+    with pytest.raises(
+        ValueError, match=r"other\.pth" + ("" if content is None else ".*SqueezeNet")
+    ):
         LPIPS(path)
 
 
@@ -217,38 +192,19 @@ def test_weights_of_another_shape_are_named(tmp_path, squeezenet):
 def test_a_random_backbone_depends_on_its_seed_and_is_so_named(random_lpips, ddpm):
     again, other = RandomLPIPS(3), RandomLPIPS(4)
     assert "random" in random_lpips.name
+    assert not random_lpips.network.training
     assert random_lpips.name == again.name != other.name
     expected = random_lpips(ddpm, RECONSTRUCTION, IMAGE)
     assert torch.equal(again(ddpm, RECONSTRUCTION, IMAGE), expected)
     assert not torch.allclose(other(ddpm, RECONSTRUCTION, IMAGE), expected)
 
 
-def test_loading_a_backbone_leaves_the_global_stream_alone(tmp_path, squeezenet):
-    path = tmp_path / "mine.pth"
-    torch.save(squeezenet, path)
+def test_loading_a_backbone_leaves_the_global_stream_alone():
     state = torch.get_rng_state()
     RandomLPIPS(0)
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_random_distance_maps_the_range_once(random_lpips, ddpm):
-    one, other = (2 * x.repeat(1, 3, 1, 1) - 1 for x in (RECONSTRUCTION, IMAGE))
-    torch.testing.assert_close(
-        random_lpips(ddpm, RECONSTRUCTION, IMAGE), random_lpips.network(one, other)
-    )
-
-
 def test_images_too_small_for_the_backbone_are_refused(random_lpips, ddpm):
     with pytest.raises(ValueError, match="32x32"):
         random_lpips(ddpm, images(1, side=31), images(1, side=31))
-
-
-def test_a_distance_changes_no_weights_and_needs_no_gradient(random_lpips, ddpm):
-    before = {name: values.clone() for name, values in random_lpips.network.state_dict().items()}
-    random_lpips(ddpm, RECONSTRUCTION, IMAGE)
-    assert not random_lpips.network.training
-    assert not any(parameter.requires_grad for parameter in random_lpips.network.parameters())
-    assert all(
-        torch.equal(values, before[name])
-        for name, values in random_lpips.network.state_dict().items()
-    )

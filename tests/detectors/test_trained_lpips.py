@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 from torchvision.models import squeezenet1_1
 
-from autoddpm.detectors.lpips_network import AT_ONCE, lpips_map, squeezenet_file, stlpips_file
+from autoddpm.detectors.lpips_network import AT_ONCE, squeezenet_file, stlpips_file
 from autoddpm.detectors.perceptual import LPIPS, TrainedLPIPS, default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.settings import describe
@@ -102,10 +102,9 @@ def by_hand(net: str) -> nn.Module:
 
 
 @needs_package
-@pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize("net", NETS)
-def test_the_distance_is_zero_for_equal_images_and_symmetric(net: str, scale: float) -> None:
-    distance = TrainedLPIPS(net, scale)
+def test_the_distance_is_zero_for_equal_images_and_symmetric(net: str) -> None:
+    distance = TrainedLPIPS(net, 0.5)
     assert torch.equal(distance(UNUSED, IMAGE, IMAGE.clone()), torch.zeros_like(IMAGE))
     there, back = distance(UNUSED, RECONSTRUCTION, IMAGE), distance(UNUSED, IMAGE, RECONSTRUCTION)
     torch.testing.assert_close(there, back)
@@ -160,28 +159,22 @@ def test_building_leaves_the_global_stream_alone() -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_odd_sides_are_scaled_and_the_map_has_the_image_s_size(alex_file: Path) -> None:
-    torch.save(alex_state(), alex_file)
-    a, b = images(1, side=80)[..., :71], images(1, side=80, seed=1)[..., :71]
-    assert TrainedLPIPS("alex", 0.5)(UNUSED, a, b).shape == (1, 1, 80, 71)
-
-
 def test_the_record_tells_the_networks_and_the_scales_apart(alex_file: Path) -> None:
     torch.save(alex_state(), alex_file)
     whole, half = TrainedLPIPS("alex"), TrainedLPIPS("alex", 0.5)
     assert (whole.name, half.name) == ("lpips_alex", "lpips_alex (scale 0.5)")
     assert describe(half) == {"name": "TrainedLPIPS", "net": "alex", "scale": 0.5}
+    a, b = images(1, side=80)[..., :71], images(1, side=80, seed=1)[..., :71]  # odd
+    assert half(UNUSED, a, b).shape == (1, 1, 80, 71)
 
 
-@pytest.mark.parametrize("scale", [0, -1, 1.5])
-def test_a_scale_out_of_range_is_refused(scale: float) -> None:
-    with pytest.raises(ValueError, match=r"perceptual\.scale"):
-        TrainedLPIPS("alex", scale)
-
-
-def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"perceptual\.net=squeeze"):
-        TrainedLPIPS("squeeze")
+@pytest.mark.parametrize(
+    ("net", "scale", "words"),
+    [("alex", 0, "scale"), ("alex", 1.5, "scale"), ("squeeze", 1, "net=squeeze")],
+)
+def test_a_setting_that_cannot_be_is_refused(net: str, scale: float, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"perceptual\.{words}"):
+        TrainedLPIPS(net, scale)
 
 
 def test_images_too_small_at_the_scale_are_refused(alex_file: Path) -> None:
@@ -190,44 +183,32 @@ def test_images_too_small_at_the_scale_are_refused(alex_file: Path) -> None:
         TrainedLPIPS("alex", 0.5)(UNUSED, images(1, side=62), images(1, side=62))
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_without_the_package_the_key_and_the_remedies_are_named(net: str, no_package: None) -> None:
+def test_without_the_package_the_key_and_the_remedies_are_named(no_package: None) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        TrainedLPIPS(net)
+        TrainedLPIPS("vgg")
     for part in (
-        f"perceptual=lpips_{net}",
+        "perceptual=lpips_vgg",
         "pip install 'autoddpm[perceptual]'",
         "perceptual=denoiser",
     ):
         assert part in str(caught.value)
 
 
-def test_a_file_that_the_package_lacks_is_named(alex_file: Path) -> None:
-    with pytest.raises(ValueError, match=r"alex_shift_tolerant\.pth.*install"):
-        TrainedLPIPS("alex")
-
-
-def test_a_truncated_file_is_named(alex_file: Path) -> None:
-    torch.save(alex_state(), alex_file)
-    alex_file.write_bytes(alex_file.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match=r"alex_shift_tolerant\.pth.*install"):
-        TrainedLPIPS("alex")
+def test_a_file_that_the_package_lacks_or_that_is_cut_is_named(alex_file: Path) -> None:
+    for is_there in (False, True):
+        if is_there:
+            torch.save(alex_state(), alex_file)
+            alex_file.write_bytes(alex_file.read_bytes()[:100_000])
+        with pytest.raises(ValueError, match=r"alex_shift_tolerant\.pth.*install"):
+            TrainedLPIPS("alex")
 
 
 OTHER_LAYERS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "no head": lambda state: {
         name: values for name, values in state.items() if name != "lin4.model.1.weight"
     },
-    "no bias": lambda state: {
-        name: values for name, values in state.items() if name != "net.slice5.13.bias"
-    },
-    "no scaling": lambda state: {
-        name: values for name, values in state.items() if name != "scaling_layer.shift"
-    },
-    "one head more": lambda state: state | {"lin5.model.1.weight": torch.zeros(1, 256, 1, 1)},
     "one layer more": lambda state: state | {"net.slice5.15.weight": torch.zeros(256, 256, 3, 3)},
     "another order": lambda state: dict(reversed(state.items())),
-    "empty": lambda state: {},
     "numbers": lambda state: dict(enumerate(state.values())),
     "a tensor": lambda state: torch.zeros(3),
 }
@@ -240,23 +221,12 @@ def test_a_file_with_other_layers_is_named(kind: str, alex_file: Path) -> None:
         TrainedLPIPS("alex")
 
 
-@pytest.mark.parametrize("values", [torch.zeros(192, 64, 3, 3), 5])
-def test_a_layer_of_another_shape_is_named(values: object, alex_file: Path) -> None:
-    torch.save(alex_state() | {"net.slice2.5.weight": values}, alex_file)
+def test_a_layer_of_another_shape_is_named(alex_file: Path) -> None:
+    torch.save(alex_state() | {"net.slice2.5.weight": torch.zeros(192, 64, 3, 3)}, alex_file)
     with pytest.raises(
         ValueError, match=r"alex_shift_tolerant\.pth: net\.slice2\.5\.weight has another shape"
     ):
         TrainedLPIPS("alex")
-
-
-def test_every_tensor_of_the_file_is_used(alex_file: Path) -> None:
-    state = alex_state()
-    torch.save(state, alex_file)
-    expected = TrainedLPIPS("alex")(UNUSED, RECONSTRUCTION, IMAGE)
-    for name, values in state.items():
-        torch.save(state | {name: 2 * values.clone()}, alex_file)
-        changed = lpips_map(TrainedLPIPS("alex").network, RECONSTRUCTION, IMAGE)
-        assert torch.equal(changed, expected) == name.endswith(".filt"), name
 
 
 def test_the_default_is_the_paper_s_network_if_its_file_is_there(

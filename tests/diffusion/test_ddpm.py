@@ -12,12 +12,10 @@ from tiny import (
     LAST,
     Constant,
     Conv,
-    KnowsTheImage,
     Recording,
     T,
     images,
     short_ddpm,
-    short_schedule,
 )
 from tiny import one_thread as one_thread
 
@@ -60,12 +58,6 @@ def test_a_single_step_has_the_moments_of_equation_1(t):
     assert float(ddpm.q_step(ZERO, t - 1, t, ONE)) ** 2 == pytest.approx(BETA[t], rel=1e-5)
 
 
-def test_single_steps_of_the_papers_schedule_have_its_betas():
-    ddpm, beta = paper_ddpm(Conv()), reference.betas(1000, 1e-4, 0.02)
-    for t in (1, 2, 50, 200, 1000):
-        assert float(ddpm.q_step(ZERO, t - 1, t, ONE)) ** 2 == pytest.approx(beta[t], rel=2e-3)
-
-
 def test_draws_by_single_steps_have_the_moments_of_equation_4():
     ddpm, t, count = short_ddpm(Conv()), 6, 50_000
     x = torch.full((1, 1, 1, count), 0.7)
@@ -90,7 +82,7 @@ def test_noising_to_s_and_on_to_t_is_noising_to_t(s, t):
     assert float(ddpm.q_step(0.3 * ONE, s, t, -1.2 * ONE)) == pytest.approx(float(oracle), abs=1e-6)
 
 
-@pytest.mark.parametrize("t", [1, 2, 3, 50, 200, 999, 1000])
+@pytest.mark.parametrize("t", [1, 2, 200, 1000])
 def test_a_reverse_step_equals_monais(t):
     theirs = DDPMScheduler(1000, schedule="linear_beta", beta_start=1e-4, beta_end=0.02)
     ddpm, x_t = paper_ddpm(Conv()), 2 * images(2, seed=t) - 1
@@ -101,13 +93,6 @@ def test_a_reverse_step_equals_monais(t):
     )
     torch.testing.assert_close(ddpm.p_sample(x_t, t, t - 1, eps), expected, atol=2e-4, rtol=0)
     torch.testing.assert_close(ddpm.predict_x0(x_t, t, estimate), expected_x0, atol=1e-4, rtol=0)
-    spread = ddpm.p_sample(x_t, t, t - 1, torch.ones_like(x_t)) - ddpm.p_sample(
-        x_t, t, t - 1, torch.zeros_like(x_t)
-    )
-    variance = float(ddpm.schedule.beta_tilde[t])
-    torch.testing.assert_close(
-        spread, torch.full_like(spread, math.sqrt(variance)), atol=1e-6, rtol=1e-3
-    )
 
 
 @pytest.mark.parametrize("t", [2, 50, 500])
@@ -121,7 +106,7 @@ def test_the_mean_of_a_reverse_step_is_equation_3_if_not_clipped(t):
     )
 
 
-@pytest.mark.parametrize(("t", "s"), [(1, 0), (2, 1), (T, 11), (9, 2), (7, 1), (T, 0), (5, 0)])
+@pytest.mark.parametrize(("t", "s"), [(1, 0), (2, 1), (9, 2), (T, 0)])
 def test_a_reverse_step_of_any_length_draws_bayes_posterior(t, s):
     ddpm, x_t, eps = (
         short_ddpm(Conv()),
@@ -217,15 +202,7 @@ def test_a_model_can_clip_to_other_values_as_the_authors_do():
     assert other.denoiser is ddpm.denoiser
 
 
-SAME_LEVEL = {
-    50: 102,
-    100: 190,
-    150: 266,
-    200: 331,
-    250: 387,
-    300: 438,
-    500: 617,
-}  # the paper's t: t on [-1, 1]
+SAME_LEVEL = {50: 102, 200: 331, 500: 617}  # the paper's t: t on [-1, 1]
 
 
 def noise_to_signal(ddpm: DDPM, t: int) -> float:
@@ -300,22 +277,6 @@ def test_the_loss_is_equation_8_for_each_slice():
             (eps[i, 0, y, x].item() - estimate[y, x]) ** 2 for y in range(4) for x in range(4)
         ]
         assert float(loss[i]) == pytest.approx(sum(squares) / 16, rel=1e-4)
-
-
-def test_the_loss_of_the_true_noise_is_zero():
-    x0 = images(2)
-    loss = short_ddpm(KnowsTheImage(x0, short_schedule())).noise_error(
-        x0, torch.tensor([1, T]), images(2, seed=1)
-    )
-    torch.testing.assert_close(loss, torch.zeros(2), atol=1e-8, rtol=0)
-
-
-def test_the_loss_trains_the_denoiser():
-    denoiser = Conv()
-    denoiser.weight.requires_grad_(True)
-    short_ddpm(denoiser).noise_error(images(2), 3, images(2, seed=1)).mean().backward()
-    assert denoiser.weight.grad is not None
-    assert denoiser.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("data_range", [(-1.0, 1.0), (0.0, 1.0)])

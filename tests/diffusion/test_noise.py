@@ -6,7 +6,6 @@ import pytest
 import torch
 from tiny import one_thread as one_thread
 
-from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.noise.simplex import Simplex
 from autoddpm.random import Draw, Stage, normal, random_words, slice_keys
@@ -19,7 +18,7 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(np.corrcoef(a.flatten(), b.flatten())[0, 1])
 
 
-@pytest.mark.parametrize("size", [(5, 7), (1, 1), (4, 6)])
+@pytest.mark.parametrize("size", [(5, 7), (1, 1)])
 def test_gaussian_noise_is_the_normals_row_by_row(size):
     keys = slice_keys(0, ["a", "b"])
     noise = Gaussian()(keys, (1, *size), Stage.RESAMPLING, Draw.RENOISE, 3, 2)
@@ -46,20 +45,6 @@ def test_simplex_noise_sums_octaves_of_opensimplex_per_pixel(t):
                     x / wave_length, y / wave_length, t / wave_length
                 )
             assert float(fields[i, 0, y, x]) == pytest.approx(expected, abs=1e-6)
-
-
-def test_simplex_noise_is_smooth_and_gaussian_noise_is_not():
-    keys = slice_keys(0, ["a"])
-    smooth, white = (kind(keys, (1, 48, 48), *WHAT, 10) for kind in (Simplex(), Gaussian()))
-    for rows, columns in ((1, 0), (0, 1)):
-        assert (
-            correlation(smooth[..., rows:, columns:], smooth[..., : 48 - rows, : 48 - columns])
-            > 0.8
-        )
-        assert (
-            abs(correlation(white[..., rows:, columns:], white[..., : 48 - rows, : 48 - columns]))
-            < 0.1
-        )
 
 
 @pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
@@ -91,10 +76,3 @@ def test_a_tensor_of_times_equals_ints_slice_by_slice(noise):
     together = noise(slice_keys(0, ["a", "b"]), (1, 6, 6), *WHAT, torch.tensor([3, 800]))
     assert torch.equal(together[:1], noise(slice_keys(0, ["a"]), (1, 6, 6), *WHAT, 3))
     assert torch.equal(together[1:], noise(slice_keys(0, ["b"]), (1, 6, 6), *WHAT, 800))
-
-
-def test_a_batch_s_noise_is_that_of_its_ids_at_its_size():
-    noise_of = NoiseOf.batch(Gaussian(), 9, ["a", "b"], torch.zeros(5, 1, 3, 4), Stage.RESAMPLING)
-    keys = slice_keys(9, ["a", "b"])
-    expected = Gaussian()(keys, (1, 3, 4), Stage.RESAMPLING, Draw.CONTEXT, 6, 2)
-    assert torch.equal(noise_of(Draw.CONTEXT, 6, 2), expected)

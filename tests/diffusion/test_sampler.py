@@ -1,6 +1,5 @@
 """Samplers: grids of times, chains, and single steps against MONAI."""
 
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -58,8 +57,7 @@ def noise_of(ids: list[str], size: tuple[int, ...] = (1, 16, 16)) -> NoiseOf:
     return NoiseOf(Gaussian(), slice_keys(0, ids), size, Stage.RECONSTRUCTION)
 
 
-@pytest.mark.parametrize("t", [1, 2, 50, 200])
-@pytest.mark.parametrize("stride", [1, 3, 7, 10, 200, 999])
+@pytest.mark.parametrize(("t", "stride"), [(1, 1), (2, 7), (50, 3), (200, 10), (200, 999)])
 def test_times_fall_from_t_to_zero_by_the_stride_or_a_last_rest(t, stride):
     times = Ancestral(stride).times(t)
     jumps = [a - b for a, b in pairwise(times)]
@@ -81,8 +79,7 @@ def test_a_stride_below_one_is_refused(stride):
         Ancestral(stride).times(10)
 
 
-@pytest.mark.parametrize("stride", [1, 3, 10])
-@pytest.mark.parametrize("t", [1, 10, 200])
+@pytest.mark.parametrize(("t", "stride"), [(1, 1), (10, 3), (200, 10)])
 @pytest.mark.parametrize("kind", [Ancestral, DDIM, lambda stride: DDIM(stride, 1.0), DPMSolver])
 def test_with_the_true_noise_every_chain_returns_the_image(kind, t, stride):
     x0, schedule = 2 * images(1, side=8) - 1, LinearSchedule()
@@ -133,10 +130,8 @@ def test_a_reconstruction_draws_each_noise_that_it_uses_once(sampler):
     assert noise.asked == [(Stage.RECONSTRUCTION, draw, t, 0) for draw, t in drawn]
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize(
-    ("t", "stride"), [(1, 1), (2, 1), (300, 1), (1000, 1), (200, 10), (10, 10), (995, 10)]
-)
+@pytest.mark.parametrize("eta", [0.0, 0.4])
+@pytest.mark.parametrize(("t", "stride"), [(1, 1), (300, 1), (1000, 1), (10, 10), (995, 10)])
 def test_a_ddim_step_equals_monais_where_nothing_is_clipped(t, stride, eta):
     theirs = DDIMScheduler(1000, schedule="linear_beta", beta_start=1e-4, beta_end=0.02)
     theirs.set_timesteps(1000 // stride)
@@ -149,19 +144,6 @@ def test_a_ddim_step_equals_monais_where_nothing_is_clipped(t, stride, eta):
     torch.testing.assert_close(step, expected, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("t", [1, 2, 50, 1000])
-def test_ddim_with_eta_one_adds_the_ancestral_variance(t):
-    ddpm, x_t = DDPM(Constant(0.2), LinearSchedule(), Gaussian(), WIDE), images(1)
-    step = DDIM(1, eta=1.0).step
-    spread = step(ddpm, x_t, t, t - 1, torch.ones_like(x_t)) - step(
-        ddpm, x_t, t, t - 1, torch.zeros_like(x_t)
-    )
-    variance = float(ddpm.schedule.beta_tilde[t])
-    torch.testing.assert_close(
-        spread, torch.full_like(spread, math.sqrt(variance)), atol=1e-6, rtol=1e-3
-    )
-
-
 @pytest.mark.parametrize(("t", "s"), [(T, 11), (9, 2), (5, 0)])
 def test_ddim_with_eta_one_is_the_ancestral_step(t, s):
     ddpm, x_t, eps = (
@@ -172,23 +154,6 @@ def test_ddim_with_eta_one_is_the_ancestral_step(t, s):
     expected = ddpm.p_sample(x_t, t, s, eps)
     torch.testing.assert_close(
         DDIM(eta=1.0).step(ddpm, x_t, t, s, eps), expected, atol=1e-5, rtol=0
-    )
-
-
-def test_ddim_with_eta_zero_uses_no_noise_and_ancestral_steps_do():
-    ddpm, x_t, eps = short_ddpm(Conv()), images(1), images(1, seed=1)
-    assert torch.equal(DDIM().step(ddpm, x_t, 8, 3, eps), DDIM().step(ddpm, x_t, 8, 3, 0 * eps))
-    assert not torch.allclose(
-        Ancestral().step(ddpm, x_t, 8, 3, eps), Ancestral().step(ddpm, x_t, 8, 3, 0 * eps)
-    )
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
-def test_a_step_to_time_zero_gives_the_estimated_image(sampler):
-    ddpm, x_t = short_ddpm(Conv()), images(1)
-    x0 = ddpm.predict_x0(x_t, 4, ddpm.predict_eps(x_t, 4))
-    torch.testing.assert_close(
-        sampler.step(ddpm, x_t, 4, 0, 1e6 * images(1)), x0, atol=1e-5, rtol=0
     )
 
 
@@ -228,7 +193,7 @@ def test_ddim_is_first_order_in_the_stride_and_the_solver_second():
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
-@pytest.mark.parametrize("t", [1, 2, 7, T])
+@pytest.mark.parametrize("t", [1, T])
 def test_the_calls_that_are_counted_are_those_that_are_made(sampler, t):
     network = Recording(Constant(0.0))
     reconstruct(short_ddpm(network), sampler, images(1), t, noise_of(["a"]))

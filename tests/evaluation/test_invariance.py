@@ -30,7 +30,6 @@ KINDS = {kind.__name__: kind for kind in (AnoDDPM, AutoDDPM, AuthorsCode, Author
 ORDERS = {
     "alone": [[slice_id] for slice_id in IDS],
     "all in one batch": [IDS],
-    "another order": [IDS[::-1]],
     "a short last batch": [IDS[:2], IDS[2:4], IDS[4:]],
     "first where it was last": [IDS[3:] + IDS[:1], IDS[1:3]],
 }
@@ -86,18 +85,16 @@ def check_same(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -
             torch.testing.assert_close(other.stages[name], values, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("order", [order for order in ORDERS if order != "alone"])
 @pytest.mark.parametrize(
-    "sampler",
-    [Ancestral(2), DDIM(2), DDIM(2, eta=1.0), DPMSolver(3)],
-    ids=["ancestral", "ddim", "eta", "dpm_solver"],
+    "sampler", [Ancestral(2), DDIM(2, eta=1.0), DPMSolver(3)], ids=lambda s: type(s).__name__
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_slice_has_the_same_maps_alone_and_in_any_batch(kind, sampler, order):
-    check_same(kind, sampler, GAUSSIAN, order)
+def test_a_slice_has_the_same_maps_alone_and_in_any_batch(kind, sampler):
+    for order in ORDERS:
+        check_same(kind, sampler, GAUSSIAN, order)
 
 
-@pytest.mark.parametrize("order", ["another order", "a short last batch"])
+@pytest.mark.parametrize("order", ["all in one batch", "a short last batch"])
 @pytest.mark.parametrize("kind", ["AnoDDPM", "AutoDDPM"])
 def test_the_same_check_fails_with_noise_from_the_global_stream(kind, order):
     with pytest.raises(AssertionError, match="not close"):

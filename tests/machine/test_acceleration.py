@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningModule, Trainer
-from tiny import Conv, Difference, Slices, T, images, short_ddpm, unet
+from tiny import Conv, Difference, Slices, T, Waits, images, short_ddpm, unet
 from tiny import one_thread as one_thread
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
@@ -50,82 +49,48 @@ def values(asked: dict[str, Any], device: str, training: bool = False) -> dict[s
 # what is chosen
 
 
+PLAIN = {
+    "layout": "contiguous",
+    "fused_attention": False,
+    "compile": False,
+    "cuda_graphs": False,
+    "keep_memory": False,
+}
+
+
 def test_on_a_cpu_channels_last_is_for_evaluation_alone():
     for training, layout in ((False, "channels_last"), (True, "contiguous")):
-        chosen = values({}, "cpu", training)
-        assert chosen == {
-            "layout": layout,
-            "fused_attention": False,
-            "compile": False,
-            "cuda_graphs": False,
-            "keep_memory": True,
-        }
+        assert values({}, "cpu", training) == PLAIN | {"layout": layout, "keep_memory": True}
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_an_unmeasured_device_gets_what_works_everywhere(device):
-    assert values({}, device) == {
-        "layout": "contiguous",
-        "fused_attention": False,
-        "compile": False,
-        "cuda_graphs": False,
-        "keep_memory": False,
-    }
-    assert "not measured" in choose(AUTO, device, False)["compile"][1]
+def test_an_unmeasured_device_gets_what_works_everywhere():
+    assert values({}, "cuda") == PLAIN
+    assert "not measured" in choose(AUTO, "cuda", False)["compile"][1]
 
 
 def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
-    paid = {
-        "layout": "channels_last",
-        "fused_attention": True,
-        "compile": True,
-        "cuda_graphs": False,
-        "gain": 1.84,
-    }
-    monkeypatch.setattr(acceleration, "fastest_settings", lambda: {"GPU A": {"training": paid}})
+    paid = {"layout": "channels_last", "fused_attention": True, "compile": True}
+    measured = {"GPU A": {"training": paid | {"cuda_graphs": False, "gain": 1.84}}}
+    monkeypatch.setattr(acceleration, "fastest_settings", lambda: measured)
     chosen = choose(AUTO, "cuda", True, "GPU A")
-    assert {name: value for name, (value, _) in chosen.items() if name in paid} == {
-        "layout": "channels_last",
-        "fused_attention": True,
-        "compile": True,
-        "cuda_graphs": False,
-    }
+    assert {name: value for name, (value, _) in chosen.items()} == PLAIN | paid
     assert "1.84 times as fast" in chosen["layout"][1]
     assert "GPU A" in chosen["compile"][1]
-    assert choose(AUTO | {"compile": False}, "cuda", True, "GPU A")["compile"] == (
-        False,
-        "as asked",
-    )
+    given = choose(AUTO | {"compile": False}, "cuda", True, "GPU A")
+    assert given["compile"] == (False, "as asked")
     for other in (choose(AUTO, "cuda", False, "GPU A"), choose(AUTO, "cuda", True, "GPU B")):
         assert other["layout"][0] == "contiguous"
 
 
-def test_the_measured_file_is_read():
-    assert isinstance(acceleration.fastest_settings(), dict)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("layout", "contiguous"), ("compile", True), ("compile", False), ("keep_memory", False)],
-)
-def test_what_is_asked_for_is_done(name, value):
-    assert choose(AUTO | {name: value}, "cpu", False)[name] == (value, "as asked")
+def test_what_is_asked_for_is_done():
+    assert choose(AUTO | {"layout": "contiguous"}, "cpu", False)["layout"] == (
+        "contiguous",
+        "as asked",
+    )
 
 
 def test_graphs_that_are_asked_for_compile_the_network():
-    assert values({"cuda_graphs": True}, "cuda") == {
-        "layout": "contiguous",
-        "fused_attention": False,
-        "compile": True,
-        "cuda_graphs": True,
-        "keep_memory": False,
-    }
-
-
-def test_every_choice_has_a_reason():
-    for device in ("cpu", "cuda", "mps"):
-        for training in (True, False):
-            assert all(len(reason) > 10 for _, reason in choose(AUTO, device, training).values())
+    assert values({"cuda_graphs": True}, "cuda") == PLAIN | {"compile": True, "cuda_graphs": True}
 
 
 @pytest.mark.parametrize(
@@ -134,10 +99,6 @@ def test_every_choice_has_a_reason():
         (
             {"layout": "nhwc"},
             r"callbacks\.acceleration\.layout=nhwc: must be one of auto, contiguous, channels_last",
-        ),
-        (
-            {"compile": "yes"},
-            r"callbacks\.acceleration\.compile=yes: must be one of auto, true, false",
         ),
         ({"cuda_graphs": True, "compile": False}, r"cuda_graphs=true needs a compiled network"),
     ],
@@ -238,13 +199,8 @@ def test_each_choice_is_logged_once_with_its_reason(caplog):
     (line,) = [
         record.getMessage() for record in caplog.records if record.name == acceleration.__name__
     ]
-    assert [part.split(" ")[:2] for part in line.split("; ")] == [
-        ["layout:", "channels_last"],
-        ["fused_attention:", "false"],
-        ["compile:", "false"],
-        ["keep_memory:", "true"],
-        ["cuda_graphs:", "false"],
-    ]
+    assert len(line.split("; ")) == 5
+    assert line.startswith("layout: channels_last (")
     assert "; compile: false (as asked); " in line
 
 
@@ -328,36 +284,13 @@ def compare_compiled() -> None:
 # no waiting for the device
 
 
-class NoValueIsAskedFor(TorchDispatchMode):
-    """Raises where a number is fetched from the device, or where a size depends on one: a GPU would
-    be waited for."""
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        name = function.name()
-        indices = arguments[1] if name.startswith("aten::index") and len(arguments) > 1 else []
-        by_mask = isinstance(indices, (list, tuple)) and any(
-            i is not None and i.dtype == torch.bool for i in indices
-        )
-        if by_mask or name in (
-            "aten::_local_scalar_dense",
-            "aten::nonzero",
-            "aten::masked_select",
-            "aten::_unique2",
-        ):
-            raise AssertionError(f"{name} waits for the device")
-        return function(*arguments, **(keywords or {}))
-
-
-def test_the_guard_sees_what_waits():
-    x = torch.arange(3.0)
-    for waiting in (
-        lambda: float(x[0]),
-        lambda: bool(x.any()),
-        lambda: x[x > 1],
-        lambda: x.nonzero(),
-    ):
-        with pytest.raises(AssertionError, match="waits"), NoValueIsAskedFor():
-            waiting()
+@pytest.mark.parametrize(
+    "waiting", [lambda x: float(x[0]), lambda x: bool(x.any()), lambda x: x[x > 1], torch.nonzero]
+)
+def test_the_guard_sees_what_waits(waiting):
+    with Waits() as mode:
+        waiting(torch.arange(3.0))
+    assert mode.seen
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
@@ -369,7 +302,8 @@ def test_the_loops_of_both_stages_never_wait_for_the_device(sampler: Sampler):
         kind(ddpm, sampler, Difference(), residual, t=9, t_resample=4, resample_steps=2)
         for kind in (AutoDDPM, AuthorsCode)
     ]
-    with torch.no_grad(), NoValueIsAskedFor():
+    with torch.no_grad(), Waits() as mode:
         x_hat = reconstruct(ddpm, sampler, x, T, noise)
         found = [detector.resample(x, x_hat, mask, noise) for detector in detectors]
+    assert not mode.seen
     assert all(torch.isfinite(x).all() for x in found)

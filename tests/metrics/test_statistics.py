@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from autoddpm.metrics.counts import every_score, histograms
-from autoddpm.metrics.detection import auroc
 from autoddpm.metrics.localization import localization
 from autoddpm.metrics.statistics import (
     difference,
@@ -119,16 +118,6 @@ def test_intervals_are_those_of_scipys_bootstrap_over_subjects():
         assert ours[:2] == pytest.approx(theirs, abs=0.12 * width)
 
 
-def test_the_interval_of_auroc_is_scipys_of_two_samples():
-    rng = np.random.default_rng(9)
-    healthy, lesion = rng.normal(0, 1, 25), rng.normal(0.8, 1, 35)
-    is_lesion = np.repeat([False, True], [25, 35])
-    weights = subject_weights([f"{i:02}" for i in range(60)], is_lesion, resamples=4000)
-    ours = interval(auroc(np.concatenate([healthy, lesion]), is_lesion, weights))
-    theirs = scipy_interval(lambda a, b: float(np.mean(a[:, None] < b)), healthy, lesion)
-    assert ours[:2] == pytest.approx(theirs, abs=0.12 * (theirs.high - theirs.low))
-
-
 # ---- a mean under weights
 
 WEIGHTS = np.array([[1.0, 1, 1, 1, 1], [0, 3, 1, 0, 1], [2, 0, 0, 3, 0]])
@@ -163,6 +152,8 @@ def test_an_interval_is_refused_above_a_tenth_undefined():
         interval(samples)
     with pytest.raises(ValueError, match="undefined in 110 of 1000 resamples"):
         difference(np.ones(1000), samples)
+    with pytest.raises(ValueError, match="5 and 6 resamples"):
+        difference(np.zeros(5), np.zeros(6))
     with pytest.raises(ValueError, match="undefined in 0 of 0"):
         interval(np.empty(0))
 
@@ -190,7 +181,6 @@ def test_a_difference_is_paired_and_what_is_shared_cancels():
     [
         (np.arange(1, 100), 2 / 100),
         (np.arange(-2, 97), 2 * (1 + 3) / 100),  # -2, -1 and 0 are not above zero
-        (np.arange(-96, 3), 2 * (1 + 3) / 100),
         (np.arange(-49, 50), 1),
         (np.zeros(99), 1),
         (np.append(np.arange(1, 100), math.nan), 2 / 100),
@@ -203,11 +193,6 @@ def test_the_p_value_is_twice_the_share_on_the_rarer_side(samples, p_value):
     assert difference(np.zeros(len(samples)), samples.astype(float)).p_value == pytest.approx(
         p_value
     )
-
-
-def test_a_difference_of_unlike_numbers_of_resamples_is_refused():
-    with pytest.raises(ValueError, match="5 and 6 resamples"):
-        difference(np.zeros(5), np.zeros(6))
 
 
 def test_two_methods_alike_are_seldom_told_apart():

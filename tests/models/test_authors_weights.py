@@ -2,8 +2,6 @@
 fit is refused."""
 
 import hashlib
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from conftest import compose_config
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
+from test_trained import Bomb
 from torch import Tensor
 
 from autoddpm.models.authors_weights import PAPER_NETWORK, import_weights
@@ -137,21 +136,6 @@ def test_the_paper_s_network_is_that_of_conf_but_for_the_range() -> None:
     assert model["denoiser"] == PAPER_NETWORK
 
 
-@pytest.mark.slow
-def test_the_paper_s_network_is_the_one_that_is_imported(tmp_path: Path) -> None:
-    settings = {
-        key: PAPER_NETWORK[key] for key in ("channels", "num_head_channels", "norm_num_groups")
-    }
-    trained = load_checkpoint(
-        import_weights(save(authors_names(network(**settings)), tmp_path / "best.pt"))
-    )
-    assert sum(parameter.numel() for parameter in trained.model.parameters()) == 18_040_449
-    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(
-        trained.model.predict_eps(x, 7), network(**settings)(x, torch.tensor([6]))
-    )
-
-
 def test_weights_in_half_precision_or_with_lpips_are_taken(
     weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -167,13 +151,7 @@ def test_weights_in_half_precision_or_with_lpips_are_taken(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "conv_in.conv.weight",
-        "down_blocks.1.attentions.0.to_v.bias",
-        "up_blocks.0.upsampler.conv.conv.weight",
-        "middle_block.attention.norm.weight",
-        "out.2.conv.bias",
-    ],
+    ["down_blocks.1.attentions.0.to_v.bias", "up_blocks.0.upsampler.conv.conv.weight"],
 )
 def test_a_missing_key_is_named(name: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
     del weights[f"unet.{name}"]
@@ -183,9 +161,7 @@ def test_a_missing_key_is_named(name: str, weights: dict[str, Tensor], tmp_path:
 @pytest.mark.parametrize(
     "name",
     [
-        "unet.extra.weight",
         "conv_in.conv.weight",
-        "unet.down_blocks.0.attentions.0.to_q.weight",
         "unet.down_blocks.0.attentions.0.proj_attn.bias",
         "unet.down_blocks.1.attentions.0.attn.to_q.weight",
     ],
@@ -209,35 +185,21 @@ def test_other_channels_are_refused_with_both_shapes(tmp_path: Path) -> None:
         "unet.conv_in.conv.weight has the shape [16, 1, 3, 3], the paper's network has [8, 1, 3, 3]"
         in message
     )
-    assert "unet.conv_in" in refused(save(authors_names(network(in_channels=3)), tmp_path / "x.pt"))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_named(
-    value: float, weights: dict[str, Tensor], tmp_path: Path
-) -> None:
-    weights["unet.conv_in.conv.bias"][0] = value
+def test_weights_that_are_not_finite_are_named(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    weights["unet.conv_in.conv.bias"][0] = float("nan")
     message = refused(save(weights, tmp_path / "x.pt"))
     assert "NaN or infinity" in message
     assert "conv_in.conv.bias" in message
 
 
-@pytest.mark.parametrize("value", [None, 1.5, [1.0], torch.zeros(8, dtype=torch.long)])
+@pytest.mark.parametrize("value", [None, torch.zeros(8, dtype=torch.long)])
 def test_what_is_no_tensor_of_real_numbers_is_refused(
     value: Any, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     message = refused(save(weights | {"unet.conv_in.conv.bias": value}, tmp_path / "x.pt"))
     assert "unet.conv_in.conv.bias is no tensor of real numbers" in message
-
-
-class Bomb:
-    """An object whose unpickling makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
 
 
 def test_code_in_the_file_is_refused_and_not_run(
@@ -248,7 +210,7 @@ def test_code_in_the_file_is_refused_and_not_run(
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
 def test_a_truncated_file_is_refused(
     share: float, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -262,11 +224,8 @@ def test_a_truncated_file_is_refused(
     ("content", "words"),
     [
         ({"state_dict": {}, "epoch": 1}, "has no `model_weights`.*found: state_dict, epoch"),
-        ({"model_weights": [1]}, "has no `model_weights`"),
-        ([1, 2], "found: list"),
         (torch.zeros(2), "found: Tensor"),
         ({"hyper_parameters": {}, "state_dict": {}}, "a checkpoint of autoddpm already"),
-        ({"model_weights": {}}, "without unet.conv_in.conv.weight"),
     ],
 )
 def test_a_torch_file_of_another_kind_is_refused(content: Any, words: str, tmp_path: Path) -> None:

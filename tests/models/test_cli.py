@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from test_authors_weights import SMALL, authors_names, network, save
-from test_weights_file import entry, make
+from test_weights_file import entry, make, save_checkpoint
 
 from autoddpm import __version__, cli
 from autoddpm.atomic import write_json
@@ -32,8 +31,6 @@ def authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "words"),
     [
         (["--help"], "import-weights"),
-        (["--help"], "export-weights"),
-        (["import-weights", "--help"], "--output"),
         (["export-weights", "--help"], "--half"),
         (["--version"], f"autoddpm {__version__}"),
     ],
@@ -47,9 +44,7 @@ def test_help_and_version(
     assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["import-weights"], ["export-weights", "x.ckpt"], ["fly"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["export-weights", "x.ckpt"], ["fly"]])
 def test_a_command_that_is_not_whole_is_explained(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,18 +107,10 @@ def test_bad_input_is_one_line_and_exit_code_1(
 
 
 def test_export_weights_takes_a_checkpoint_and_its_thresholds(tmp_path: Path) -> None:
-    trained = make(tmp_path / "last.ckpt")
-    state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
-    content = {
-        "hyper_parameters": {"model": trained.config, "data": trained.data},
-        "state_dict": state,
-    }
-    torch.save(content | {"global_step": 9}, tmp_path / "last.ckpt")
-    write_json(
-        tmp_path / "last.thresholds.json",
-        [entry(load_checkpoint(tmp_path / "last.ckpt").weights_hash, 0.5)],
-    )
-    assert run("export-weights", tmp_path / "last.ckpt", tmp_path / "x.safetensors") == 0
+    path = save_checkpoint(make(tmp_path / "last.ckpt"), tmp_path / "last.ckpt")
+    threshold = entry(load_checkpoint(path).weights_hash, 0.5)
+    write_json(tmp_path / "last.thresholds.json", [threshold])
+    assert run("export-weights", path, tmp_path / "x.safetensors") == 0
     exported = load_checkpoint(tmp_path / "x.safetensors")
     assert exported.step == 9
     assert exported.thresholds == [entry(exported.weights_hash, 0.5)]

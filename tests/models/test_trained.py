@@ -1,19 +1,16 @@
 """Checkpoints: what is read from one, what is refused and in which words, and that saving never
 spoils the old one."""
 
-import json
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import SIZE, compose_config
 from omegaconf import OmegaConf
-from PIL import Image
 
 from autoddpm.models.compatibility import check_compatible
 from autoddpm.models.model import Trained
@@ -42,7 +39,7 @@ def trained(checkpoint: Path) -> Trained:
     return load_checkpoint(checkpoint)
 
 
-def test_a_checkpoint_gives_the_averaged_weights_not_the_last(
+def test_a_checkpoint_gives_the_averaged_weights_frozen(
     trained: Trained, content: dict[str, Any]
 ) -> None:
     averaged, last = content["state_dict"], content["current_model_state"]
@@ -50,6 +47,8 @@ def test_a_checkpoint_gives_the_averaged_weights_not_the_last(
     assert loaded.keys() == averaged.keys() == last.keys()
     assert all(torch.equal(values, averaged[name]) for name, values in loaded.items())
     assert any(not torch.equal(values, last[name]) for name, values in loaded.items())
+    assert not trained.model.training
+    assert not any(parameter.requires_grad for parameter in trained.model.parameters())
 
 
 def test_a_checkpoint_says_what_it_was_trained_on_and_how(
@@ -93,11 +92,6 @@ def test_a_training_from_weights_has_them_and_their_subjects(
         begin(other, checkpoint)
 
 
-def test_a_loaded_network_is_frozen_and_in_evaluation_mode(trained: Trained) -> None:
-    assert not trained.model.training
-    assert not any(parameter.requires_grad for parameter in trained.model.parameters())
-
-
 # refusals: the file itself
 
 
@@ -123,18 +117,6 @@ def as_text(path: Path) -> None:
     path.write_text("not a checkpoint\n")
 
 
-def as_empty(path: Path) -> None:
-    path.touch()
-
-
-def as_picture(path: Path) -> None:
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path, format="png")
-
-
-def as_json(path: Path) -> None:
-    path.write_text(json.dumps({"state_dict": {}}))
-
-
 def as_pickled_list(path: Path) -> None:
     path.write_bytes(pickle.dumps([1, 2]))
 
@@ -143,33 +125,17 @@ def as_tensor(path: Path) -> None:
     torch.save(torch.zeros(3), path)
 
 
-def as_bare_weights(path: Path) -> None:
-    torch.save({"model_weights": {"unet.conv_in.weight": torch.zeros(3)}}, path)
-
-
 def as_lightning_of_another(path: Path) -> None:
     torch.save({"state_dict": {}, "global_step": 3, "hyper_parameters": {"lr": 1e-4}}, path)
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        as_text,
-        as_empty,
-        as_picture,
-        as_json,
-        as_pickled_list,
-        as_tensor,
-        as_bare_weights,
-        as_lightning_of_another,
-    ],
-)
+@pytest.mark.parametrize("write", [as_text, as_pickled_list, as_tensor, as_lightning_of_another])
 def test_what_is_no_checkpoint_is_refused(write: Callable[[Path], None], tmp_path: Path) -> None:
     write(tmp_path / "x.ckpt")
     assert "not a checkpoint of autoddpm, or truncated" in refused(tmp_path / "x.ckpt")
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
 def test_a_truncated_checkpoint_is_refused(share: float, checkpoint: Path, tmp_path: Path) -> None:
     whole = checkpoint.read_bytes()
     (tmp_path / "x.ckpt").write_bytes(whole[: int(len(whole) * share)])
@@ -194,22 +160,19 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.parametrize("place", ["denoiser", "noise", "schedule", None])
+@pytest.mark.parametrize("place", ["denoiser", None, "channels"])
 def test_a_foreign_class_in_a_checkpoint_is_refused_uncalled(
     place: str | None, content: dict[str, Any], tmp_path: Path
 ) -> None:
     model = content["hyper_parameters"]["model"]
-    (model[place] if place else model)["_target_"] = "os.mkdir"
-    model["path"] = str(tmp_path / "boom")
+    folder = {"_target_": "os.mkdir", "path": str(tmp_path / "boom")}
+    if place == "channels":  # in a list
+        model["denoiser"]["channels"] = [8, folder]
+    else:
+        (model[place] if place else model).update(folder)
     torch.save(content, tmp_path / "x.ckpt")
     assert "names os.mkdir" in refused(tmp_path / "x.ckpt")
     assert not (tmp_path / "boom").exists()
-
-
-def test_a_target_in_a_list_is_looked_at_as_well(content: dict[str, Any], tmp_path: Path) -> None:
-    content["hyper_parameters"]["model"]["denoiser"]["channels"] = [8, {"_target_": "os.getcwd"}]
-    torch.save(content, tmp_path / "x.ckpt")
-    assert "names os.getcwd" in refused(tmp_path / "x.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -239,11 +202,10 @@ def test_a_missing_weight_is_refused_by_name(content: dict[str, Any], tmp_path: 
     assert "conv_in.conv.weight" in refused(tmp_path / "x.ckpt")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_name(
-    value: float, content: dict[str, Any], tmp_path: Path
+    content: dict[str, Any], tmp_path: Path
 ) -> None:
-    content["state_dict"]["model.denoiser.conv_in.conv.bias"][0] = value
+    content["state_dict"]["model.denoiser.conv_in.conv.bias"][0] = float("inf")
     torch.save(content, tmp_path / "x.ckpt")
     message = refused(tmp_path / "x.ckpt")
     assert "NaN or infinity" in message
@@ -307,16 +269,6 @@ def test_what_does_not_go_with_a_checkpoint_is_refused(
 
 
 # saving
-
-
-def test_saving_is_by_renaming_a_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, path)
-    first = path.stat().st_ino
-    AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
-    assert path.stat().st_ino != first
-    assert torch.equal(torch.load(path)["a"], torch.zeros(2))
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_a_failed_save_leaves_the_old_checkpoint_whole(

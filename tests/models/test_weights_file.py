@@ -13,7 +13,6 @@ import pytest
 import torch
 from conftest import compose_config
 from omegaconf import OmegaConf
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from autoddpm.atomic import write_json
@@ -92,16 +91,6 @@ def test_what_is_written_is_read_again(trained: Trained, path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
-def test_a_loaded_file_estimates_the_same_noise(trained: Trained, path: Path) -> None:
-    x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        expected, estimate = (
-            ddpm.predict_eps(x, 30) for ddpm in (trained.model.eval(), load_checkpoint(path).model)
-        )
-    assert expected.std() > 1e-3
-    torch.testing.assert_close(estimate, expected, atol=1e-5, rtol=0)
-
-
 def test_half_precision_rounds_the_weights_and_halves_the_file(
     trained: Trained, path: Path
 ) -> None:
@@ -127,22 +116,26 @@ def test_the_same_model_gives_the_same_bytes(trained: Trained, path: Path) -> No
     assert again.read_bytes() == path.read_bytes()
 
 
+def save_checkpoint(trained: Trained, path: Path, **changes: Any) -> Path:
+    """The checkpoint of a training whose average is this model."""
+    state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
+    content = {
+        "hyper_parameters": {"model": trained.config, "data": DATA, **changes},
+        "state_dict": state,
+        "global_step": 9,
+    }
+    torch.save(content, path)
+    return path
+
+
 def test_a_checkpoint_s_average_and_its_settings_are_exported(
     trained: Trained, tmp_path: Path
 ) -> None:
-    state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
-    hyper_parameters = {"model": trained.config, "data": DATA, "lr": 1e-4, "seed": 3}
-    torch.save(
-        {"hyper_parameters": hyper_parameters, "state_dict": state, "global_step": 9},
-        tmp_path / "last.ckpt",
-    )
-    checkpoint = load_checkpoint(tmp_path / "last.ckpt")
+    checkpoint = load_checkpoint(save_checkpoint(trained, tmp_path / "last.ckpt", lr=1e-4, seed=3))
     (written,) = write_weights(checkpoint, tmp_path / "out" / "x.safetensors")
-    loaded = load_checkpoint(written)
-    assert all(
-        torch.equal(state[f"model.{name}"], values)
-        for name, values in loaded.model.state_dict().items()
-    )
+    loaded, state = load_checkpoint(written), trained.model.state_dict()
+    for name, values in loaded.model.state_dict().items():
+        assert torch.equal(state[name], values)
     assert (loaded.step, loaded.record) == (9, {"training": {"lr": 1e-4, "seed": 3}})
 
 
@@ -197,15 +190,11 @@ def test_a_stem_names_a_whole_file_and_never_a_checkpoint(path: Path) -> None:
     assert load_checkpoint(path.with_suffix("")).path == path
     path.with_suffix("").touch()
     assert weights_files(path.with_suffix("")) == []
-    assert (
-        weights_files("") == weights_files(path.parent) == weights_files("none.safetensors") == []
-    )
+    assert weights_files("") == weights_files("none.safetensors") == []
 
 
-def test_what_fits_is_not_split(trained: Trained, tmp_path: Path) -> None:
-    assert write_weights(trained, tmp_path / "x.safetensors", shard_bytes=10**6) == [
-        tmp_path / "x.safetensors"
-    ]
+def test_what_fits_is_not_split(trained: Trained, path: Path) -> None:
+    assert write_weights(trained, path, shard_bytes=10**6) == [path]
 
 
 def test_a_new_writing_replaces_what_the_name_held(trained: Trained, shards: list[Path]) -> None:
@@ -250,18 +239,10 @@ def test_the_hash_is_the_weights_and_not_of_what_is_said_of_them(
     assert len(first) == 16
 
 
-def test_the_hash_tells_weights_models_and_precisions_apart(
-    trained: Trained, path: Path, tmp_path: Path
-) -> None:
-    hashes = [weights_hash(path)]
-    hashes.append(weights_hash(write_weights(trained, tmp_path / "a.safetensors", half=True)[0]))
-    hashes.append(
-        weights_hash(
-            write_weights(replace(trained, config=trained.config | {"data_range": [-1, 1]}), path)[
-                0
-            ]
-        )
-    )
+def test_the_hash_tells_weights_models_and_precisions_apart(trained: Trained, path: Path) -> None:
+    hashes = [weights_hash(path), weights_hash(write_weights(trained, path, half=True)[0])]
+    other = replace(trained, config=trained.config | {"data_range": [-1, 1]})
+    hashes.append(weights_hash(write_weights(other, path)[0]))
     trained.model.state_dict()["denoiser.conv_in.conv.bias"][0] += 1e-3
     hashes.append(weights_hash(write_weights(trained, path)[0]))
     assert len(set(hashes)) == 4
@@ -319,10 +300,6 @@ def test_thresholds_of_a_half_precision_file_can_be_put_into_it(
 # refusals
 
 
-def as_empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 def as_text(path: Path) -> None:
     path.write_text("not a weights file, though it is long enough for a header\n")
 
@@ -331,13 +308,13 @@ def as_pickle(path: Path) -> None:
     torch.save({"a": torch.zeros(3)}, path)
 
 
-@pytest.mark.parametrize("write", [as_empty, as_text, as_pickle])
+@pytest.mark.parametrize("write", [as_text, as_pickle])
 def test_what_is_no_safetensors_file_is_refused(write: Callable[[Path], None], path: Path) -> None:
     write(path)
     assert "not a safetensors file, or truncated" in refused(path)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0, 0.1, 0.999])
 def test_a_truncated_file_is_refused(share: float, path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
@@ -352,8 +329,6 @@ def test_a_flipped_bit_is_noticed(path: Path) -> None:
 
 
 def test_a_file_of_another_program_is_refused(path: Path) -> None:
-    save_file(load_file(path), path)
-    assert "no description of autoddpm" in refused(path)
     save_file(load_file(path), path, {"format": "pt"})
     assert "no description of autoddpm" in refused(path)
 
@@ -362,17 +337,12 @@ def test_a_file_of_another_program_is_refused(path: Path) -> None:
     ("key", "value"),
     [
         ("model", None),
-        ("model", "x"),
-        ("data", {}),
         ("data", {"size": "128", "train_subjects": []}),
-        ("data", []),
         ("data", {"size": 128, "train_subjects": "IXI002"}),
         ("step", "7"),
         ("record", []),
-        ("thresholds", {}),
         ("thresholds", [1]),
         ("thresholds", [{"threshold": "0.1", "conditions": {"weights_hash": ""}}]),
-        ("thresholds", [{"threshold": 0.1}]),
         ("thresholds", [{"threshold": 0.1, "conditions": {}}]),
         ("format", "1"),
         ("weights_sha256", 1),
@@ -389,8 +359,6 @@ def test_a_later_format_asks_for_a_later_program(path: Path) -> None:
 
 
 def test_weights_with_nan_are_refused_by_name(trained: Trained, path: Path) -> None:
-    save_file({"a": torch.zeros(1)}, path)
-    assert "no description" in refused(path)
     trained.model.state_dict()["denoiser.conv_in.conv.bias"][0] = float("nan")
     with pytest.raises(ValueError, match=r"denoiser\.conv_in\.conv\.bias"):
         write_weights(trained, path)
@@ -420,15 +388,7 @@ def test_a_target_hidden_in_an_interpolation_is_refused_uncalled(
     folder, path = tmp_path / "boom", (tmp_path / "x").with_suffix(suffix)
     model = trained.config | {"noise": f"${{oc.create:{{_target_: os.mkdir, path: {folder}}}}}"}
     if suffix == ".ckpt":
-        state = {f"model.{name}": values for name, values in trained.model.state_dict().items()}
-        torch.save(
-            {
-                "hyper_parameters": {"model": model, "data": DATA},
-                "state_dict": state,
-                "global_step": 1,
-            },
-            path,
-        )
+        save_checkpoint(replace(trained, config=model), path)
     else:
         write_weights(replace(trained, config=model), path)
     assert "interpolation" in refused(path)
@@ -439,13 +399,6 @@ def test_reading_asks_for_a_file(tmp_path: Path) -> None:
     for read in (read_weights, read_about):
         with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
             read(tmp_path / "none.safetensors")
-
-
-def test_the_metadata_is_one_entry_of_json(path: Path) -> None:
-    with safe_open(path, "pt") as opened:
-        metadata = opened.metadata()
-    assert list(metadata) == ["autoddpm"]
-    assert json.loads(metadata["autoddpm"])["data"] == DATA
 
 
 # released weights
@@ -462,16 +415,10 @@ def released(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return folder
 
 
-def test_released_weights_are_named_by_their_names(
-    released: Path, trained: Trained, path: Path
-) -> None:
+def test_released_weights_are_named_by_their_names(released: Path, path: Path) -> None:
     assert weights_file.released_names() == ["ixi-one", "ixi-two"]
     for name in ("ixi-one", "ixi-two"):
-        assert (
-            load_checkpoint(name).weights_hash
-            == load_checkpoint(path).weights_hash
-            == weights_hash(name)
-        )
+        assert load_checkpoint(name).weights_hash == weights_hash(path) == weights_hash(name)
     assert load_checkpoint("ixi-one").path == released / "ixi-one.safetensors"
 
 

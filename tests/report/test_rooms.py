@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import report, write_all
+from report_runs import anoddpm, autoddpm, report
 from test_architecture import SRC, imported_modules, within
 
 #: The way of a row: each room may import those before it; the files beside them import all.
@@ -44,7 +44,10 @@ def test_an_import_of_a_later_room_is_found(tmp_path: Path, text: str) -> None:
 def test_the_maps_of_a_row_are_opened_once_for_all_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, opened = write_all(tmp_path / "demo" / "evaluate"), []
+    runs, opened = tmp_path / "demo" / "evaluate", []
+    autoddpm(runs)
+    for t in (50, 100):
+        anoddpm(runs, t)
     report(runs)  # what was resampled is kept
 
     class Counted(zipfile.ZipFile):

@@ -14,7 +14,6 @@ from conftest import CONF, TINY_EVALUATION, Site, Verb, compose_config
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from autoddpm.atomic import write_json
 from autoddpm.launch.names import check_same_run, slug
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import CLEAR_REFS, forget_peak_memory, peak_memory_mb
@@ -41,12 +40,9 @@ def folder_of(verb: str, *overrides: str, key: str = "run.dir") -> str:
     ("text", "name"),
     [
         (None, "default"),
-        ("", "default"),
         ("detector-anoddpm+detector.t-50", "detector-anoddpm+detector.t-50"),
-        ("data.train-[a,b]", "data.train-_a_b_"),
         ("perceptual.weights-/home/x/y.pth", "perceptual.weights-_home_x_y.pth"),
         ("a-b c='ü'", "a-b_c____"),
-        ("lr-1e-3", "lr-1e-3"),
     ],
 )
 def test_a_slug_is_one_folder_in_letters_that_an_override_takes(
@@ -82,9 +78,8 @@ def test_a_run_is_named_by_its_overrides_and_not_by_its_paths(tmp_path: Path) ->
     assert f"{here}/evaluate/{subfolder}" == row
 
 
-@pytest.mark.parametrize("name", ["ixi", "demo"])
-def test_an_experiment_s_runs_lie_under_its_name(name: str) -> None:
-    assert folder_of("train", f"+experiment={name}") == f"runs/{name}/train/default"
+def test_an_experiment_s_runs_lie_under_its_name() -> None:
+    assert folder_of("train", "+experiment=demo") == "runs/demo/train/default"
 
 
 def test_two_checkpoints_of_one_name_never_share_a_row(tmp_path: Path) -> None:
@@ -135,6 +130,7 @@ def test_a_run_is_continued_with_the_settings_it_was_begun_with(tmp_path: Path) 
         ({"lr": 1e-4}, "lr"),
         ({"model": {"channels": [8, 16]}, "data": "abd"}, "data, model"),
         ({"new": 1}, "new"),
+        ({"seed": None}, "seed"),
     ],
 )
 def test_a_run_is_not_continued_with_other_settings(
@@ -145,15 +141,9 @@ def test_a_run_is_not_continued_with_other_settings(
     with pytest.raises(
         ValueError, match=f"{tmp_path} holds a run with another {named}: .*name="
     ) as error:
-        check_same_run(tmp_path, SETTINGS | changed)
+        check_same_run(tmp_path, {k: v for k, v in (SETTINGS | changed).items() if v is not None})
     assert "\n" not in str(error.value)
     assert (tmp_path / "settings.json").read_bytes() == before
-
-
-def test_a_setting_that_is_gone_is_another_setting(tmp_path: Path) -> None:
-    check_same_run(tmp_path, SETTINGS)
-    with pytest.raises(ValueError, match="another seed"):
-        check_same_run(tmp_path, {key: value for key, value in SETTINGS.items() if key != "seed"})
 
 
 # what is written
@@ -189,14 +179,6 @@ def test_a_part_that_was_being_written_at_a_stop_is_not_there(tmp_path: Path) ->
     (parts.folder / ".7-0a1b2c3d.2.npz").write_bytes(whole.read_bytes()[:50])
     assert parts.done() == {"a"}
     np.testing.assert_array_equal(parts.merged()["id"], ["a"])
-
-
-def test_nan_is_not_written_as_json_and_the_old_file_stays(tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", {"a": 1.5, "b": None})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "metrics.json", {"a": float("nan")})
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": 1.5, "b": None}
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux can count its peak memory anew")

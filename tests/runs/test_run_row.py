@@ -1,6 +1,8 @@
 """A run folder is read as it was written, and no channel of it is dropped."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,45 @@ def test_a_finished_row_gets_no_failure(run: Path) -> None:
     assert not (run / "failed.json").exists()
     (run / "failed.json").write_text(json.dumps({"error": "old"}))
     assert read_failure(run) is None
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-30], lambda b: b[:600] + b"?" * 50 + b[650:]]
+)
+def test_damaged_maps_are_an_error_that_names_the_file(
+    run: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = run / "maps.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    stages = ["image", "lesion", "reconstruction", "anomaly_map"]
+    with pytest.raises(UnreadableRunError, match=re.escape(str(path))):
+        read_maps(read_row(run), ["a"], stages)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("thresholds", {"healthy_fpr5": "high"}, "healthy_fpr5 is 'high'"),
+        ("metrics", {"lesion/auprc": "high"}, "lesion/auprc is 'high'"),
+        ("metrics", ["x"], ""),
+        ("undefined", ["x"], ""),
+        ("thresholds", ["x"], ""),
+    ],
+)
+def test_a_record_of_another_kind_makes_a_row_unreadable(
+    run: Path, part: str, value: object, words: str
+) -> None:
+    path = run / "metrics.json"
+    path.write_text(json.dumps(RECORD | {part: value}))
+    with pytest.raises(UnreadableRunError, match=re.escape(str(path)) + f".*{words}"):
+        read_row(run)
+
+
+def test_no_finished_row_is_an_error_with_folder_and_command(tmp_path: Path, run: Path) -> None:
+    (run / "metrics.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"row has no metrics\.json"):
+        read_rows(run.parent)
+    write_failure(run, "no space left")
+    words = r"demo/evaluate.*Failed: .*row: no space left.*src\.evaluate \+experiment=demo checkp"
+    with pytest.raises(FileNotFoundError, match=rf"(?s){words}"):
+        read_rows(run.parent)

@@ -6,56 +6,27 @@ Shown on a CPU, by every operation that PyTorch is asked for; on a GPU also by i
 """
 
 import logging
-import re
-import traceback
 from collections import Counter
 from typing import Any
 
-import torch
 from conftest import Site, compose_config
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
+from tiny import Waits
 from tiny import one_thread as one_thread
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoddpm.training.module import TrainingModule
 
-WAITS = {
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "is_nonzero",
-    "equal",
-    "unique",
-    "_unique2",
-    "unique_dim",
-}
-HOSTS = re.compile(r"torch/(optim/adam|optim/optimizer|utils/data/dataloader)\.py")  # of the host
+HOST = r"torch/(optim/adam|optim/optimizer|utils/data/dataloader)\.py"
 STEPS = 6
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations that would wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        if name in WAITS and not any(
-            HOSTS.search(frame.filename) for frame in traceback.extract_stack(limit=12)
-        ):
-            self.seen[name] += 1
-        return func(*args, **(kwargs or {}))
 
 
 class Watch(Callback):
     """Waits from the end of the first step to the end of the last, and in validation."""
 
     def __init__(self, asks: bool = False) -> None:
-        self.mode, self.asks, self.on = Waits(), asks, False
+        self.mode, self.asks, self.on = Waits(HOST), asks, False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
@@ -109,12 +80,3 @@ def test_a_training_step_with_every_callback_waits_for_nothing(site, caplog):
 
 def test_a_wait_is_found(site):
     assert train(site, Watch(asks=True))["_local_scalar_dense"] == STEPS - 2
-
-
-def test_the_mode_sees_what_waits():
-    with Waits() as mode:
-        x = torch.ones(3)
-        bool((x > 0).all())
-        x.nonzero()
-    assert mode.seen["_local_scalar_dense"] == 1
-    assert mode.seen["nonzero"] == 1

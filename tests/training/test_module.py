@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning"),
 ]
 
+QUIET: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "logger": False}
+QUIET |= {"enable_progress_bar": False, "enable_model_summary": False}
 IDS = [f"s/{number:02d}" for number in range(40)]
 
 
@@ -69,25 +71,23 @@ class Spy:
         return t.float()
 
 
+@pytest.fixture
 def spied(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, **settings: Any
-) -> tuple[TrainingModule, Spy]:
-    """A module whose loss is spied on, and the spy."""
-    module, spy = TrainingModule(model, data={}, **settings), Spy()
-    monkeypatch.setattr(module.model, "noise_error", spy)
-    return module, spy
+    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[TrainingModule, Spy]]:
+    """Gives a module whose loss is spied on, and the spy."""
+
+    def spy_on(**settings: Any) -> tuple[TrainingModule, Spy]:
+        module, spy = TrainingModule(model | settings.pop("model", {}), data={}, **settings), Spy()
+        monkeypatch.setattr(module.model, "noise_error", spy)
+        return module, spy
+
+    return spy_on
 
 
 def validate(module: TrainingModule, *batches: Batch) -> dict[str, float]:
     """The losses that a validation over these batches logs."""
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = Trainer(**QUIET, enable_checkpointing=False)
     trainer.validate(module, DataLoader(list(batches), batch_size=None), verbose=False)
     return {name: value.item() for name, value in trainer.callback_metrics.items()}
 
@@ -95,10 +95,8 @@ def validate(module: TrainingModule, *batches: Batch) -> dict[str, float]:
 # the training step
 
 
-def test_the_loss_is_of_images_in_the_models_range(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model | {"data_range": [-1, 1]}, monkeypatch, augmentation=False)
+def test_the_loss_is_of_images_in_the_models_range(spied: Any) -> None:
+    module, spy = spied(model={"data_range": [-1, 1]}, augmentation=False)
     batch = batch_of(IDS[:3])
     module.training_step(batch, 0)
     assert torch.equal(spy.x0[0], 2 * batch.image - 1)
@@ -106,17 +104,13 @@ def test_the_loss_is_of_images_in_the_models_range(
     assert torch.equal(spy.x0[1], 2 * batch.image - 1)
 
 
-def test_the_loss_is_the_mean_over_the_batch(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch)
+def test_the_loss_is_the_mean_over_the_batch(spied: Any) -> None:
+    module, spy = spied()
     assert float(module.training_step(batch_of(IDS[:5]), 0)) == float(spy.t[0].float().mean())
 
 
-def test_training_times_are_uniform_over_1_to_t_max(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch, augmentation=False)
+def test_training_times_are_uniform_over_1_to_t_max(spied: Any) -> None:
+    module, spy = spied(augmentation=False)
     for epoch in range(60):
         module.training_step(batch_of(IDS, epoch, size=2), 0)
     t = torch.cat(spy.t).numpy()
@@ -138,27 +132,11 @@ def test_a_share_of_shifted_slices_that_cannot_be_is_refused(model: dict[str, An
         TrainingModule(model, data={}, shift=1.5)
 
 
-@pytest.mark.parametrize(("u", "t"), [(2.0**-33, 1), (1 - 2.0**-33, 1000)])
-def test_the_extreme_times_are_1_and_T(  # noqa: N802
-    u: float, t: int, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch, augmentation=False)
-    monkeypatch.setattr(
-        family,
-        "uniform",
-        lambda keys, count, *_: torch.full((len(keys), count), u, dtype=torch.float64),
-    )
-    module.training_step(batch_of(IDS[:1]), 0)
-    assert spy.t[0].tolist() == [t]
-
-
-def test_noise_and_time_differ_between_slices_epochs_and_seeds(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch, augmentation=False)
+def test_noise_and_time_differ_between_slices_epochs_and_seeds(spied: Any) -> None:
+    module, spy = spied(augmentation=False)
     for epoch in range(3):
         module.training_step(batch_of(IDS[:4], epoch), 0)
-    other, other_spy = spied(model, monkeypatch, augmentation=False, seed=1)
+    other, other_spy = spied(augmentation=False, seed=1)
     other.training_step(batch_of(IDS[:4]), 0)
     eps = torch.cat([*spy.eps, *other_spy.eps]).flatten(1)
     correlation = np.corrcoef(eps.numpy()) - np.eye(len(eps))
@@ -166,10 +144,8 @@ def test_noise_and_time_differ_between_slices_epochs_and_seeds(
     assert len(set(torch.cat([*spy.t, *other_spy.t]).tolist())) > 12
 
 
-def test_augmentation_differs_per_epoch_and_can_be_switched_off(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch)
+def test_augmentation_differs_per_epoch_and_can_be_switched_off(spied: Any) -> None:
+    module, spy = spied()
     for epoch in (0, 1, 1):
         module.training_step(batch_of(IDS[:4], epoch), 0)
     first, second, again = spy.x0
@@ -180,10 +156,8 @@ def test_augmentation_differs_per_epoch_and_can_be_switched_off(
     )
 
 
-def test_a_slice_s_training_draws_do_not_depend_on_its_batch(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch)
+def test_a_slice_s_training_draws_do_not_depend_on_its_batch(spied: Any) -> None:
+    module, spy = spied()
     module.training_step(batch_of(IDS[:5], epoch=2), 0)
     module.training_step(batch_of([IDS[9], IDS[3]], epoch=2), 7)
     assert torch.equal(spy.t[0][3], spy.t[1][1])
@@ -216,10 +190,8 @@ def test_the_bins_cover_1_to_T_without_gap_or_overlap() -> None:  # noqa: N802
     assert bins(20) == [(0, 20)]
 
 
-def test_the_validation_loss_is_a_mean_over_times_and_per_bin(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, spy = spied(model, monkeypatch)
+def test_the_validation_loss_is_a_mean_over_times_and_per_bin(spied: Any) -> None:
+    module, spy = spied()
     logged = validate(module, batch_of(IDS[:7]), batch_of(IDS[7:9]))  # batches of unlike size
     names = {f"val/loss_t{low + 1:04d}-{high:04d}": (low, high) for low, high in bins(1000)}
     assert set(logged) == {*names, "val/loss"}
@@ -239,9 +211,9 @@ def test_the_validation_loss_is_a_mean_over_times_and_per_bin(
     [(2.0**-33, [1, 51, 101, 201, 301, 501]), (1 - 2.0**-33, [50, 100, 200, 300, 500, 1000])],
 )
 def test_the_extreme_times_of_a_bin_are_its_own(
-    u: float, expected: list[int], model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    u: float, expected: list[int], spied: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, spy = spied(model, monkeypatch)
+    module, spy = spied()
     monkeypatch.setattr(
         family,
         "uniform",
@@ -251,12 +223,10 @@ def test_the_extreme_times_of_a_bin_are_its_own(
     assert torch.cat(spy.t).tolist() == expected
 
 
-def test_the_validation_loss_ignores_batches_and_global_stream(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    together, spy = spied(model, monkeypatch)
+def test_the_validation_loss_ignores_batches_and_global_stream(spied: Any) -> None:
+    together, spy = spied()
     logged = validate(together, batch_of(IDS[:6]))
-    alone, other_spy = spied(model, monkeypatch)
+    alone, other_spy = spied()
     torch.rand(5)
     others = validate(alone, *(batch_of(IDS[number : number + 1], epoch=3) for number in range(6)))
     assert torch.equal(
@@ -265,10 +235,8 @@ def test_the_validation_loss_ignores_batches_and_global_stream(
     assert logged == pytest.approx(others, rel=1e-6)
 
 
-def test_a_second_validation_does_not_remember_the_first(
-    model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, _ = spied(model, monkeypatch)
+def test_a_second_validation_does_not_remember_the_first(spied: Any) -> None:
+    module, _ = spied()
     first = validate(module, batch_of(IDS[:3]))
     other = validate(module, batch_of(IDS[3:6]))
     assert first["val/loss"] != other["val/loss"]
@@ -311,17 +279,7 @@ class Watch(Callback):
 
 
 def fit(folder: Path, callbacks: list[Callback], max_steps: int = 5, **settings: Any) -> None:
-    settings = {
-        "max_steps": max_steps,
-        "accelerator": "cpu",
-        "devices": 1,
-        "logger": False,
-    } | settings
-    settings |= {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
+    settings |= QUIET | {"max_steps": max_steps, "num_sanity_val_steps": 0}
     saves = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = Trainer(
         callbacks=callbacks, enable_checkpointing=saves, default_root_dir=folder, **settings
@@ -413,15 +371,11 @@ def test_the_learning_rate_warms_up_and_is_zero_at_the_last_step(
     assert factor(20) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_learning_rate_falls_to_zero_if_the_time_ends_first(
-    model: dict[str, Any],
-) -> None:
+def test_the_learning_rate_falls_to_zero_if_the_time_ends_first(model: dict[str, Any]) -> None:
     module, timer = TrainingModule(model, data={}, lr=0.1, warmup_steps=2), Timer({"minutes": 1})
     seconds = [0.0]
     timer.time_elapsed, timer.time_remaining = lambda: seconds[0], lambda: 60 - seconds[0]  # type: ignore[method-assign]
-    module._trainer = type(
-        "T", (), {"estimated_stepping_batches": float("inf"), "callbacks": [timer]}
-    )()
+    module._trainer = SimpleNamespace(estimated_stepping_batches=float("inf"), callbacks=[timer])
     factor = module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0]
     found = []
     for seconds[0] in (0.0, 15.0, 30.0, 60.0, 61.0):
@@ -441,16 +395,8 @@ def test_a_training_ended_by_time_keeps_checkpoint_and_weights(
         WeightsExport(tmp_path / "x.safetensors", every_minutes=60, shard_bytes=20_000),
         LastCheckpoint(tmp_path, every_minutes=60),
     ]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=100_000,
-        max_time={"seconds": 2},
-        logger=False,
-        callbacks=callbacks,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    limits = {"max_steps": 100_000, "max_time": {"seconds": 2}}
+    trainer = Trainer(**QUIET, **limits, callbacks=callbacks, default_root_dir=tmp_path)
     trainer.fit(module, DataLoader([batch_of(IDS[:2])] * 5, batch_size=None))
     content = torch.load(tmp_path / "last.ckpt")
     step = trainer.global_step
@@ -487,17 +433,13 @@ def picture_of(model: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path
     module = TrainingModule(model, data={})
 
     def write(callback: ReconstructionPicture, step: int, max_steps: int = 100) -> list[Path]:
-        trainer = type(
-            "T",
-            (),
-            {
-                "sanity_checking": False,
-                "is_global_zero": True,
-                "global_step": step,
-                "max_steps": max_steps,
-                "val_dataloaders": [[batch_of(IDS[:3])]],
-            },
-        )()
+        trainer = SimpleNamespace(
+            sanity_checking=False,
+            is_global_zero=True,
+            global_step=step,
+            max_steps=max_steps,
+            val_dataloaders=[[batch_of(IDS[:3])]],
+        )
         callback.on_validation_epoch_end(trainer, module)
         return sorted(path for path in tmp_path.iterdir())
 

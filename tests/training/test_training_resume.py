@@ -127,11 +127,10 @@ def test_training_repeats_itself_and_differs_with_another_seed(
     assert (first.losses, first.validations) == (second.losses, second.validations)
     assert all(same(content[key], other_content[key]) for key in STATE)
     assert all(first.losses[step] != another.losses[step] for step in first.losses)
+    assert not same(content["state_dict"], content["current_model_state"])  # the average
 
 
-@pytest.mark.parametrize(
-    "cut_before", [[3], [4], [2, 6]]
-)  # at the end and in the middle of an epoch
+@pytest.mark.parametrize("cut_before", [[3], [2, 6]])  # at the end and in the middle of an epoch
 def test_a_stopped_training_ends_as_if_it_had_not_been_stopped(
     cut_before: list[int], whole: tuple[Curve, dict[str, Any]], train: Train, tmp_path: Path
 ) -> None:
@@ -145,16 +144,6 @@ def test_a_stopped_training_ends_as_if_it_had_not_been_stopped(
     assert losses == uncut.losses
     for key in STATE:
         assert same(content[key], expected[key]), key
-
-
-def test_training_moves_the_weights_and_their_average(
-    whole: tuple[Curve, dict[str, Any]], train: Train, tmp_path: Path
-) -> None:
-    _, after_one = train(tmp_path, 2)
-    _, after_all = whole
-    assert not same(after_one["current_model_state"], after_all["current_model_state"])
-    assert not same(after_all["state_dict"], after_all["current_model_state"])
-    assert after_all["optimizer_states"][0]["state"][0]["step"] == STEPS
 
 
 def test_the_verb_resumes_a_stopped_training_and_keeps_its_curve(

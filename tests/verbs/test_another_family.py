@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import SIZE, Site, Verb
 
 import autoddpm
@@ -74,25 +73,10 @@ def test_it_goes_through_train_evaluate_and_report(
     assert row["metrics"]["calls_per_slice"] == 1
     assert row["metrics"]["lesion/auprc"] > 0
     assert row["provenance"]["sampler"] is None
+    evaluation = ("data=ixi_stroke", "detector=anoddpm", f"checkpoint={checkpoint}")
+    outcome = verb("evaluate", *evaluation, *own)
+    assert outcome.code == 1
+    assert "detector.t=200: this detector noises and denoises, and needs a DDPM" in outcome.err
     outcome = verb("report", f"paths.runs={tmp_path}", "name=toy", "report.resamples=20")
     assert outcome.code == 0, outcome.err
     assert "one call" in (tmp_path / "toy" / "report" / "measured.csv").read_text()
-
-
-@pytest.mark.slow
-def test_a_detector_of_another_family_refuses_its_weights(
-    verb: Verb, site: Site, family: str, tmp_path: Path
-) -> None:
-    own = (*site.paths, f"paths.runs={tmp_path}", f"data.size={SIZE}", family, "name=toy")
-    training = ("data=ixi", "data.batch_size=4", "trainer.max_steps=1", "trainer.precision=32-true")
-    assert verb("train", "model=toy", *training, *own).code == 0
-    (checkpoint,) = (tmp_path / "toy" / "train").rglob("last.ckpt")
-    outcome = verb(
-        "evaluate", "data=ixi_stroke", "detector=anoddpm", f"checkpoint={checkpoint}", *own
-    )
-    assert outcome.code == 1
-    assert "detector.t=200: this detector noises and denoises, and needs a DDPM" in outcome.err
-    assert torch.load(checkpoint, weights_only=True)["hyper_parameters"]["model"] == {
-        "_target_": "autoddpm.toys.toy.Toy",
-        "width": 4,
-    }

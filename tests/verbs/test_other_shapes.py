@@ -14,11 +14,8 @@ SHAPES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("detector", ["anoddpm", "autoddpm"])
 @pytest.mark.parametrize("kind", SHAPES)
-def test_it_goes_through_train_evaluate_and_report(
-    kind: str, detector: str, verb: Verb, tmp_path: Path
-) -> None:
+def test_it_goes_through_train_evaluate_and_report(kind: str, verb: Verb, tmp_path: Path) -> None:
     source, model, shape, space = SHAPES[kind]
     toy = f"{{_target_: {source}, _partial_: true, folder: {tmp_path / 'toy'}}}"
     own = (
@@ -42,13 +39,14 @@ def test_it_goes_through_train_evaluate_and_report(
     outcome = verb("train", *training, *model, *own)
     assert outcome.code == 0, outcome.err
     (checkpoint,) = (tmp_path / "toy" / "train").rglob("last.ckpt")
-    settings = ["detector.t=20", "sampler.stride=10", "perceptual=denoiser"]
-    if detector == "autoddpm":
-        settings += ["detector.t_resample=10", "detector.resample_steps=1"]
     outcome = verb(
         "evaluate",
-        f"detector={detector}",
-        *settings,
+        "detector=autoddpm",
+        "detector.t=20",
+        "detector.t_resample=10",
+        "detector.resample_steps=1",
+        "sampler.stride=10",
+        "perceptual=denoiser",
         f"checkpoint={checkpoint}",
         "data.train=[]",
         "data.test=[toy]",

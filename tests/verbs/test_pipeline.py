@@ -111,70 +111,34 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 def test_a_killed_training_resumed_its_checkpoint_and_finished(pipeline: Pipeline) -> None:
     assert 0 < pipeline.killed_at < STEPS
     assert f"continuing from {pipeline.checkpoint}" in pipeline.said[TRAIN]
+    assert f"checkpoint={pipeline.checkpoint}" in pipeline.said[TRAIN]
     content = torch.load(pipeline.checkpoint, weights_only=True)
     assert content["global_step"] == STEPS
     run = pipeline.checkpoint.parents[1]
-    before, after = (
-        pd.read_csv(path) if path.is_file() else None
-        for path in (
-            run / "csv" / "version_0" / "metrics.csv",
-            run / "csv" / "version_1" / "metrics.csv",
-        )
-    )
-    assert (
-        before is None or before["step"].min() == 0
-    )  # a kill may come before the first lines are on the disk
-    assert after["step"].dropna().astype(int).drop_duplicates().tolist() == list(
-        range(pipeline.killed_at, STEPS)
-    )
+    after = pd.read_csv(run / "csv" / "version_1" / "metrics.csv")["step"].dropna().astype(int)
+    assert after.drop_duplicates().tolist() == list(range(pipeline.killed_at, STEPS))
 
 
-def test_training_leaves_what_it_promises(pipeline: Pipeline) -> None:
-    run = pipeline.checkpoint.parents[1]
-    assert (run / "checkpoints" / "last.ckpt").is_file()
-    assert (run / "settings.json").is_file()
-    assert not list(run.rglob(".[0-9]*"))
-    assert (pipeline.folder / "data" / "prepared").is_dir()
-    assert f"checkpoint={pipeline.checkpoint}" in pipeline.said[TRAIN]
-
-
-def test_every_row_has_its_files(pipeline: Pipeline) -> None:
+def test_every_row_says_how_it_was_made(pipeline: Pipeline) -> None:
     labels = {}
     for folder in pipeline.rows:
-        assert {"metrics.json", "slices.csv", "maps.npz", "config.yaml"} <= {
-            path.name for path in folder.iterdir()
-        }
-        assert (
-            not list(folder.glob(".[0-9]*"))
-            + list(folder.glob("parts*"))
-            + list(folder.glob("calibration-*"))
-        )
+        assert not list(folder.glob("parts*"))
         row = json.loads((folder / "metrics.json").read_text())
         labels[row["label"]] = row
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["detector"]["t"] == row["detector"]["t"]
         assert config["detector"]["seed"] == row["detector"]["seed"] == 0  # and not ${seed}
-        assert len(pd.read_csv(folder / "slices.csv")) == 9
         with np.load(folder / "maps.npz") as maps:
             assert maps["anomaly_map"].shape == (9, SIZE, SIZE)
         assert row["provenance"]["experiment"] == "ixi_stroke"
     assert set(labels) == {"AutoDDPM", "AnoDDPM (t=20)", "AnoDDPM (t=40)"}
-    assert {name: row["provenance"]["perceptual"] for name, row in labels.items()} == {
-        # whose map does not ask for it
-        "AutoDDPM": "denoiser",
-        "AnoDDPM (t=20)": None,
-        "AnoDDPM (t=40)": None,
-    }
-    assert len({row["provenance"]["data_hash"] for row in labels.values()}) == 1
-    assert len({row["provenance"]["weights_hash"] for row in labels.values()}) == 1
-    assert labels["AnoDDPM (t=40)"]["metrics"]["calls_per_slice"] == 4
+    perceptual = {name: row["provenance"]["perceptual"] for name, row in labels.items()}
+    assert perceptual.pop("AutoDDPM") == "denoiser"
+    assert set(perceptual.values()) == {None}  # their map does not ask for it
+    for key in ("data_hash", "weights_hash"):
+        assert len({row["provenance"][key] for row in labels.values()}) == 1
     similarity = [labels[f"AnoDDPM (t={t})"]["metrics"]["healthy/ssim"] for t in (20, 40)]
     assert similarity[0] > similarity[1]  # more noise, less of the image
-
-
-def test_the_thresholds_lie_beside_the_checkpoint(pipeline: Pipeline) -> None:
-    thresholds = json.loads(pipeline.checkpoint.with_suffix(".thresholds.json").read_text())
-    assert len(thresholds) == 1 + 3 * 3  # the mask's, and of three rates a row
 
 
 def test_the_report_has_its_tables_figures_and_page(pipeline: Pipeline) -> None:
@@ -187,6 +151,7 @@ def test_the_report_has_its_tables_figures_and_page(pipeline: Pipeline) -> None:
     assert len(table) == 3
     assert f"{100 * row['metrics']['healthy/ssim']:.1f}"[:3] in table.to_csv()
     assert "AnoDDPM (t=20)" in pipeline.said[REPORT]
+    assert "runs/ixi_stroke/report/index.html" in pipeline.said[REPORT]
     assert "Semi-synthetic" in (report / "index.html").read_text()
 
 

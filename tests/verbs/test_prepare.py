@@ -18,16 +18,13 @@ from raw_trees import (
 )
 from scipy import ndimage
 
-from autoddpm.data.preprocess import pad_to_square, resize_image
-from autoddpm.data.store import build_store
 from autoddpm.datasets.fastmri_plus import COLUMNS, published_splits
-from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.published import published
 from autoddpm.preparation import registration
 from autoddpm.preparation.correction import brain_mask
 from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.folder import prepared, read_index
-from autoddpm.preparation.geometry import SliceGeometry, interpolate_slice, to_volume
+from autoddpm.preparation.geometry import SliceGeometry
 from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, Volume, read_volume
 
@@ -93,36 +90,6 @@ def test_brains_in_the_scanner_are_registered_to_the_template(laboratory: Labora
         assert (
             np.linalg.norm((found - true)[:3], axis=0).max() < 4
         )  # the deformation itself is of up to 3 mm an axis
-
-
-def test_a_mark_in_a_volume_comes_back_to_its_voxel(
-    laboratory: Laboratory,
-) -> None:
-    root = laboratory.folder / "data" / "ixi"
-    store = build_store("ixi", ixi(root), 128, laboratory.folder / "prepared")
-    for row in store.index.to_dict("records"):
-        geometry = SliceGeometry.from_json(row["geometry"])
-        volume = read_volume(Source(Path(row["source"])))
-        centre = np.linalg.inv(geometry.voxels_from_source) @ [
-            120.0,
-            96.0,
-            0.0,
-            1.0,
-        ]  # in the file's voxels
-        in_volume = np.linalg.inv(volume.affine) @ geometry.source_affine @ centre
-        grid = np.indices(volume.data.shape).reshape(3, -1) - in_volume[:3, None]
-        distance = np.linalg.norm(volume.affine[:3, :3] @ grid, axis=0).reshape(volume.data.shape)
-        marked = np.maximum(volume.data, 5000 * np.exp(-((distance / 4) ** 2)))
-        plane = interpolate_slice(
-            marked, volume.affine, geometry.to_source, template().affine, geometry.slice_shape, 95
-        )
-        seen = resize_image(pad_to_square(np.rot90(plane / 5000), 0), 128)  # as the network sees it
-        found = to_volume([np.where(seen > 0.5, seen - 0.5, 0)], [geometry])
-        image = nibabel.load(row["source"])
-        assert found.shape == image.shape
-        np.testing.assert_allclose(found.affine, image.affine)
-        voxel = np.array(ndimage.center_of_mass(np.asarray(found.dataobj)))
-        assert np.abs(voxel - centre[:3]).max() <= 1.0
 
 
 def test_a_registration_gives_the_same_numbers_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +182,6 @@ def test_without_a_data_set_the_choices_are_named(verb: Verb) -> None:
     outcome = verb("prepare")
     assert outcome.code == 1
     assert "prepare: say which data set: +experiment=ixi, fastmri or atlas" in outcome.err
-
-
-def test_another_setting_does_not_mix_with_what_is_there(
-    laboratory: Laboratory, verb: Verb
-) -> None:
-    paths = (*laboratory.paths, f"paths.raw={laboratory.folder / 'ATLAS_2'}")
-    outcome = verb(
-        "prepare", "+experiment=atlas", "preparation.steps.slices=90", "processes=1", *paths
-    )
-    assert outcome.code == 1
-    assert "was prepared with other settings" in outcome.err
 
 
 def test_a_head_with_its_skull_is_stripped_and_registered(tmp_path: Path) -> None:

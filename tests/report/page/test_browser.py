@@ -1,6 +1,5 @@
-"""The page's charts and slice browser: what they hold, and that they act in a browser."""
+"""The page's slice browser: what it holds, and that it acts in a browser."""
 
-import json
 import re
 import shutil
 import zlib
@@ -14,10 +13,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
-from report_runs import SIZE, SLICES, anoddpm, autoddpm, report
+from report_runs import (
+    SIZE,
+    SLICES,
+    report,
+)
+from report_runs import measured as measured
 
 from autoddpm.metrics.localization import dice
-from autoddpm.report.figures.charts import DARK_COLOURS, LEVELS, as_chart, precision_recall_chart
 from autoddpm.report.figures.examples import Choice
 from autoddpm.report.figures.figure import FigureRows, Kind
 from autoddpm.report.figures.theme import DARK, LIGHT
@@ -29,34 +32,17 @@ from autoddpm.report.page.browser_data import (
     threshold_levels,
 )
 from autoddpm.report.read import read_pictures
-from autoddpm.report.rows.methods import Method
 from autoddpm.report.select import Selection
-from autoddpm.report.tables.intervals import Resampled, Resamples, bootstrap_rows
 from autoddpm.runs.row import Row, read_rows
 
-ANODDPM, AUTODDPM = (
-    Method("AnoDDPM", {"name": "AnoDDPM"}, "t"),
-    Method("AutoDDPM", {"name": "AutoDDPM"}),
-)
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AnoDDPM at 100 and 300, and AutoDDPM, with the metrics of an evaluation. Not to be
-    changed."""
-    runs = tmp_path_factory.mktemp("page") / "demo" / "evaluate"
-    for t in (100, 300):
-        anoddpm(runs, t, value=None)
-    autoddpm(runs, value=None)
-    return runs
-
-
-@pytest.fixture(scope="module")
-def rows(runs: Path) -> dict[str, Row]:
-    return {row.label: row for row in read_rows(runs)[0]}
+def rows(measured: Path) -> dict[str, Row]:
+    return {row.label: row for row in read_rows(measured)[0]}
 
 
 def maps_of(row: Row) -> dict[str, np.ndarray]:
@@ -73,56 +59,6 @@ def browsed(rows: Sequence[Row], number: int) -> tuple[dict | None, list[str]]:
     choice, figure = choose_slices(rows, number), FigureRows("", "", {"rows": Kind(rows)})
     read = read_pictures(Selection(rows, [], {"browser": figure}, Choice(), choice, []))
     return browser_data(read.browsed, read.rows), [*choice.remarks, *read.remarks]
-
-
-# --- charts
-
-
-def test_a_precision_recall_chart_has_a_line_per_row(rows, tmp_path):
-    every = list(rows.values())
-    found = bootstrap_rows(every, tmp_path, 0, 0)
-    kinds = [Kind(AUTODDPM.rows(every)), Kind(ANODDPM.rows(every), order="t")]
-    drawn = precision_recall_chart(kinds, found)
-    lines = [renderer for renderer in drawn.renderers if "title" in renderer.data_source.data]
-    assert [line.data_source.data["title"][0] for line in lines] == [
-        "AutoDDPM",
-        "AnoDDPM (t=100)",
-        "AnoDDPM (t=300)",
-    ]
-    assert [line.glyph.line_color for line in lines][1:] == [LEVELS[0], LEVELS[-1]]
-    highest = 100 * rows["AnoDDPM (t=300)"].metrics["lesion/max_dice"]
-    assert max(lines[2].data_source.data["dice"]) == pytest.approx(highest)
-    empty = Resamples({row.folder: Resampled() for row in every})
-    assert precision_recall_chart(kinds, empty) is None
-
-
-def test_a_chart_is_the_same_data_each_time(rows, tmp_path):
-    every = list(rows.values())
-    found, kinds = bootstrap_rows(every, tmp_path, 0, 0), [Kind(every)]
-    first, second = (
-        json.dumps(as_chart("a", precision_recall_chart(kinds, found)).data) for _ in "ab"
-    )
-    assert first == second
-    known = set(re.findall(r'"name": "\w+", "id": "(\w+)"', first))
-    assert set(re.findall(r'"id": "(\w+)"', first)) <= known
-
-
-def test_what_is_dark_on_light_paper_is_light_on_dark_paper():
-    def contrast(one: str, other: str) -> float:
-        shades = []
-        for colour in (one, other):
-            part = np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) / 255
-            linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
-            shades.append(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
-        return max(shades) / min(shades)
-
-    assert contrast(LIGHT.ink, LIGHT.paper) > 7
-    for light, dark in DARK_COLOURS.items():
-        assert min(contrast(light, LIGHT.paper), contrast(dark, DARK.paper)) > 1.7
-    assert contrast(DARK_COLOURS[LIGHT.ink], DARK.paper) > 7
-
-
-# --- what the slice browser holds
 
 
 def test_browser_and_map_flag_the_same_pixels(rows):
@@ -185,9 +121,9 @@ def test_the_slices_are_of_all_sizes_from_best_to_worst_found():
     assert len(spread_slices(slices, 1)) == 1
 
 
-def test_slices_left_out_and_rows_with_broken_maps_are_named(runs, rows, tmp_path):
+def test_slices_left_out_and_rows_with_broken_maps_are_named(measured, tmp_path):
     copied = tmp_path / "evaluate"
-    shutil.copytree(runs, copied)
+    shutil.copytree(measured, copied)
     path = copied / "anoddpm-t100" / "maps.npz"
     path.write_bytes(path.read_bytes()[:-30])
     data, remarks = browsed(read_rows(copied)[0], 4)
@@ -207,11 +143,10 @@ def test_many_rows_show_fewer_slices_to_keep_the_page_light(rows, monkeypatch):
     assert "5 of 11 slices" in remarks[0]
 
 
-# --- in a browser
-
-
 class Opened:
     """The page in a browser without a network, and what it asked for and complained of."""
+
+    address = ""
 
     def __init__(self, page: Page) -> None:
         self.page, self.asked, self.complaints = page, [], []
@@ -267,9 +202,11 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def opened(runs: Path) -> Iterator[Opened]:
+def opened(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (chromium, chromium-browser or google-chrome)")
+    runs = tmp_path_factory.mktemp("page") / "evaluate"
+    shutil.copytree(measured, runs)
     made = report(runs, "report.resamples=20")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -278,14 +215,15 @@ def opened(runs: Path) -> Iterator[Opened]:
         )
         context.set_default_timeout(10_000)
         opened = Opened(context.new_page())
-        opened.page.goto(made.page.resolve().as_uri())
+        opened.address = made.page.resolve().as_uri()
+        opened.page.goto(opened.address)
         opened.page.get_by_text("Flagged:").wait_for()
         yield opened
         chromium.close()
 
 
-def test_the_page_opens_without_a_network_and_without_complaint(opened, runs):
-    assert opened.asked == [(runs.parent / "report" / "index.html").resolve().as_uri()]
+def test_the_page_opens_without_a_network_and_without_complaint(opened):
+    assert opened.asked == [opened.address]
     assert opened.complaints == []
     assert opened.page.locator("#precision_recall canvas").count() >= 1
     for name in ("noise_paradox", "dice_by_size", "figure4"):

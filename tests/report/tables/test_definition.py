@@ -52,7 +52,7 @@ def test_a_file_of_tables_that_cannot_be_meant_is_named(
 def test_a_table_with_an_unknown_or_a_missing_key_is_named(change: dict) -> None:
     table = {key: value for key, value in (TABLE | change).items() if value is not None}
     with pytest.raises(ValueError, match=r"report\.tables\.mine has a key that is missing or not"):
-        definitions({"mine": table, "left_out": None})
+        definitions({"left_out": None, "mine": table})
 
 
 def test_a_table_is_changed_and_left_out_on_the_command_line() -> None:
