@@ -293,7 +293,7 @@ def substitute(command: str, variables: dict[str, str]) -> str:
         name, default = match[1] or match[3], match[2]
         return substitute(variables[name], variables) if name in variables else default or "X"
 
-    command = command.replace('"$@"', "")
+    command = re.sub(r'"\$(@|\{@:\d\})"', "", command)
     return re.sub(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))", value, command)
 
 
