@@ -24,11 +24,10 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     trained = load_checkpoint(path)
-    if type(trained.model) is not type(module.model) and isinstance(
-        module.model, BeginsWithAnother
-    ):
+    model: Any = module.model
+    if type(trained.model) is not type(model) and isinstance(model, BeginsWithAnother):
         try:
-            module.model.begin_with(trained.model)
+            model.begin_with(trained.model)
         except ValueError as error:
             raise ValueError(f"begin_from={path}: {error}") from error
         return _begun(module, trained)
@@ -38,7 +37,7 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
         raise ValueError(
             f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for"
         )
-    module.model.load_state_dict(trained.model.state_dict())
+    model.load_state_dict(trained.model.state_dict())
     return _begun(module, trained)
 
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from autoddpm.atomic import written_whole
 from autoddpm.models.model import Model, Trained
 from autoddpm.models.weights_file import write_weights
+from autoddpm.training.module import TrainingModule
 
 
 class EMA(WeightAveraging):
@@ -126,9 +127,10 @@ class TrainingPicture(Callback):
     ) -> None:
         if trainer.global_step or not trainer.is_global_zero or self.path.is_file():
             return
-        seen, epoch = [], batch.epoch
-        while sum(map(len, seen)) < self.images:
-            seen.append(pl_module.seen(batch, epoch))
+        seen: list[torch.Tensor] = []
+        epoch = batch.epoch
+        while sum(len(images) for images in seen) < self.images:
+            seen.append(cast(TrainingModule, pl_module).seen(batch, epoch))
             epoch = epoch + 1
         planes = torch.cat([_planes(images) for images in seen])[: self.images]
         rows = [torch.cat(list(row), dim=1) for row in planes.split(self.across)]
