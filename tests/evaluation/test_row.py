@@ -497,6 +497,14 @@ def test_a_finished_row_of_other_settings_is_refused(
     assert detected == []
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"label": "x"', '{"label": "x", "metrics": {}}'])
+def test_a_row_of_another_format_is_refused_by_name(content: str, laboratory: Laboratory) -> None:
+    (laboratory.folder / "row").mkdir(parents=True)
+    (laboratory.folder / "row" / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=r"row/metrics.json .*Delete the folder and evaluate"):
+        laboratory.row("row", AnoDDPM)
+
+
 def test_a_finished_row_of_other_data_or_weights_is_refused(
     laboratory: Laboratory, tmp_path: Path
 ) -> None:

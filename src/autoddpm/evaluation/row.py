@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from lightning import Trainer
 
-from autoddpm.atomic import read_json
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.detectors.detector import Detector
@@ -26,12 +25,11 @@ from autoddpm.metrics.measure import measure
 from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored_slices import ScoredSlices
 from autoddpm.preparation.nifti import write_nifti
-from autoddpm.runs.folder import METRICS
-from autoddpm.runs.former_names import row_as_now
+from autoddpm.runs.folder import UnreadableRunError, is_finished
 from autoddpm.runs.maps import as_stored
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
-from autoddpm.runs.row import write_row
+from autoddpm.runs.row import read_record, write_row
 from autoddpm.settings import describe
 
 log = logging.getLogger(__name__)
@@ -87,7 +85,7 @@ def evaluate(
     fixed_precision(trainer)
     own = settings.recorded()
     provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
-    if (folder / METRICS).is_file():
+    if is_finished(folder):
         return finished_row(folder, detector, provenance)
     if settings.nifti:
         check_geometry(bench.datamodule)
@@ -159,9 +157,12 @@ def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, An
 def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The row that a folder holds.
 
-    Raises ValueError if it is another one than is asked for.
+    Raises ValueError if it is another one than is asked for, or cannot be read.
     """
-    row = row_as_now(read_json(folder / METRICS))
+    try:
+        row = read_record(folder)
+    except UnreadableRunError as error:
+        raise ValueError(f"{error}. Delete the folder and evaluate again") from error
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
     # 0.1.0 did not record it; the weights are compared.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from matplotlib import colormaps
 from PIL import Image
 
@@ -26,7 +25,7 @@ from autoddpm.report.figures.theme import ANOMALY_COLOURS
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.table import Table
 from autoddpm.report.tracking.workspace import EXAMPLES, Chart, chart_of, workspace
-from autoddpm.runs.row import NOT_SETTINGS, Row
+from autoddpm.runs.row import NOT_SETTINGS, Row, read_config
 
 PROJECT = "autoddpm"  # unless WANDB_PROJECT names another
 NEEDED = ("reconstruction", "anomaly_map")
@@ -161,9 +160,8 @@ def in_long_form(table: Table) -> tuple[list[str | int], list[Iterable[Any]]]:
 
 def row_config(row: Row) -> dict[str, Any]:
     """Composed configuration of a row without paths, its detector as built, and its provenance."""
-    path = row.folder / "config.yaml"
-    read = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    settings = {key: value for key, value in (read or {}).items() if key not in NOT_SETTINGS}
+    read = read_config(row.folder)
+    settings = {key: value for key, value in read.items() if key not in NOT_SETTINGS}
     return settings | {
         "label": row.label,
         "folder": row.folder.name,
