@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -465,6 +466,17 @@ def test_a_finished_row_is_not_computed_again(
     assert {
         path: path.stat().st_mtime_ns for path in (laboratory.folder / "row").iterdir()
     } == files
+
+
+def test_two_processes_at_the_same_row_make_it_once(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: laboratory.row("row", AnoDDPM), range(2))
+    assert first == second
+    assert len([name for batch in detected for name in batch]) == len(
+        {name for batch in detected for name in batch}
+    )
 
 
 def test_a_finished_row_of_calibrated_autoddpm_is_recognised(

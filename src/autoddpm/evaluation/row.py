@@ -17,6 +17,7 @@ from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
+from autoddpm.evaluation.reconstructions import locked
 from autoddpm.evaluation.record import provenance_of
 from autoddpm.evaluation.thresholds import Thresholds, with_added
 from autoddpm.metrics.counts import every_score, refuse_non_finite
@@ -70,10 +71,11 @@ def evaluate(
     """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json.
 
     A folder that has metrics.json is finished and is not computed again. An interrupted one goes on
-    with the slices that are missing. Thresholds are calibrated on the data module's healthy
-    validation slices and kept beside the checkpoint: the detector's own for
-    `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. Reconstructions that another
-    row made are read, and the row says so.
+    with the slices that are missing. A second process waits until the first has made the row.
+
+    Thresholds are calibrated on the data module's healthy validation slices and kept beside the
+    checkpoint. They are the detector's own for `mask_false_positive_rate`, and the map's for each
+    of `HEALTHY_FPRS`. Reconstructions that another row made are read, and the row says so.
 
     lpips: the distance of `healthy/lpips`. None: that metric is left out.
 
@@ -85,8 +87,24 @@ def evaluate(
     fixed_precision(trainer)
     own = settings.recorded()
     provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
-    if is_finished(folder):
-        return finished_row(folder, detector, provenance)
+    if not is_finished(folder):
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        with locked(bench.reconstructions / f"row-{name}.lock", trainer, f"row, {folder}"):
+            if not is_finished(folder):
+                return make_row(detector, bench, lpips, folder, settings, provenance)
+    return finished_row(folder, detector, provenance)
+
+
+def make_row(
+    detector: Detector,
+    bench: Bench,
+    lpips: Lpips | None,
+    folder: Path,
+    settings: RowSettings,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Make and write a row that is not finished, as `evaluate`."""
+    trainer = bench.trainer
     if settings.nifti:
         check_geometry(bench.datamodule)
     forget_peak_memory(trainer.strategy.root_device)
