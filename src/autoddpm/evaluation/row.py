@@ -120,7 +120,7 @@ def make_row(
         "detector": describe(detector),
         **defined_and_not(values),
         "thresholds": {"mask_threshold": of_mask, **found},
-        "provenance": provenance | made_with(trainer, made),
+        "provenance": {**provenance, **made_with(trainer, made)},
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
