@@ -115,7 +115,7 @@ class AutoDDPM(PlainDetector):
 
     @property
     def begins_with(self) -> Detector:
-        """The initial reconstruction; its map is Eq. (9)."""
+        """The initial reconstruction. Its map is Eq. (9)."""
         return self.initial
 
     def to_calibrate(self) -> Mapping[str, Detector]:

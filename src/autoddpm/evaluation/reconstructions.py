@@ -72,7 +72,7 @@ class Reconstructions:
     """The reconstructions of one detector on one split, in a folder of their own.
 
     root: the folder of all of them.
-    conditions: all that they depend on, see `depends_on`; the folder's name is their hash.
+    conditions: all that they depend on, see `depends_on`. The folder's name is their hash.
     """
 
     def __init__(self, root: Path, conditions: Mapping[str, Any]) -> None:

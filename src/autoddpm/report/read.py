@@ -1,4 +1,4 @@
-"""What the figures show of maps.npz: each file is opened once, one after the other."""
+"""Pictures from maps.npz for the figures: each file is opened once, one after the other."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ class Row:
 
     label: the method's name, as in the paper's tables, without what sets it apart from a twin.
     detector: the detector's class name (`name`) and constructor settings.
-    metrics: fractions in [0, 1], calls and seconds; None if undefined.
+    metrics: fractions in [0, 1], calls and seconds. None if undefined.
     undefined: why a metric is None.
     thresholds: of the mask, and calibrated ones of the map.
     provenance: of data, weights, code and machine.
@@ -102,7 +102,7 @@ def write_row(
     record: label, detector, metrics, undefined, thresholds and provenance, as in `Row`.
     config: the composed configuration, YAML.
     arrays: by name: id, calls and seconds (N,), and stages as `runs.maps` stores them.
-    slices: one mapping per slice, of COLUMNS; what is undefined is left out.
+    slices: one mapping per slice, of COLUMNS. What is undefined is left out.
     """
     write_text(folder / CONFIG, config)
     write_npz(folder / MAPS, arrays)

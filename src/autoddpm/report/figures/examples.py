@@ -53,7 +53,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a row holds of the examples.
+    """The examples as a row has them.
 
     stages: {stage: (len(examples), H, W)}.
     """
