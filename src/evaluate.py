@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.detectors.detector import checked_detector
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate
 from autoddpm.launch.names import register_resolvers
@@ -37,7 +38,7 @@ def main(cfg: DictConfig) -> float | None:
         datamodule.setup("test")
         given = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["model", "noise"]), resolve=True)
         check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
-        detector = make_detector(model=trained.model)
+        detector = checked_detector(make_detector(model=trained.model))
         callbacks = list(instantiate(cfg.callbacks).values())
         trainer = instantiate(cfg.trainer, callbacks=callbacks, devices=devices)
         datamodule.eval_batch_size = eval_batch_size(

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of cores that this process may use."""
     has_affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
@@ -26,11 +26,11 @@ def in_processes(
     threads: int | None = None,
     method: str = "spawn",
 ) -> Iterator[Result]:
-    """What `work` gives of each item, in their order; in this process if `processes` is 1.
+    """Results of `work` for each item, in their order, in this process if `processes` is 1.
 
     After an error each process finishes the item that it is at; after Ctrl-C it does not.
 
-    threads: of PyTorch in each process; None: as PyTorch has it.
+    threads: of PyTorch in each process. None: as PyTorch has it.
     method: of starting the processes, as `multiprocessing` calls it.
 
     Raises what `work` raises, and ChildProcessError if a process was killed.

@@ -1,6 +1,7 @@
 """Settings of an object, as they were given to its constructor: the record of a result."""
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 PLAIN = (bool, int, float, str)
@@ -22,7 +23,7 @@ def describe(thing: Any) -> dict[str, Any]:
 def arguments(thing: object) -> dict[str, Any]:
     """The values of the arguments that an object was made with, by name.
 
-    Raises ValueError as `describe`.
+    Raises ValueError as `describe`, and if a setting is a list or a mapping.
     """
     names = inspect.signature(type(thing)).parameters
     if lost := [name for name in names if not hasattr(thing, name)]:
@@ -30,4 +31,19 @@ def arguments(thing: object) -> dict[str, Any]:
             f"{type(thing).__name__} must keep its setting {lost[0]} as an attribute: two results "
             "that differ in it would pass for the same"
         )
-    return {name: getattr(thing, name) for name in names}
+    found = {name: getattr(thing, name) for name in names}
+    for name, value in found.items():
+        if isinstance(value, (Sequence, Mapping)) and not isinstance(value, str):
+            raise ValueError(
+                f"{type(thing).__name__}: its setting {name} is a {type(value).__name__}, which "
+                "no record holds; a setting is a number, a text, or an object with such settings"
+            )
+    return found
+
+
+def lacking(thing: object, interface: type) -> list[str]:
+    """Names that a protocol promises and an object does not have."""
+    promised = {*interface.__annotations__, *vars(interface)}
+    return sorted(
+        name for name in promised if not name.startswith("_") and not hasattr(thing, name)
+    )

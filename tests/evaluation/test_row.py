@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -417,6 +418,24 @@ def test_a_finished_row_is_not_computed_again(done: Laboratory, detected: list[l
     assert row == json.loads((done.folder / "whole" / "metrics.json").read_text())
     assert detected == []
     assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_two_processes_at_the_same_row_make_it_once(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: laboratory.row("row", AnoDDPM), range(2))
+    assert first == second
+    names = [name for batch in detected for name in batch]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"label": "x"', '{"label": "x", "metrics": {}}'])
+def test_a_row_of_another_format_is_refused_by_name(content: str, laboratory: Laboratory) -> None:
+    (laboratory.folder / "row").mkdir(parents=True)
+    (laboratory.folder / "row" / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=r"row/metrics.json .*Delete the folder and evaluate"):
+        laboratory.row("row", AnoDDPM)
 
 
 def test_a_finished_row_under_a_former_name_is_recognised(

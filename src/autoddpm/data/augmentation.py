@@ -13,11 +13,11 @@ def augment(image: Tensor, u: Tensor) -> Tensor:
     """Rotate by up to 10 degrees, shift by up to 0.1 of the width, scale by 0.9 to 1.1, and mirror
     half of the slices.
 
-    image: (B, C, H, W) in [0, 1], square; the channels of a slice move together.
-    u: (B, 5) uniforms in [0, 1) for angle, x-shift, y-shift, scale and mirror; 0.5 is no change,
-        below 0.5 in the last mirrors left and right.
+    image: (B, C, H, W) in [0, 1], square. The channels of a slice move together.
+    u: (B, 5) uniforms in [0, 1) for angle, x-shift, y-shift, scale and mirror. 0.5 is no change.
+        Below 0.5 the last one mirrors left and right.
 
-    Returns (B, C, H, W) in [0, 1] on the same device; what comes from outside is the channel's
+    Returns (B, C, H, W) in [0, 1] on the same device. What comes from outside is the channel's
     minimum. No slice depends on another. Raises ValueError for volumes.
     """
     if image.ndim != 4:

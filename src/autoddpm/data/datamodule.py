@@ -61,7 +61,7 @@ class SliceDataset(Dataset[Batch]):
         return len(self.where)
 
     def images(self) -> NDArray[np.float32]:
-        """All images, (N, C, *space); there must be some."""
+        """All images, (N, C, *space). There must be some."""
         return np.stack([self.stores[store].images[at] for store, at in self.where])
 
     def __getitem__(self, rows_and_epochs: Rows) -> Batch:
@@ -88,7 +88,7 @@ class SliceLoader(DataLoader[Batch]):
 class SliceDataModule(LightningDataModule):
     """Healthy slices to train on and to calibrate thresholds on, and slices to test on.
 
-    sources: functions by name that list a data set's records, or open a store of them; only those
+    sources: functions by name that list a data set's records, or open a store of them. Only those
         that a role names are called.
     train: the sources to train on: their slices of split train.
     calibrate: the sources to calibrate thresholds on: their slices of split val.
@@ -102,7 +102,7 @@ class SliceDataModule(LightningDataModule):
     allow_leaks: only warn of nearly identical slices under two names in two roles.
 
     Training and calibration slices must be healthy (at most one lesion pixel), and nobody may be in
-    two of the three roles. A record may hold a volume, or several modalities, if all do; what is
+    two of the three roles. A record may hold a volume, or several modalities, if all do. What is
     said of slices is then true of volumes. `Trainer` must be made with
     `use_distributed_sampler=False`.
     """
@@ -223,7 +223,7 @@ class SliceDataModule(LightningDataModule):
         """How the training slices were made from volumes: steps, slices, modality.
 
         None if a source to train on does not say, if two were made in different ways, or if there
-        is none: then nobody can make slices of another volume that are like these.
+        is none. Nobody can then make slices of another volume that are like these.
         """
         self.setup()
         said = [self._stores[name].preparation for name in self.roles["train"]]

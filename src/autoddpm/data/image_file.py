@@ -22,10 +22,11 @@ def read_image(path: Path, dimensions: int = 2) -> NDArray[np.float32]:
 
     dimensions: 2 for a slice, (H, W); 3 for a volume, (D, H, W), a NIfTI file.
 
-    NIfTI is brought to the closest canonical (RAS) orientation, and each axial slice is turned: its
+    NIfTI is brought to the closest canonical (RAS) orientation, and each axial slice is turned. Its
     rows run from anterior to posterior, its columns from left to right. A volume's slices run
-    upwards. Raises ValueError that names the file, what is wrong and what to do; each side must
-    have at least 16 pixels.
+    upwards. Each side must have at least 16 pixels.
+
+    Raises ValueError that names the file, what is wrong and what to do.
     """
     image = _read(path, dimensions).astype(np.float32)
     what = "slice" if dimensions == 2 else "volume"

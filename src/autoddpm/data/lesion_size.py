@@ -14,8 +14,8 @@ def size_group(lesion_pixels: ArrayLike, size: int, cuts: str = "published") -> 
 
     lesion_pixels: (N,) at size x size.
     size: pixels a side.
-    cuts: "published" (71 and 570 pixels), or "percentiles": small up to the 25th and large above
-        the 75th percentile of these lesions' unique sizes, as the published cuts were made.
+    cuts: "published" (71 and 570 pixels), or "percentiles", as the published cuts were made. Small
+        is up to the 25th and large above the 75th percentile of these lesions' unique sizes.
     """
     at_128 = np.asarray(lesion_pixels, dtype=np.float64) * (128 / size) ** 2
     largest = np.array(LARGEST_OF_GROUP, dtype=np.float64)

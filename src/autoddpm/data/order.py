@@ -1,4 +1,4 @@
-"""Which slices make which batch: of training, an endless stream; of evaluation, each slice once."""
+"""Order of slices in batches: an endless stream in training, each slice once in evaluation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -44,8 +44,8 @@ def rank_and_world() -> tuple[int, int]:
 class TrainingOrder(Sampler[Rows]):
     """One epoch's batches of the training stream, from where training stands.
 
-    Batch j of W processes is samples j*B*W to (j+1)*B*W of the stream, of which rank r takes every
-    W-th from its r-th: nothing is dropped or padded, and a batch may span epochs. `len` is max(1, n
+    Batch j of W processes is samples j*B*W to (j+1)*B*W of the stream. Rank r takes every W-th of
+    them from its r-th. Nothing is dropped or padded, and a batch may span epochs. `len` is max(1, n
     // (B*W)) batches.
 
     batches_done: the number of batches that each process has consumed since training began; read
@@ -72,7 +72,7 @@ class TrainingOrder(Sampler[Rows]):
 
 
 class EvaluationOrder(Sampler[Rows]):
-    """Each slice once and in order, epoch 0; of W processes rank r takes every W-th slice from its
+    """Each slice once and in order, epoch 0. Of W processes rank r takes every W-th slice from its
     r-th, unpadded."""
 
     def __init__(self, rows: Sequence[int], batch_size: int) -> None:

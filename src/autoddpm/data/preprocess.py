@@ -46,8 +46,10 @@ def window98(image: NDArray) -> NDArray[np.float32]:
     Returns float32 in [0, 1].
 
     An image that is windowed already is divided by its maximum instead, so that windowing twice is
-    windowing once: the released 8-bit slices of IXI, clipped before they were registered, have
-    their 98th percentile at 248 to 255. Raises ValueError if there is nothing above 0 to divide by,
+    windowing once. The released 8-bit slices of IXI, clipped before they were registered, have
+    their 98th percentile at 248 to 255.
+
+    Raises ValueError if there is nothing above 0 to divide by,
     or values below 0 are no mere interpolation ripple.
     """
     was_windowed = image.max() > 0 and is_windowed(image)
@@ -77,7 +79,7 @@ def pad_to_square(image: NDArray, value: float | bool) -> NDArray:
 def resize_image(image: NDArray, size: int) -> NDArray[np.float32]:
     """Resize an image in [0, 1] to `size` pixels a side.
 
-    The filter is the antialiased bilinear one of `torch.nn.functional`; in three dimensions it is
+    The filter is the antialiased bilinear one of `torch.nn.functional`. In three dimensions it is
     applied within each slice, and then across slices.
     """
     x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
@@ -88,7 +90,7 @@ def resize_image(image: NDArray, size: int) -> NDArray[np.float32]:
 
 
 def resize_lesion(lesion: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """Resize a mask as an image is resized; a pixel is lesion if at least half of it was."""
+    """Resize a mask as an image is resized. A pixel is lesion if at least half of it was."""
     return (
         resize_image(lesion, size) >= 0.5 - 1e-6
     )  # a sum of float32 weights may round an exact half down

@@ -18,17 +18,17 @@ HEALTHY_PIXELS = 1
 class Record:
     """One slice or volume on disk. A data set is a function that returns a list of these.
 
-    id: unique over all sources, e.g. "ixi/IXI002"; the randomness of training and detection is
+    id: unique over all sources, e.g. "ixi/IXI002". The randomness of training and detection is
         keyed by it.
-    subject: the person, e.g. "IXI002"; the same person has the same subject in every source.
+    subject: the person, e.g. "IXI002". The same person has the same subject in every source.
     split: train, val or test.
     images: the file of each modality, e.g. {"T1": path}, in the order of the channels.
-    lesion: the file of the true lesion, of the images' size, any value above 0 is lesion; None if
+    lesion: the file of the true lesion, of the images' size, any value above 0 is lesion. None if
         it is healthy.
     windowed: the images are in [0, 1] already, as they are to be.
     origin: its provenance, for the index: see `ORIGIN` in `autoddpm.data.store`.
     dimensions: 2 if a file holds one slice, 3 if it holds a volume (NIfTI).
-    preparation: how slices were made from volumes, in plain containers; None if nobody says.
+    preparation: how slices were made from volumes, in plain containers. None if nobody says.
     """
 
     id: str

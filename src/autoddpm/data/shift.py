@@ -2,8 +2,8 @@
 
 The changes are pure functions of slices of one channel and of given random numbers.
 
-Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side, so that the
-same numbers mean the same change at any resolution. Computed in the image's own precision: in
+Lengths are in pixels of a slice of 128 pixels and scale with the image's longer side. The same
+numbers are the same change at any resolution. Computed in the image's own precision: in
 float64 the result is the same on every machine, to far below the step of 8 bits.
 """
 
@@ -42,7 +42,7 @@ def age(image: Tensor, u: Tensor, share: float = SHARE) -> Tensor:
     """Atrophy: a smooth deformation that widens sulci by up to a pixel and ventricles by four.
 
     image: (B, 1, H, W) in [0, 1], fluid dark.
-    u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles; all
+    u: (B, AGE_NUMBERS) uniforms in [0, 1): whether and how much, for sulci and for ventricles. All
         1 is no change.
     share: how probable each of the two is.
     Returns (B, 1, H, W) in [0, 1]. The skull stays as it is. Raises ValueError for volumes, or for
@@ -72,7 +72,7 @@ def scan(image: Tensor, u: Tensor, normals: Tensor, share: float = SHARE) -> tup
     Rician noise.
 
     image: (B, 1, H, W) in [0, 1].
-    u: (B, SCAN_NUMBERS) uniforms in [0, 1); all 1 is no change.
+    u: (B, SCAN_NUMBERS) uniforms in [0, 1). All 1 is no change.
     normals: (B, 2, H, W) standard normals for the two channels of the noise.
     share: how probable each of the six changes is (of a cut: half of it).
 
@@ -118,7 +118,7 @@ def rescanned(
     """One slice as another scanner, a function of `key`, gives it, and the lesion that it shows.
 
     image: (H, W) in [0, 1].
-    lesion: (H, W); the field of view holds most of it.
+    lesion: (H, W). The field of view holds most of it.
     Raises ValueError if no such scan was drawn.
     """
     for attempt in range(SCANS):

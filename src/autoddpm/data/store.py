@@ -41,10 +41,10 @@ class Store:
 
     folder: holds images.npy, lesions.npy and index.csv.
     hash: 12 hex digits of the settings and the contents.
-    index: N rows, `COLUMNS`. image and lesion are paths, sha256 and lesion_sha256 of their files
-        (empty if healthy); lesion_pixels is at the store's size, lesion_pixels_full before the
-        resize; lesion_lost: there before the resize, gone after it. site, source, source_sha256,
-        slice and geometry are those of slices of volumes, else empty.
+    index: N rows, `COLUMNS`. image and lesion are paths, sha256 and lesion_sha256 of their files.
+        Those of the lesion are empty if there is none. lesion_pixels is at the store's size,
+        lesion_pixels_full before the resize. lesion_lost is true if it is gone after the resize.
+        site, source, source_sha256, slice and geometry are empty unless slices are of volumes.
     modalities: of the channels, in their order.
     preparation: how slices were made from volumes, see `Record`.
     """
@@ -89,7 +89,7 @@ def build_store(name: str, records: Sequence[Record], size: int, stores: str | P
     size: pixels a side.
     stores: the folder of the stores.
 
-    A store that has its name is whole; of two processes that build the same one, the later drops
+    A store that has its name is whole. Of two processes that build the same one, the later drops
     its own. Raises ValueError or FileNotFoundError, in one message for up to five files; then
     nothing is written.
     """
@@ -170,7 +170,7 @@ def _digests(records: Sequence[Record]) -> list[tuple[str, str]]:
 
 
 def _joined(digests: Mapping[str, str]) -> str:
-    """One digest for all modalities; of one modality it is its file's own."""
+    """One digest for all modalities. Of one modality it is its file's own."""
     if len(digests) == 1:
         return next(iter(digests.values()))
     return hashlib.sha256(json.dumps(list(digests.items())).encode()).hexdigest()
@@ -183,7 +183,7 @@ def _build(
     size: int,
     title: str,
 ) -> list[str]:
-    """Write the arrays and the index; returns the ids whose lesion the resize lost."""
+    """Write the arrays and the index. Returns the ids whose lesion the resize lost."""
     space = (size,) * records[0].dimensions
     images = np.lib.format.open_memmap(
         folder / "images.npy", "w+", np.float32, (len(records), len(records[0].images), *space)

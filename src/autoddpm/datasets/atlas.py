@@ -18,11 +18,12 @@ ARTEFACT = "artefact (the authors' list of 20)"
 
 
 def atlas(root: str | Path) -> list[Record]:
-    """Test slices; the id is `atlas/r001s001`, or the file's path.
+    """Test slices. The id is `atlas/r001s001`, or the file's path.
 
     root: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and NAME_mask.png,
         128 px). Of the latter, those whose name holds one of the 20 subjects with artefacts are
-        left out; if names hold no subject this is impossible and said.
+        left out. If names hold no subject this is impossible, and said.
+
     Raises ValueError or FileNotFoundError as `slice_folder` does.
     """
     root = existing(root, "paths.atlas")

@@ -44,7 +44,7 @@ def fastmri_volumes(
     annotations: fastMRI+'s brain.csv.
     healthy: "published", the authors' list of 176 (131 / 15 / 30); or "labels", the files whose
         labels are all of `HEALTHY`, split by a hash.
-    labels: boxes of these labels only; None: of all but `HEALTHY`. Boxes without area (one of
+    labels: boxes of these labels only. None: of all but `HEALTHY`. Boxes without area (one of
         fastMRI+'s in AXT1) mark nothing.
 
     Files that the list or the annotations name and the folder lacks are marked as left out.

@@ -44,9 +44,9 @@ def ixi_tuning(
     folder: slices with lesions, and shifted ones, are written once to its ixi_tuning-<hash>/.
     lesions: slices with a lesion per subject.
     seed: of the lesions.
-    shifted: splits whose slices are seen by other scanners and at an older age
-        (`autoddpm.data.shift`), each in its own way; a shifted test set has `lesions` healthy
-        slices of each subject, too.
+    shifted: splits whose slices are seen by other scanners and at an older age, each in its own way
+        (`autoddpm.data.shift`). A shifted test set has `lesions` healthy slices of each subject,
+        too.
 
     Raises ValueError if a slice is not 233 x 197.
     """
@@ -138,7 +138,7 @@ def implant(image: Array, key: tuple[int, ...]) -> tuple[Array, Array]:
     """A slice with a phantom lesion in it, and the lesion, bool.
 
     image: windowed, (233, 197) in [0, 1].
-    key: of the lesion; its last number modulo 3 is the size group.
+    key: of the lesion. Its last number modulo 3 is the size group.
     """
     head = _cut(np.rot90(image, -1)[..., None])
     lesion = Lesion(key, head, MIDDLE)

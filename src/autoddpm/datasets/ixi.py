@@ -24,7 +24,7 @@ REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?")
 
 
 def ixi(root: str | Path, everyone: Split | None = None) -> list[Record]:
-    """Healthy axial slices; the id is the subject's, `ixi/IXI002`.
+    """Healthy axial slices. The id is the subject's, `ixi/IXI002`.
 
     root: a folder that `src.prepare` wrote; or one slice per subject as PNG, root/slices/*.png and
         root/split.csv (subject, file, split).
@@ -58,7 +58,7 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
     """The T1 volumes of IXI, as downloaded or registered already.
 
     raw: a folder (however deep), or IXI-T1.tar.
-    The split is this project's (`published/ixi_split.csv`); a subject that is not in it is used for
+    The split is this project's (`published/ixi_split.csv`). A subject that is not in it is used for
     training.
     """
     raw = existing(raw, "paths.raw")

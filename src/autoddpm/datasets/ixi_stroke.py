@@ -78,7 +78,7 @@ class Drawn:
 
 
 def ixi_stroke(root: str | Path) -> list[Record]:
-    """The semi-synthetic benchmark; all of it is to test on.
+    """The semi-synthetic benchmark. All of it is to test on.
 
     root: the folder that `python -m src.prepare +experiment=ixi_stroke` wrote.
 
@@ -102,8 +102,8 @@ def ixi_stroke(root: str | Path) -> list[Record]:
 def build_ixi_stroke(root: str | Path, folder: str | Path, recipe: Recipe | None = None) -> None:
     """Write `folder`, unless it is there from the same slices and recipe.
 
-    root: IXI's slices on the template's grid, see `ixi`; those of split test are used.
-    folder: gets slices/, lesions/ (.nii, 8 bits), index.csv and preparation.json; the same slices
+    root: IXI's slices on the template's grid, see `ixi`. Those of split test are used.
+    folder: gets slices/, lesions/ (.nii, 8 bits), index.csv and preparation.json. The same slices
         give the same bytes on every machine.
     recipe: None for the benchmark's.
     Raises ValueError or FileNotFoundError, naming the file, if a slice is not there or on another
@@ -200,7 +200,7 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _write(work: Path, planned: Planned, drawn: Drawn) -> dict[str, str]:
-    """Save a slice and its lesion; returns its row of the index."""
+    """Save a slice and its lesion. Returns its row of the index."""
     file, lesion_file, pixels = f"slices/{planned.id}.nii", "", 0
     _save(work / file, np.round(255 * drawn.image).astype(np.uint8), 1 / 255)
     if drawn.lesion.any():

@@ -45,7 +45,7 @@ def write_packed(stores: Mapping[str, Store], path: str | Path) -> Path:
 
 
 def packed(path: str | Path, name: str) -> PackedStore:
-    """The store of a source in a packed file; its slices count as the ones they were made of.
+    """The store of a source in a packed file. Its slices count as the ones they were made of.
 
     Raises FileNotFoundError, or ValueError that names the file, if it is damaged or has no such
     source.

@@ -34,13 +34,13 @@ def slice_folder(
 
     images: the folder, or a csv with one path per line, relative to the csv's own folder, with or
         without a header. A file holds one slice.
-    lesions: a folder with masks of the same names; without it the mask of `NAME.png` is
-        `NAME_mask.png` beside it. An image without a mask is healthy; a mask without an image is
+    lesions: a folder with masks of the same names. Without it the mask of `NAME.png` is
+        `NAME_mask.png` beside it. An image without a mask is healthy. A mask without an image is
         refused.
-    index: a csv with the column `file` and, as there are, `subject` (else the file's stem),
-        `split`, and `kind` (healthy or lesion; a lesion slice must have a mask). Only images listed
-        there are used.
-    split: if `index` has no column of that name, one split for all, or fractions such as
+    index: a csv with the column `file` and, as there are, `subject`, `split` and `kind`. Without a
+        subject it is the file's stem. The kind is healthy or lesion, and a lesion slice must have a
+        mask. Only images listed there are used.
+    split: used if `index` has no column of that name. One split for all, or fractions such as
         {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject.
     name: the first part of every slice's id, `name/path-without-suffix`.
     seed: of the draw of splits: the order of a hash of (seed, subject).

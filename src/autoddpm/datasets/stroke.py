@@ -233,7 +233,7 @@ def _drawn_in(image: Array, distance: Array, pull: float, reach: float, hull: Ar
     distance: signed, positive in the stroke.
     pull: how far, at most, in pixels.
     reach: distance in pixels at which the movement has faded to 1 / e.
-    hull: distance to the brain's outline; the skull stays.
+    hull: distance to the brain's outline. The skull stays.
     """
     smooth = ndimage.gaussian_filter(distance, 2.0)
     down, right = np.gradient(smooth)

@@ -1,6 +1,6 @@
 """From an image and its reconstruction to an anomaly map (paper, Eq. 9, and its parts).
 
-Image and reconstruction are (B, C, *space) in [0, 1]; the result is (B, 1, *space) >= 0, the mean
+Image and reconstruction are (B, C, *space) in [0, 1]. The result is (B, 1, *space) >= 0, the mean
 over channels. A map that compares the two by a perceptual distance takes it as a third argument,
 called `distance`. Every map can be used with every detector.
 """

@@ -124,7 +124,7 @@ class AutoDDPM(PlainDetector):
 
     @property
     def begins_with(self) -> Detector:
-        """The initial reconstruction; its map is Eq. (9)."""
+        """The initial reconstruction. Its map is Eq. (9)."""
         return self.first
 
     def to_calibrate(self) -> Mapping[str, Detector]:

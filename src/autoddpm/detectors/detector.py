@@ -4,9 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, float32
 
-from autoddpm.settings import PLAIN, arguments, describe
+from autoddpm.settings import PLAIN, arguments, describe, lacking
+
+#: Names of what is kept beside a detector's stages.
+TAKEN = ("id", "image", "lesion", "anomaly_map", "reconstruction", "calls", "seconds")
 
 
 class Slices(Protocol):
@@ -124,6 +127,53 @@ class Detection:
     reconstruction: Tensor
     calls: Tensor
     stages: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def checked_detector(thing: object) -> Detector:
+    """An object, if it is a detector.
+
+    Raises ValueError that names what it lacks.
+    """
+    if not isinstance(thing, Detector):
+        raise ValueError(
+            f"detector: {type(thing).__name__} has no {', '.join(lacking(thing, Detector))}; most "
+            "detectors inherit from autoddpm.detectors.detector.PlainDetector"
+        )
+    return thing
+
+
+def checked_reconstruction(made: Reconstruction, batch: Slices) -> Reconstruction:
+    """What a detector reconstructed, before any of it is kept.
+
+    Raises ValueError if it is not as `Reconstruction` says, or if the name of a stage is taken.
+    """
+    _check_images("reconstruction", made.image, batch.image.shape)
+    if not isinstance(made.calls, Tensor) or made.calls.shape != (len(batch.image),):
+        raise ValueError(
+            f"detector: calls must be a tensor ({len(batch.image)},) of int64, the network calls "
+            "of each slice"
+        )
+    if taken := [name for name in made.stages if name in TAKEN]:
+        raise ValueError(f"detector: a stage may not be called {taken[0]}; give it another name")
+    return made
+
+
+def checked_map(anomaly_map: Tensor, batch: Slices) -> Tensor:
+    """A detector's map, before it is kept.
+
+    Raises ValueError if it is not (B, 1, *space) float32.
+    """
+    count, _, *space = batch.image.shape
+    _check_images("anomaly map", anomaly_map, (count, 1, *space))
+    return anomaly_map
+
+
+def _check_images(what: str, images: Tensor, shape: Sequence[int]) -> None:
+    if tuple(images.shape) != tuple(shape) or images.dtype != float32:
+        raise ValueError(
+            f"detector: its {what} is {tuple(images.shape)} {images.dtype}, must be {tuple(shape)} "
+            f"{float32}"
+        )
 
 
 def detect(detector: Detector, batch: Slices) -> Detection:

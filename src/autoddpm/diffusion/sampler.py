@@ -39,7 +39,7 @@ def count_calls(sampler: Sampler, times: Sequence[int]) -> int:
 
 
 class Strided:
-    """Times t, t - stride, ..., 0, of which the last jump may be shorter; one call for each step.
+    """Times t, t - stride, ..., 0, of which the last jump may be shorter. One call for each step.
 
     Raises ValueError, with the first times, if the stride is below 1.
     """

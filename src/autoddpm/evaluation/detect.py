@@ -15,7 +15,12 @@ from torch import nn
 
 from autoddpm.data.datamodule import Role, SliceDataModule
 from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detector, Reconstruction
+from autoddpm.detectors.detector import (
+    Detector,
+    Reconstruction,
+    checked_map,
+    checked_reconstruction,
+)
 from autoddpm.evaluation.reconstructions import Reconstructions, Stored, depends_on
 from autoddpm.machine.batch_size import is_out_of_memory
 from autoddpm.models.model import Trained
@@ -85,7 +90,8 @@ def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Mad
         missing = ids - kept.parts.done()
 
         def work(batch: Batch) -> Reconstruction:
-            return detector.reconstruct(batch, begun.stored.of(batch) if begun else None)
+            first_stage = begun.stored.of(batch) if begun else None
+            return checked_reconstruction(detector.reconstruct(batch, first_stage), batch)
 
         in_parts = InParts(work, joined_reconstructions)
 
@@ -105,7 +111,11 @@ def map_anomalies(
     bench: Bench, detector: Detector, role: Role, made: Stored, parts: PartFolder, title: str
 ) -> dict[str, np.ndarray]:
     """Anomaly maps, images and lesions of a role's slices, (N, C, *space) each, in their order."""
-    in_parts = InParts(lambda batch: detector.anomaly_map(batch, made.of(batch)), torch.cat)
+
+    def work(batch: Batch) -> torch.Tensor:
+        return checked_map(detector.anomaly_map(batch, made.of(batch)), batch)
+
+    in_parts = InParts(work, torch.cat)
 
     def step(batch: Batch) -> None:
         anomaly_map, seconds = timed(lambda: in_parts(batch), bench.trainer)

@@ -43,11 +43,36 @@ def depends_on(detector: Detector, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, **settings}
 
 
+@contextmanager
+def locked(path: Path, trainer: Trainer, what: str) -> Iterator[None]:
+    """Hold a lock, waiting while another run has it.
+
+    Under DDP the first process holds it for all.
+
+    path: of the lock's file.
+    what: it is for, said if it must be waited for.
+    """
+    lock = FileLock(path)
+    if trainer.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            log.info("another run makes the same %s: waiting for it", what)
+            lock.acquire()
+    trainer.strategy.barrier()
+    try:
+        yield
+    finally:
+        trainer.strategy.barrier()
+        lock.release()
+
+
 class Reconstructions:
     """The reconstructions of one detector on one split, in a folder of their own.
 
     root: the folder of all of them.
-    conditions: all that they depend on, see `depends_on`; the folder's name is their hash.
+    conditions: all that they depend on, see `depends_on`. The folder's name is their hash.
     """
 
     def __init__(self, root: Path, conditions: Mapping[str, Any]) -> None:
@@ -63,22 +88,12 @@ class Reconstructions:
     @contextmanager
     def claimed(self, trainer: Trainer) -> Iterator[None]:
         """Hold the lock of this hash, waiting while another run makes the same reconstructions."""
-        lock = FileLock(self.path.with_suffix(".lock"))
-        if trainer.is_global_zero:
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                log.info("another run makes these reconstructions, %s: waiting for it", self.path)
-                lock.acquire()
-            if not (self.path / "conditions.json").is_file():
+        noted = self.path / "conditions.json"
+        with locked(self.path.with_suffix(".lock"), trainer, f"reconstructions, {self.path}"):
+            if trainer.is_global_zero and not noted.is_file():
                 made = {"conditions": self.conditions, "environment": environment(trainer)}
-                write_json(self.path / "conditions.json", made)
-        trainer.strategy.barrier()
-        try:
+                write_json(noted, made)
             yield
-        finally:
-            trainer.strategy.barrier()
-            lock.release()
 
     def made_by(self) -> dict[str, Any]:
         """Commit, device and versions of what made them."""

@@ -13,8 +13,10 @@ from autoddpm.settings import arguments, describe
 
 
 def record_of_parts(detector: Detector) -> dict[str, Any]:
-    """Seed, sampler, distance, map and first stage of a detector; None for those it lacks or does
-    not use."""
+    """Seed, sampler, distance, map and first stage of a detector.
+
+    None for those it lacks or does not use.
+    """
     made_with = arguments(detector)
     sampler, own_map = made_with.get("sampler"), made_with.get("map")
     distance = made_with.get("perceptual")

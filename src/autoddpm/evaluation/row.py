@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from lightning import Trainer
 
-from autoddpm.atomic import read_json
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
 from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
+from autoddpm.evaluation.reconstructions import locked
 from autoddpm.evaluation.record import provenance_of
 from autoddpm.evaluation.thresholds import Thresholds, with_added
 from autoddpm.metrics.counts import every_score, refuse_non_finite
@@ -26,12 +26,11 @@ from autoddpm.metrics.measure import measure
 from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored_slices import ScoredSlices
 from autoddpm.preparation.nifti import write_nifti
-from autoddpm.runs.folder import METRICS
-from autoddpm.runs.former_names import row_as_now
+from autoddpm.runs.folder import UnreadableRunError, is_finished
 from autoddpm.runs.maps import as_stored
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
-from autoddpm.runs.row import write_row
+from autoddpm.runs.row import read_record, write_row
 from autoddpm.settings import describe
 
 log = logging.getLogger(__name__)
@@ -72,10 +71,11 @@ def evaluate(
     """Write one run folder: config.yaml, maps.npz, slices.csv and, last, metrics.json.
 
     A folder that has metrics.json is finished and is not computed again. An interrupted one goes on
-    with the slices that are missing. Thresholds are calibrated on the data module's healthy
-    validation slices and kept beside the checkpoint: the detector's own for
-    `mask_false_positive_rate`, the map's for each of `HEALTHY_FPRS`. Reconstructions that another
-    row made are read, and the row says so.
+    with the slices that are missing. A second process waits until the first has made the row.
+
+    Thresholds are calibrated on the data module's healthy validation slices and kept beside the
+    checkpoint. They are the detector's own for `mask_false_positive_rate`, and the map's for each
+    of `HEALTHY_FPRS`. Reconstructions that another row made are read, and the row says so.
 
     lpips: the distance of `healthy/lpips`. None: that metric is left out.
 
@@ -87,8 +87,24 @@ def evaluate(
     fixed_precision(trainer)
     own = settings.recorded()
     provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
-    if (folder / METRICS).is_file():
-        return finished_row(folder, detector, provenance)
+    if not is_finished(folder):
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        with locked(bench.reconstructions / f"row-{name}.lock", trainer, f"row, {folder}"):
+            if not is_finished(folder):
+                return make_row(detector, bench, lpips, folder, settings, provenance)
+    return finished_row(folder, detector, provenance)
+
+
+def make_row(
+    detector: Detector,
+    bench: Bench,
+    lpips: Lpips | None,
+    folder: Path,
+    settings: RowSettings,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Make and write a row that is not finished, as `evaluate`."""
+    trainer = bench.trainer
     if settings.nifti:
         check_geometry(bench.datamodule)
     forget_peak_memory(trainer.strategy.root_device)
@@ -104,7 +120,7 @@ def evaluate(
         "detector": describe(detector),
         **defined_and_not(values),
         "thresholds": {"mask_threshold": of_mask, **found},
-        "provenance": provenance | made_with(trainer, made),
+        "provenance": {**provenance, **made_with(trainer, made)},
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
@@ -159,9 +175,12 @@ def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, An
 def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The row that a folder holds.
 
-    Raises ValueError if it is another one than is asked for.
+    Raises ValueError if it is another one than is asked for, or cannot be read.
     """
-    row = row_as_now(read_json(folder / METRICS))
+    try:
+        row = read_record(folder)
+    except UnreadableRunError as error:
+        raise ValueError(f"{error}. Delete the folder and evaluate again") from error
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
     # 0.1.0 did not record it; the weights are compared.

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 
 
 class RefusedError(Exception):
-    """Bad input of one job of a multirun, whose other jobs go on; its text is the whole message."""
+    """Bad input of one job of a multirun, whose other jobs go on. Its text is the whole message."""
 
 
 @contextmanager

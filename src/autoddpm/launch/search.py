@@ -9,7 +9,7 @@ TUNING = "tuning"  # ends the name of a data source that is there to choose by
 def check_search_data(objective: str | None, sources: Sequence[str]) -> None:
     """Refuse to optimise a metric on data that results are reported on.
 
-    objective: name of the metric; None: nothing is optimised.
+    objective: name of the metric. None: nothing is optimised.
     sources: names of the tested data, `data.test`.
 
     Raises ValueError if the name of a source does not end with `TUNING`.

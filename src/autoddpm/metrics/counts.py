@@ -1,4 +1,4 @@
-"""How many pixels are flagged, and how many of them are lesion, at given thresholds."""
+"""Counts of flagged pixels, and of those of them that are lesion, at given thresholds."""
 
 from typing import Literal, NamedTuple
 
@@ -110,7 +110,7 @@ def histograms(maps: np.ndarray, lesion: np.ndarray) -> Counts:
 
 
 def flagged_pixels(scores: np.ndarray, thresholds: np.ndarray, side: Side = "left") -> np.ndarray:
-    """How many scores are at least ("left") or above ("right") each threshold.
+    """Number of scores that are at least ("left") or above ("right") each threshold.
 
     A part of the scores is sorted at a time.
     """

@@ -31,7 +31,7 @@ def slice_scores(maps: np.ndarray) -> np.ndarray:
 def auroc(scores: np.ndarray, is_lesion: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(R,) area under the ROC curve of lesion slices against healthy ones.
 
-    It is the chance that a lesion slice has the higher score; equal scores count half.
+    It is the chance that a lesion slice has the higher score. Equal scores count half.
 
     scores: (N,), finite.
     is_lesion: (N,) bool.

@@ -1,4 +1,4 @@
-"""How well lesions are found: AUPRC and Dice over pooled pixels (paper, section 4)."""
+"""Localisation of lesions: AUPRC and Dice over pooled pixels (paper, section 4)."""
 
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ def localization(counts: Counts, weights: np.ndarray | None = None) -> Localizat
     is twice the hits over flagged and lesion pixels.
 
     counts: at the scores of lesion pixels, from high to low; see `pooled_counts`.
-    weights: (R, N), how often each slice is drawn; each once by default.
+    weights: (R, N), how often each slice is drawn. Each once by default.
 
     NaN in resamples without a lesion pixel.
     """
@@ -71,7 +71,7 @@ def _localization(counts: Counts, weights: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def pooled_dice(counts: Counts, weights: np.ndarray) -> np.ndarray:
-    """(R, T) Dice of the pooled pixels at each threshold; NaN in resamples without a lesion pixel.
+    """(R, T) Dice of the pooled pixels at each threshold. NaN in resamples without a lesion pixel.
 
     weights: (R, N), how often each slice is drawn.
     """
@@ -80,7 +80,7 @@ def pooled_dice(counts: Counts, weights: np.ndarray) -> np.ndarray:
 
 
 def slice_dice(counts: Counts) -> np.ndarray:
-    """(N, T) Dice of each slice by itself; raises ValueError if one has no lesion pixel."""
+    """(N, T) Dice of each slice by itself. Raises ValueError if one has no lesion pixel."""
     if not counts.positives.all():
         raise ValueError(
             "a slice has no lesion pixel: choose the lesion slices for a Dice of each image"

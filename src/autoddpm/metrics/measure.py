@@ -55,7 +55,7 @@ def measure(
 
     weights: (R, N), how often each slice is drawn. A row of ones is measured exactly, together with
         other rows AUPRC and highest Dice are within the bounds of `counts.histograms`.
-    wanted: the keys to give; all by default.
+    wanted: the keys to give. All by default.
     """
     found: dict[str, np.ndarray | str] = {}
     for keys, metric in _metrics(scored):

@@ -1,4 +1,4 @@
-"""How well healthy slices are kept: SSIM, MSE and LPIPS of input and reconstruction.
+"""Fidelity of healthy slices: SSIM, MSE and LPIPS of input and reconstruction.
 
 See the paper, section 4.
 """
@@ -36,7 +36,7 @@ def fidelity(
     dimensions: int = 2,
     lpips: Lpips | None = None,
 ) -> dict[str, np.ndarray]:
-    """Each chosen slice's "ssim", "mse" and, if it is given, "lpips", (N,); NaN in the others.
+    """Each chosen slice's "ssim", "mse" and, if it is given, "lpips", (N,). NaN in the others.
 
     image, reconstruction: (N, *space) or (N, C, *space) in [0, 1].
     chosen: (N,) bool.

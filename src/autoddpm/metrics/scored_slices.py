@@ -19,7 +19,7 @@ class ScoredSlices:
     annotated: (N, *space) pixels that the annotation marks.
     group: (N,) indices into GROUPS.
     thresholds: calibrated ones by name; pixels above them are flagged.
-    fidelity: {"ssim": (N,)}: how well each healthy slice was kept; other entries are not read.
+    fidelity: {"ssim": (N,)}: how well each healthy slice was kept. Other entries are not read.
     """
 
     maps: np.ndarray

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap over subjects, and paired differences.
+"""Uncertainty of a number: bootstrap over subjects, and paired differences.
 
 A statistic of N slices takes `weights` (R, N), how often each slice is drawn in each of R
 resamples, and gives an array (R,). A row of ones, `np.ones((1, N))`, gives the statistic of the
@@ -51,7 +51,7 @@ def subject_weights(
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) mean over the drawn slices of a value of each; NaN in resamples without a slice.
+    """(R,) mean over the drawn slices of a value of each. NaN in resamples without a slice.
 
     values: (N,), finite.
     """

@@ -86,7 +86,7 @@ def import_weights(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a torch file with `model_weights`; a safetensors file is taken as these."""
+    """The content of a torch file with `model_weights`. A safetensors file is taken as these."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == SUFFIX:

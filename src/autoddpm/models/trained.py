@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autoddpm.models.model import Model, Trained
 from autoddpm.models.weights_file import read_about, read_weights, released_names, weights_files
+from autoddpm.settings import lacking
 
 NETWORKS = "monai.networks.nets."
 
@@ -27,9 +28,11 @@ def build_model(config: Mapping[str, Any], **more: Any) -> Model:
     """
     model = instantiate({**config, **more}, _convert_="all")
     if not (isinstance(model, nn.Module) and isinstance(model, Model)):
+        missing = ", ".join(lacking(model, Model)) or "weights: it is no torch.nn.Module"
         raise ValueError(
-            f"model: {config.get('_target_')} is no model; a model is a torch.nn.Module that "
-            "promises what autoddpm.models.model.Model says, such as autoddpm.diffusion.ddpm.DDPM"
+            f"model: {config.get('_target_')} is no model, it has no {missing}. A model is a "
+            "torch.nn.Module with all that autoddpm.models.model.Model names, such as "
+            "autoddpm.diffusion.ddpm.DDPM"
         )
     return model
 
@@ -175,7 +178,8 @@ def check_targets(config: Mapping[str, Any], where: str) -> None:
         if not _is_trusted(target := str(part["_target_"])):
             raise ValueError(
                 f"{where}: its configuration names {target}, which is no class of {NETWORKS}* or "
-                "of autoddpm's models"
+                "of autoddpm's models; a folder of models says IN_WEIGHTS_FILES = True in its "
+                "__init__.py"
             )
 
 

@@ -67,7 +67,7 @@ class Steps:
 class Cut:
     """One axial slice of a volume.
 
-    image: (X, Y) float32, to the right and to the front; in [0, 1] unless each slice is windowed
+    image: (X, Y) float32, to the right and to the front. In [0, 1] unless each slice is windowed
         by itself (`Steps.window`).
     lesion: (X, Y) bool, or None if the volume has no annotation.
     z: its index on the grid that it was cut on.
@@ -207,7 +207,7 @@ def _image(aligned: Aligned, z: int, scale: float | None) -> NDArray[np.float32]
 
 
 def _lesion(aligned: Aligned, z: int, lesion: Mask | None, boxes: Boxes | None) -> Mask | None:
-    """The lesion in slice z, (X, Y); None if neither a mask nor boxes are given."""
+    """The lesion in slice z, (X, Y). None if neither a mask nor boxes are given."""
     if lesion is not None:
         return aligned.plane(lesion.astype(np.float32), z) >= 0.5
     if not boxes:

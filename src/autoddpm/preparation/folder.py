@@ -1,8 +1,8 @@
 """From raw volumes to a folder of slices: volume by volume, in parallel, continued after a stop.
 
-The folder holds slices/*.nii.gz (and lesions/ of the same names), index.csv with one row per slice
-and per volume that was left out, and preparation.json with the settings. `prepared` lists it as
-records.
+The folder holds slices/*.nii.gz (and lesions/ of the same names), index.csv and preparation.json.
+The index has one row per slice and per volume that was left out, the other file the settings.
+`prepared` lists the folder as records.
 """
 
 import errno
@@ -60,12 +60,12 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether the rows are there; a volume that was left out for an error is tried again."""
+        """Whether the rows are there. A volume that was left out for an error is tried again."""
         file = self.rows_file
         return file.is_file() and not read_json(file)[0]["excluded"].startswith(ERROR)
 
     def run(self) -> None:
-        """Do it."""
+        """Write the slices, and then the rows."""
         volume = self.volume
         common = {
             "subject": volume.subject,
@@ -94,18 +94,18 @@ def prepare_volumes(
     on_error: str = "stop",
     title: str = "Preparing",
 ) -> pd.DataFrame:
-    """Write `folder`, unless it is there with the same settings and volumes; returns its index.
+    """Write `folder`, unless it is there with the same settings and volumes. Returns its index.
 
     Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end.
     After a stop it is continued: volumes whose files are the same are not done again.
 
-    processes: how many; None: one per core. The result does not depend on it.
+    processes: how many. None: one per core. The result does not depend on it.
     on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of
         exclusion.
     title: of the progress bar.
 
-    Raises ValueError or FileNotFoundError that names the file, or if `folder` holds something
-    else, or if no volume can be used; OSError if the disk is full.
+    Raises ValueError or FileNotFoundError that names the file. Raises ValueError if `folder` holds
+    something else, or if no volume can be used, and OSError if the disk is full.
     """
     folder = Path(folder)
     _check(volumes, folder, on_error)
@@ -132,7 +132,7 @@ def prepare_volumes(
 
 
 def write_slices(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any]]:
-    """Write a volume's slices to `folder`/slices (and lesions); returns one row of the index each.
+    """Write a volume's slices to `folder`/slices (and lesions). Returns one row of the index each.
 
     Raises ValueError that names the file if it cannot be read or cut; then nothing is written.
     """
@@ -201,7 +201,7 @@ def prepared(root: str | Path, name: str) -> list[Record]:
 
 
 def _preparation(stored: dict[str, Any]) -> dict[str, Any] | None:
-    """`Steps.record` of a preparation.json; None if the folder was built in another way."""
+    """`Steps.record` of a preparation.json. None if the folder was built in another way."""
     steps = stored.get("steps", {})
     if "slices" not in steps:
         return None

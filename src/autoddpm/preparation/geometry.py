@@ -1,4 +1,4 @@
-"""Where a slice lies in the volume that it is cut from: the way there, and the way back."""
+"""Place of a slice in the volume that it is cut from: the way there, and the way back."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class SliceGeometry:
 
     slice_shape: (X, Y), to the right and to the front.
     slice_affine: (4, 4) from its voxels (x, y, 0) to the millimetres of the space it was cut in.
-    to_source: (4, 4) from there to the source's millimetres; the identity if nothing was
+    to_source: (4, 4) from there to the source's millimetres. The identity if nothing was
         registered.
     source_shape: (X, Y, Z) of the volume's file.
     source_affine: (4, 4) of the volume's file.
@@ -102,7 +102,7 @@ def to_volume(maps: Sequence[Array], geometries: Sequence[SliceGeometry]) -> Nif
     """Put maps of slices of one volume back into it: float32 on the source file's grid.
 
     maps: each (size, size), as the network sees a slice.
-    geometries: the place of each; all of one volume.
+    geometries: the place of each. All of one volume.
     A voxel takes the value of the nearest slice, linear within its plane. The slice must be within
     half a slice or, if the source's voxels are thicker, within half a voxel; else the voxel is 0.
     Raises ValueError if the slices are of volumes on different grids.

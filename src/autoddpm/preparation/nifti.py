@@ -13,7 +13,7 @@ from autoddpm.preparation.geometry import SliceGeometry, to_volume
 
 
 def write_nifti(folder: Path, maps: Mapping[str, np.ndarray], index: pd.DataFrame) -> list[Path]:
-    """Write `folder`/SUBJECT_NAME.nii.gz for each of `maps`; returns the paths.
+    """Write `folder`/SUBJECT_NAME.nii.gz for each of `maps`. Returns the paths.
 
     A file has the grid and the header of its source volume.
 

@@ -111,7 +111,7 @@ class Volume:
     affine: (4, 4) from its voxels to millimetres.
     file_shape: of the file itself, before the reorientation.
     file_affine: (4, 4) of the file itself.
-    sha256: of the file; of an h5, whose k-space is not read, of the reconstruction.
+    sha256: of the file. Of an h5, whose k-space is not read, of the reconstruction.
     name: of the volume in messages.
     """
 
@@ -224,7 +224,7 @@ def _from_h5(path: Path) -> Nifti1Image:
     """The `reconstruction_rss` of a fastMRI file, (slices, rows, columns).
 
     Its rows run from the back of the head to the front; left and right are as stored. The voxel
-    size is read from the ISMRMRD header; without one it is 1 mm.
+    size is read from the ISMRMRD header. Without one it is 1 mm.
     """
     try:
         import h5py

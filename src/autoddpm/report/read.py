@@ -1,6 +1,5 @@
-"""What the figures show of maps.npz: each file is opened once, one after the other."""
+"""Pictures from maps.npz for the figures: each file is opened once, one after the other."""
 
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from autoddpm.report.figures.examples import Example, Examples, Stages
 from autoddpm.report.page.browser_data import BrowsedRow, browsed_row
 from autoddpm.report.select import Selection
-from autoddpm.runs.folder import UnreadableRunError
+from autoddpm.runs.folder import SLICES, UnreadableRunError
 from autoddpm.runs.row import Row, has_stage, read_maps, read_slices
 
 INPUT = ("image", "lesion")
@@ -77,10 +76,7 @@ def read_pictures(selection: Selection, further: Iterable[Row] = ()) -> Pictures
 
 def _stages(row: Row, with_input: bool) -> list[str]:
     """The stages to read: maps and reconstruction, and what else the file holds of them."""
-    try:
-        further = [stage for stage in STAGES[2:] if has_stage(row, stage)]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UnreadableRunError(f"{row.folder / 'maps.npz'} is not readable ({error})") from error
+    further = [stage for stage in STAGES[2:] if has_stage(row, stage)]
     return [*(INPUT if with_input else ()), *STAGES[:2], *further]
 
 
@@ -96,5 +92,5 @@ def _planes(maps: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 def _places(row: Row, ids: Sequence[str], wanted: Sequence[str]) -> list[int]:
     if absent := [one for one in wanted if one not in ids]:
-        raise UnreadableRunError(f"{row.folder / 'slices.csv'} has no slice {', '.join(absent)}")
+        raise UnreadableRunError(f"{row.folder / SLICES} has no slice {', '.join(absent)}")
     return [ids.index(one) for one in wanted]

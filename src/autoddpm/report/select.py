@@ -1,4 +1,4 @@
-"""Which rows stand in which table and figure: decided once, before anything is read or drawn."""
+"""Choice of the rows of each table and figure: made once, before anything is read or drawn."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,11 +26,11 @@ from autoddpm.runs.row import Row, read_rows
 
 @dataclass(frozen=True)
 class Selection:
-    """What a report shows.
+    """Rows, tables and figures of a report.
 
     rows: every row, seeds pooled, named by what sets it apart.
     tables: in the order of the page.
-    figures: by name; the slice browser is one of them.
+    figures: by name. The slice browser is one of them.
     examples: slices of Figures 4 and 5.
     browsed: slices of the browser.
     remarks: on rows that are left out or stand in no table.
@@ -109,7 +109,7 @@ def select_rows(methods: Iterable[Method], rows: Sequence[Row]) -> Kind:
 
 
 def references(method: Method, rows: Sequence[Row]) -> list[Row]:
-    """The rows of a method among a table's; those without a variant first."""
+    """The rows of a method among a table's. Those without a variant first."""
     named = {row.folder: row for row in rows}
     return sorted(
         (named[row.folder] for row in method.rows(rows)), key=lambda row: bool(row.variant)

@@ -27,9 +27,9 @@ FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and of what.
+    """A report that was written, and its rows.
 
-    page: path of the HTML page; None if none was wanted.
+    page: path of the HTML page. None if none was wanted.
     remarks: on rows that were left out or stand in no table.
     curves: against the noise level, by figure.
     """
@@ -100,7 +100,7 @@ def _page(
     lines: Mapping[str, Sequence[Curve]],
     pictures: Pictures,
 ) -> dict[str, bytes | None]:
-    """The page and each picture, by file; None for a picture that these rows do not have."""
+    """The page and each picture, by file. None for a picture that these rows do not have."""
     from autoddpm.report.figures.draw import draw_figures  # late: with Bokeh, only for a page
     from autoddpm.report.page.browser import draw_browser
     from autoddpm.report.page.html import page

@@ -10,7 +10,7 @@ FAILED = "failed.json"
 
 
 class UnreadableRunError(ValueError):
-    """A file of a run folder is missing, damaged, or not an evaluation's; the message names it."""
+    """A file of a run folder is missing, damaged, or not an evaluation's. The message names it."""
 
 
 def is_finished(folder: Path) -> bool:
@@ -30,7 +30,7 @@ def forget_failure(folder: Path) -> None:
 
 
 def read_failure(folder: Path) -> str | None:
-    """Why an unfinished run failed; None if no failure was noted."""
+    """Why an unfinished run failed. None if no failure was noted."""
     path = folder / FAILED
     if is_finished(folder) or not path.is_file():
         return None

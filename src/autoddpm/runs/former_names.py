@@ -8,7 +8,7 @@ VARIANT, VARIANT_NOW = "official_v0", "authors_code"  # in labels too
 
 
 def class_as_now(name: Any) -> Any:
-    """What a detector's class is called now."""
+    """The present name of a detector's class."""
     return CLASSES.get(str(name), name)
 
 

@@ -41,7 +41,7 @@ def as_stored(name: str, values: np.ndarray) -> np.ndarray:
 
 
 class MapReader:
-    """Reads the maps.npz of several run folders; each is opened once.
+    """Reads the maps.npz of several run folders. Each is opened once.
 
     Its arrays are read when they are asked for. The last used ones are kept, at most `most` bytes
     of all files together, or a single larger one.
@@ -60,8 +60,8 @@ class MapReader:
     def read(self, path: Path, name: str) -> NDArray[Any]:
         """An array of a file, not to be changed.
 
-        Raises UnreadableRunError, naming the file, if it is damaged, the array is not in it, is not
-        of as many slices as there are ids, or holds NaN or infinity.
+        Raises UnreadableRunError, naming the file, if it is damaged or has no such array. Raises it
+        too if the array has another number of slices than of ids, or holds NaN or infinity.
         """
         key = (path, name)
         if key not in self._arrays:

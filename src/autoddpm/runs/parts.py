@@ -1,4 +1,4 @@
-"""What is computed batch by batch, one file per batch, so that a stop loses little."""
+"""Results batch by batch, one file per batch, so that a stop loses little."""
 
 import os
 import time
@@ -14,8 +14,8 @@ from autoddpm.runs.maps import DAMAGES, write_npz
 class PartFolder:
     """A folder of parts, each written under a temporary name and renamed.
 
-    Its name must hold the hash of all that the parts depend on, so that parts that were made under
-    other conditions are never mixed in.
+    Its name must hold the hash of all that the parts depend on: those that were made under other
+    conditions are then never mixed in.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class PartFolder:
     ) -> None:
         """Keep what was made of a batch.
 
-        images: by name, each (B, C, *space); all channels are kept.
+        images: by name, each (B, C, *space). All channels are kept.
         calls: (B,), network calls per slice.
         seconds: wall time of the whole batch.
         """
@@ -57,7 +57,7 @@ class PartFolder:
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named arrays of a part; all if none is named."""
+    """The named arrays of a part. All if none is named."""
     try:
         with np.load(path) as part:
             return {name: part[name] for name in names or part.files}

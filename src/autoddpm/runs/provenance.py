@@ -51,7 +51,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def _commit() -> str | None:
-    """Of the checkout; None if this is none, or if there is no git."""
+    """Of the checkout. None if this is none, or if there is no git."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
     with suppress(FileNotFoundError):

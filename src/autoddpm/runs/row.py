@@ -50,7 +50,7 @@ class Row:
 
     label: the method's name, as in the paper's tables, without what sets it apart from a twin.
     detector: the detector's class name (`name`) and constructor settings.
-    metrics: fractions in [0, 1], calls and seconds; None if undefined.
+    metrics: fractions in [0, 1], calls and seconds. None if undefined.
     undefined: why a metric is None.
     thresholds: of the mask, and calibrated ones of the map.
     provenance: of data, weights, code and machine.
@@ -102,7 +102,7 @@ def write_row(
     record: label, detector, metrics, undefined, thresholds and provenance, as in `Row`.
     config: the composed configuration, YAML.
     arrays: by name: id, calls and seconds (N,), and stages as `runs.maps` stores them.
-    slices: one mapping per slice, of COLUMNS; what is undefined is left out.
+    slices: one mapping per slice, of COLUMNS. What is undefined is left out.
     """
     write_text(folder / CONFIG, config)
     write_npz(folder / MAPS, arrays)
@@ -159,7 +159,7 @@ def read_row(folder: Path, reader: MapReader | None = None) -> Row:
 
     Raises UnreadableRunError, naming the file, if one is damaged.
     """
-    content = row_as_now(_read_record(folder / METRICS))
+    content = read_record(folder)
     metrics: dict[str, float | None] = {}
     undefined = {key: str(reason) for key, reason in content["undefined"].items()}
     for key, value in content["metrics"].items():
@@ -185,7 +185,12 @@ def read_row(folder: Path, reader: MapReader | None = None) -> Row:
     )
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of metrics.json, with the present names of its detector.
+
+    Raises UnreadableRunError, naming the file, if it is damaged or lacks a part.
+    """
+    path = folder / METRICS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -198,7 +203,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     for key, value in (content["metrics"] | content["thresholds"]).items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UnreadableRunError(f"{path}: {key} is {value!r}, not a number or null")
-    return content
+    return row_as_now(content)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
         raise ValueError(
             f"begin_from={path}: it has another {', '.join(differing)} than `model` asks for"
         )
-    model.load_state_dict(trained.model.state_dict())
+    module.model.load_state_dict(trained.model.state_dict())
     return _begun(module, trained)
 
 

@@ -31,7 +31,7 @@ MIDDLE: Axes = (
 
 @dataclass(frozen=True)
 class Atlas:
-    """Template channels on the grid `SHAPE`; the distances on every second voxel of it.
+    """Template channels on the grid `SHAPE`. The distances are on every second voxel of it.
 
     grey, white: tissue probabilities.  texture: T1 minus what grey, white and CSF explain.
     hull: signed distance in mm to the brain's smooth outline, positive outside.
@@ -138,7 +138,7 @@ class Cut(NamedTuple):
 class Head:
     """One healthy subject: its random shape, tissue contrast, bias field and noise level.
 
-    key: the integers that identify it; the same key is the same head on every machine.
+    key: the integers that identify it. The same key is the same head on every machine.
     """
 
     def __init__(self, *key: int) -> None:

@@ -12,7 +12,7 @@ MM2 = (233 / 128) ** 2
 
 
 class Lesion:
-    """One lesion of a head. `cut` is the head's slice that the size refers to; the lesion goes on
+    """One lesion of a head. `cut` is the head's slice that the size refers to. The lesion goes on
     above and below it.
 
     The subject's number (the last of `key`) modulo 3 is the size group; within it the area is
@@ -58,7 +58,7 @@ class Lesion:
         return distance / self.radius + 0.4 * self.rough(axes)
 
     def strength(self, cut: Cut, axes: Axes) -> Array:
-        """(X, Y, Z) in [0, 1]: how much of the tissue is replaced; a voxel is lesion from one half
+        """(X, Y, Z) in [0, 1]: how much of the tissue is replaced. A voxel is lesion from one half
         on."""
         return step((self.level - self._extent(axes)) * self.radius, self.edge) * self._allowed(cut)
 

@@ -47,8 +47,7 @@ def phantoms(
 
     The folder holds images/ and lesions/ (8-bit PNG, size x size, windowed at the 98th percentile),
     index.csv and montage.png to judge them by. A subject's slice depends on (size, seed, its group,
-    its number) alone: neither on how many others there are, nor on `processes` (None: one for each
-    usable core).
+    its number) alone, not on how many others there are, or on the number of processes.
     A third of the lesions falls in each size group: at 128 x 128 small <= 71 < medium <= 570 <
     large pixels.
 

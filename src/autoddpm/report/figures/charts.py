@@ -50,7 +50,7 @@ def as_chart(name: str, model: LayoutDOM, is_themed: bool = True) -> Chart:
 
 
 def precision_recall_chart(kinds: Sequence[Kind], resamples: Resamples) -> figure | None:
-    """Precision against recall, a line per row; None if no row has lesions."""
+    """Precision against recall, a line per row. None if no row has lesions."""
     drawn = _panel()
     items, highest = [], 0.0
     for row, colour in _coloured(kinds):

@@ -25,8 +25,8 @@ MOST_TICKS = 8
 class Point:
     """A metric of one row, in the column's unit.
 
-    x: noise level; NaN for a method that has none.
-    low, high: bounds of the 95 % interval; NaN without one.
+    x: noise level. NaN for a method that has none.
+    low, high: bounds of the 95 % interval. NaN without one.
     title: of the row.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autoddpm.runs.folder import UnreadableRunError
+from autoddpm.runs.folder import MAPS, SLICES, UnreadableRunError
 from autoddpm.runs.row import Row, read_slices
 
 Stages = Mapping[str, NDArray[Any]]
@@ -53,7 +53,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a row holds of the examples.
+    """The examples as a row has them.
 
     stages: {stage: (len(examples), H, W)}.
     """
@@ -87,9 +87,9 @@ class Examples:
     def _lacks(self, row: Row, needed: Sequence[str]) -> str:
         stages, shape = self.stages[row.folder], np.shape(self.examples[0].image)
         if missing := [stage for stage in needed if stage not in stages]:
-            return f"{row.folder / 'maps.npz'} has no {', '.join(missing)}"
+            return f"{row.folder / MAPS} has no {', '.join(missing)}"
         if any(values.shape[1:] != shape for values in stages.values()):
-            return f"{row.folder / 'maps.npz'} has images of another size than {shape}"
+            return f"{row.folder / MAPS} has images of another size than {shape}"
         return ""
 
 
@@ -141,7 +141,7 @@ def _named(row: Row, slices: pd.DataFrame, ids: Sequence[str]) -> list[str]:
 def _near_median(row: Row, slices: pd.DataFrame, groups: Sequence[str], by: str) -> list[str]:
     if by not in slices.columns:
         raise UnreadableRunError(
-            f"{row.folder / 'slices.csv'} has no column {by}, by which the examples are chosen"
+            f"{row.folder / SLICES} has no column {by}, by which the examples are chosen"
         )
     chosen = []
     for group in groups:

@@ -24,7 +24,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class FigureRows:
-    """What a figure shows, before anything is read.
+    """Rows and columns of a figure, before anything is read.
 
     kinds: rows by the part that they play in it ("baselines", "method"), or by method.
     columns: the metrics of its panels, if it has curves.

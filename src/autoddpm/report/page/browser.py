@@ -50,7 +50,7 @@ def draw_browser(
 def browser_layout(data: Mapping[str, Any]) -> LayoutDOM:
     """The picture and its widgets.
 
-    data: from `browser_data`; the page holds it as JSON in `#slice-data`.
+    data: from `browser_data`. The page holds it as JSON in `#slice-data`.
 
     Nothing is drawn before the widget called `start` has changed once.
     """

@@ -1,4 +1,4 @@
-"""What the slice browser shows: chosen slices of some rows, at 8 bits per pixel."""
+"""Data of the slice browser: chosen slices of some rows, at 8 bits per pixel."""
 
 import zlib
 from base64 import b64encode
@@ -63,7 +63,7 @@ def choose_slices(rows: Sequence[Row], number: int) -> Choice:
 
 
 def browser_data(examples: Sequence[Example], rows: Sequence[BrowsedRow]) -> dict[str, Any] | None:
-    """The slices and what each row holds of them, for browser.js; None if there is nothing."""
+    """The slices and what each row holds of them, for browser.js. None if there is nothing."""
     if not examples or not rows:
         return None
     present = {example.size_group for example in examples}
@@ -89,7 +89,7 @@ def browser_data(examples: Sequence[Example], rows: Sequence[BrowsedRow]) -> dic
 def browsed_row(
     row: Row, slices: pd.DataFrame, maps: Mapping[str, NDArray[Any]], at: Sequence[int]
 ) -> BrowsedRow:
-    """What the browser shows of a row.
+    """A row in the browser.
 
     slices: its slices.csv, a line per slice.
     maps: its stages in the order of `slices`, each (N, H, W).

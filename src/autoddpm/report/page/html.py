@@ -20,7 +20,7 @@ from autoddpm.runs.row import Row
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the numbers of a report.
+    """Origin of the numbers of a report.
 
     shared: what all run folders say alike.
     differing: the keys in which they differ.

@@ -43,7 +43,7 @@ class Counts:
 def write_preparation(
     folder: Path, name: str, store: Store, prepared: pd.DataFrame, findings: Sequence[Finding]
 ) -> Path:
-    """Write `folder`/index.html and its pictures; returns the page's path.
+    """Write `folder`/index.html and its pictures. Returns the page's path.
 
     store: the prepared slices.
     prepared: index that `src.prepare` wrote, with the volumes that were left out.
@@ -114,7 +114,7 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
 
 
 def _contrasts(strokes: pd.DataFrame) -> Counts:
-    """How visible the strokes of a semi-synthetic set are, by size and looks."""
+    """Contrast of the strokes of a semi-synthetic set, by size and looks."""
     rows: list[list[str | int]] = []
     for column in ("size_group", "appearance", "shifted"):
         for name, group in strokes.groupby(column):

@@ -32,11 +32,11 @@ class Method:
     """A kind of row.
 
     title: how a missing row is called.
-    match: settings of the detector, else of the configuration, that a row must have; without any,
+    match: settings of the detector, else of the configuration, that a row must have. Without any,
         all rows are meant. A setting has a value, a list of values (null: not set), or {min:, max:}
         (both included). The key `label` is matched as a shell pattern.
     order: the detector setting by which the rows are sorted.
-    expected: the values of `order` that one expects to see; a missing one is said.
+    expected: the values of `order` that one expects to see. A missing one is said.
     optional: whether nothing is said if there is no such row.
     """
 

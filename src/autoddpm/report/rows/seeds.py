@@ -35,7 +35,7 @@ def pool_seeds(rows: Sequence[Row], across_weights: bool = False) -> list[Row]:
 def seed_of(row: Row, among: Sequence[Row] = ()) -> str:
     """The seed of a row and its weights, in words.
 
-    among: rows; each further seed in which they differ is named too.
+    among: rows. Each further seed in which they differ is named too.
     """
     seeds = [
         {key: value for key, value in _settings(one).items() if is_seed(key)}

@@ -18,7 +18,7 @@ class Definition:
     """A table as its `table.yaml` says it.
 
     rows: kinds of rows, of `report.methods`.
-    compares: a setting; the table is left out if all rows have the same. None: always shown.
+    compares: a setting. The table is left out if all rows have the same. None: always shown.
     differences: whether a second table compares the rows with `report.differences.reference`.
     expected: file of the paper's numbers, None without one.
     """

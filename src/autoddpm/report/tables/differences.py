@@ -1,4 +1,4 @@
-"""How much the rows of a table differ from one of them, over the same resamples of subjects."""
+"""Differences of the rows of a table from one of them, over the same resamples of subjects."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ def make_differences(
     """Each row of a table minus the first of `references`, with paired intervals and p-values.
 
     The columns are those with a better side (`best`). The p-values are corrected for all of the
-    table's comparisons (Holm, 1979); a significant one is bold.
+    table's comparisons (Holm, 1979). A significant one is bold.
 
     references: rows of the table that are of the kind with which the others are compared.
     number: of resamples.

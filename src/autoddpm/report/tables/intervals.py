@@ -51,7 +51,7 @@ class Resampled:
 
 
 class Resamples:
-    """Intervals and differences of rows; a row of several seeds is their mean in each resample."""
+    """Intervals and differences of rows. A row of several seeds is their mean in each resample."""
 
     def __init__(self, by_folder: Mapping[Path, Resampled]) -> None:
         self.by_folder = by_folder
@@ -65,7 +65,7 @@ class Resamples:
         return self._of(row)[0].curve if self._of(row) else np.empty((2, 0))
 
     def interval(self, row: Row, key: str) -> Interval | str | None:
-        """95 % interval of a metric, or why it has none; None if the metric is not resampled."""
+        """95 % interval of a metric, or why it has none. None if the metric is not resampled."""
         samples = self._samples(row, key)
         if not isinstance(samples, np.ndarray):
             return samples
@@ -77,7 +77,7 @@ class Resamples:
     def difference(self, row: Row, reference: Row, key: str) -> Difference | str | None:
         """Paired 95 % interval and p-value of `row` minus `reference`.
 
-        Or why there is none; None if the metric is not resampled.
+        Or why there is none. None if the metric is not resampled.
         """
         first, second = self._samples(row, key), self._samples(reference, key)
         for samples in (first, second):
@@ -121,7 +121,7 @@ def bootstrap_rows(
 
     Rows of the same subjects get the same resamples, so that they are paired.
 
-    cache: folder of what was resampled before, by the content of the run folder; what belongs to no
+    cache: folder of what was resampled before, by the content of the run folder. What belongs to no
         row is removed.
     resamples: how many; 0 gives the curves only.
     seed: of the resamples.
@@ -151,7 +151,7 @@ def bootstrap_rows(
 
 
 def _resampled(run: Row, cache: Path, resamples: int, seed: int) -> tuple[Path | None, Resampled]:
-    """The resamples of a run folder and the file that keeps them; None if it cannot be read."""
+    """The resamples of a run folder and the file that keeps them. None if it cannot be read."""
     try:
         path = cache / f"{_identity(run, resamples, seed)}.npz"
         return path, _read(path) or _write(path, _resample(run, resamples, seed))

@@ -1,4 +1,4 @@
-"""What the paper printed, beside which a report sets what was measured."""
+"""Numbers that the paper printed, which a report sets beside those that were measured."""
 
 import csv
 import re

@@ -69,7 +69,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRows:
-    """What stands in a table, before any number is read.
+    """Rows and columns of a table, before any number is read.
 
     name: of its files.
     missing: rows that are expected and not there, in words.

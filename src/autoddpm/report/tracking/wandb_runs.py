@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from matplotlib import colormaps
 from PIL import Image
 
@@ -26,7 +25,7 @@ from autoddpm.report.figures.theme import ANOMALY_COLOURS
 from autoddpm.report.rows.seeds import seed_of
 from autoddpm.report.tables.table import Table
 from autoddpm.report.tracking.workspace import EXAMPLES, Chart, chart_of, workspace
-from autoddpm.runs.row import NOT_SETTINGS, Row
+from autoddpm.runs.row import NOT_SETTINGS, Row, read_config
 
 PROJECT = "autoddpm"  # unless WANDB_PROJECT names another
 NEEDED = ("reconstruction", "anomaly_map")
@@ -72,7 +71,7 @@ def log_report(
     replaced. (`logger=wandb` of src.train logs the training itself.)
 
     name: of the group.
-    settings: as `report` in conf/report.yaml; nothing is done if its `wandb` is None.
+    settings: as `report` in conf/report.yaml. Nothing is done if its `wandb` is None.
     folder: of the report, which exists.
 
     Raises ValueError as `check_tracking` does, and if W&B refuses.
@@ -137,7 +136,7 @@ def _log_tables(
 
 
 def in_long_form(table: Table) -> tuple[list[str | int], list[Iterable[Any]]]:
-    """Columns and lines of a table, in its unit (percent, say); None is undefined or not known.
+    """Columns and lines of a table, in its unit (percent, say). None is undefined or not known.
 
     A line has method, metric, the paper's value, ours and the bounds of its interval. In a table
     of differences it has the difference, its bounds and p.
@@ -161,9 +160,8 @@ def in_long_form(table: Table) -> tuple[list[str | int], list[Iterable[Any]]]:
 
 def row_config(row: Row) -> dict[str, Any]:
     """Composed configuration of a row without paths, its detector as built, and its provenance."""
-    path = row.folder / "config.yaml"
-    read = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    settings = {key: value for key, value in (read or {}).items() if key not in NOT_SETTINGS}
+    read = read_config(row.folder)
+    settings = {key: value for key, value in read.items() if key not in NOT_SETTINGS}
     return settings | {
         "label": row.label,
         "folder": row.folder.name,
@@ -237,9 +235,9 @@ class Group:
     def run(
         self, what: str, title: str, config: Mapping[str, Any], tags: Sequence[str] = ()
     ) -> Iterator[Any]:
-        """A run of this group, finished at the end; one that raises is marked as failed.
+        """A run of this group, finished at the end. One that raises is marked as failed.
 
-        what: tells it from the others; its first word is the type of job.
+        what: tells it from the others. Its first word is the type of job.
 
         wandb keeps a second copy of each table, which `wandb sync` needs: here it lies in the
         run's folder, not in the home folder.
