@@ -218,7 +218,7 @@ def test_speed_is_written_and_then_chosen_by(speed, tmp_path, monkeypatch, capsy
     best["slices/s"] = 3 * max(line.get("slices/s", 0) for line in lines)
     entry = {"training": speed.choice(lines, "step", "bf16")}
     assert entry["training"]["gain"] > 3
-    monkeypatch.setattr(acceleration, "measured", lambda: {"GPU A": entry})
+    monkeypatch.setattr(acceleration, "fastest_settings", lambda: {"GPU A": entry})
     chosen = choose(dict.fromkeys(ALLOWED, "auto"), "cuda", True, "GPU A")
     assert chosen["layout"][0] == "channels_last"
     assert chosen["fused_attention"][0] is True

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +22,16 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.sampler import Sampler, count_calls, step_noise
 from autoddpm.random import Draw, Stage
+
+
+class OneStage(Detector, Protocol):
+    """A detector that may be the first stage of AutoDDPM.
+
+    most_calls: network calls per slice.
+    """
+
+    @property
+    def most_calls(self) -> int: ...
 
 
 class AutoDDPM(PlainDetector):
@@ -44,8 +55,8 @@ class AutoDDPM(PlainDetector):
     mask_region: "image" (the paper's), or "head": the mask is looked for inside the head alone,
         with percentiles of its pixels. A calibrated rate still counts all pixels of a slice. Of the
         head's pixels it is about twice.
-    initial: the detector whose map gives the mask, and whose reconstruction is stitched in. None:
-        the paper's, which noises to `t`, denoises, and maps by Eq. (9).
+    initial: a detector of one stage, whose map gives the mask, and whose reconstruction is stitched
+        in. None: the paper's, which noises to `t`, denoises, and maps by Eq. (9).
     """
 
     only_of_map: Collection[str] = ("map", "use_uncertainty")
@@ -66,7 +77,7 @@ class AutoDDPM(PlainDetector):
         mask_percentile: float = 95.0,
         use_uncertainty: bool = True,
         mask_region: str = "image",
-        initial: Detector | None = None,
+        initial: OneStage | None = None,
     ) -> None:
         check_time("detector.t", t, model)
         check_time("detector.t_resample", t_resample, model)
@@ -80,7 +91,7 @@ class AutoDDPM(PlainDetector):
         self.check()
         initial_map = head_product if mask_region == "head" else product
         self.initial = initial
-        self.first = initial or self.first_stage(
+        self.first: OneStage = initial or self.first_stage(
             self.model, sampler, perceptual, initial_map, seed, t
         )
 

@@ -47,7 +47,6 @@ class Detector(Protocol):
     constructor is kept as an attribute of the same name: they are the record of the results.
 
     label: the name of the row in a table.
-    most_calls: network calls per slice, at most.
     variant: whose code it follows, "paper" for most.
     only_of_map: names of the arguments that `anomaly_map` alone uses. Detectors that differ in
         these alone have the same reconstructions, which are made once. If in doubt, leave it empty.
@@ -60,9 +59,6 @@ class Detector(Protocol):
 
     @property
     def label(self) -> str: ...
-
-    @property
-    def most_calls(self) -> int: ...
 
     @property
     def begins_with(self) -> "Detector | None": ...
