@@ -98,3 +98,9 @@ def test_a_batch_s_noise_is_that_of_its_ids_at_its_size():
     keys = slice_keys(9, ["a", "b"])
     expected = Gaussian()(keys, (1, 3, 4), Stage.RESAMPLING, Draw.CONTEXT, 6, 2)
     assert torch.equal(noise_of(Draw.CONTEXT, 6, 2), expected)
+
+
+def test_another_chain_of_a_batch_has_noise_of_its_own():
+    noise_of = NoiseOf.batch(Gaussian(), 9, ["a"], torch.zeros(5, 1, 3, 4), Stage.RECONSTRUCTION)
+    assert torch.equal(noise_of.again(0)(Draw.FORWARD, 6), noise_of(Draw.FORWARD, 6))
+    assert torch.equal(noise_of.again(2)(Draw.FORWARD, 6), noise_of(Draw.FORWARD, 6, 2))

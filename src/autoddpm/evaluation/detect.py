@@ -15,7 +15,7 @@ from torch import nn
 
 from autoddpm.data.datamodule import Role, SliceDataModule
 from autoddpm.data.sample import Batch
-from autoddpm.detectors.detector import Detector, Reconstruction
+from autoddpm.detectors.detector import Detector, Reconstruction, seen_by
 from autoddpm.evaluation.reconstructions import Reconstructions, Stored, depends_on
 from autoddpm.machine.batch_size import is_out_of_memory
 from autoddpm.models.model import Trained
@@ -85,7 +85,8 @@ def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Mad
         missing = ids - kept.parts.done()
 
         def work(batch: Batch) -> Reconstruction:
-            return detector.reconstruct(batch, begun.stored.of(batch) if begun else None)
+            seen = seen_by(detector, batch)
+            return detector.reconstruct(seen, begun.stored.of(batch) if begun else None)
 
         in_parts = InParts(work, joined_reconstructions)
 
@@ -105,7 +106,11 @@ def map_anomalies(
     bench: Bench, detector: Detector, role: Role, made: Stored, parts: PartFolder, title: str
 ) -> dict[str, np.ndarray]:
     """Anomaly maps, images and lesions of a role's slices, (N, C, *space) each, in their order."""
-    in_parts = InParts(lambda batch: detector.anomaly_map(batch, made.of(batch)), torch.cat)
+
+    def work(batch: Batch) -> torch.Tensor:
+        return detector.anomaly_map(seen_by(detector, batch), made.of(batch))
+
+    in_parts = InParts(work, torch.cat)
 
     def step(batch: Batch) -> None:
         anomaly_map, seconds = timed(lambda: in_parts(batch), bench.trainer)
