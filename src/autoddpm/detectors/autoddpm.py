@@ -15,7 +15,13 @@ from autoddpm.detectors.anomaly_map import (
     head_product,
     product,
 )
-from autoddpm.detectors.detector import Detector, PlainDetector, Reconstruction, Slices
+from autoddpm.detectors.detector import (
+    Detector,
+    PlainDetector,
+    Reconstruction,
+    Slices,
+    seen_by,
+)
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
@@ -138,9 +144,9 @@ class AutoDDPM(PlainDetector):
 
     @torch.no_grad()
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
-        image = batch.image
-        initial = first or self.first.reconstruct(batch)
-        initial_map = self.first.anomaly_map(batch, initial)
+        image, seen = batch.image, seen_by(self.first, batch)
+        initial = first or self.first.reconstruct(seen)
+        initial_map = self.first.anomaly_map(seen, initial)
         mask = self.where(batch, initial_map)
         stitched = torch.where(mask, initial.image, image)
         reconstruction, calls = stitched, initial.calls
