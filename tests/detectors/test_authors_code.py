@@ -83,5 +83,5 @@ def test_a_start_beyond_the_schedule_is_refused():
 def test_it_clips_to_minus_one_also_a_model_of_another_range(kind):
     ddpm = DDPM(Constant(0.0), LinearSchedule(), Gaussian(), (0.0, 1.0))
     made = kind(ddpm, Ancestral(), Difference(), residual)
-    assert made.model.clip == getattr(made, "initial", made).model.clip == (-1.0, 1.0)
+    assert made.model.clip == getattr(made, "first", made).model.clip == (-1.0, 1.0)
     assert ddpm.clip == (0.0, 1.0)
