@@ -2,6 +2,7 @@
 composes."""
 
 import inspect
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -22,12 +23,14 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from tiny import SlicesWithLesion
 
 from autoddpm.data.datamodule import SliceDataModule
 from autoddpm.detectors.detector import Detector, detect
 from autoddpm.models.model import Model
 from autoddpm.models.trained import build_model
 from autoddpm.random import Draw, Stage, slice_keys
+from autoddpm.settings import describe, is_plain
 from autoddpm.training.module import TrainingModule
 
 VERBS = ("train", "evaluate", "report")
@@ -110,11 +113,13 @@ def test_a_detector_s_file_names_its_constructor_s_arguments(name: str) -> None:
     kind = get_class(written.pop("_target_"))
     arguments = inspect.signature(kind).parameters
     assert set(written) == set(arguments) - {"model"}
-    parts = [value for value in written.values() if isinstance(value, (dict, list))]
-    assert all("_target_" in part for part in parts)
+    assert all("_target_" in part for part in written.values() if isinstance(part, dict))
+    lists = {key: value for key, value in written.items() if isinstance(value, list)}
+    assert all(is_plain(value) for value in lists.values())  # these are recorded
     settings = {key: value for key, value in written.items() if "$" not in str(value)}
     if "__init__" in vars(kind):  # another one's defaults are for its file to change
-        assert settings == {key: arguments[key].default for key in settings}
+        defaults = {key: arguments[key].default for key in settings}
+        assert settings == defaults | {key: list(defaults[key]) for key in lists}
 
 
 @cache
@@ -151,14 +156,18 @@ def test_every_detector_and_every_anomaly_map_builds_and_runs(
         "perceptual=none",
         "sampler.stride=100",
     )
+    if "every" in cfg.detector:
+        cfg.detector.every = 50
     if "mask_threshold" in cfg.detector:
         cfg.detector.mask_threshold = 0.1
     if cfg.detector.get("initial"):
         cfg.detector.initial.weights = str(restoration_weights)
-    batch = type("Slices", (), {"image": torch.rand(2, 1, 32, 32), "id": ["a", "b"]})
+    batch = SlicesWithLesion(torch.rand(2, 1, 32, 32), ["a", "b"], torch.rand(2, 1, 32, 32) > 0.9)
     made = with_its_family(instantiate(cfg.detector))
     assert isinstance(made, Detector)
+    assert describe(made) == json.loads(json.dumps(describe(made)))
     detection = detect(made, batch)
+    assert detection.calls.max() <= made.most_calls
     assert detection.anomaly_map.shape == detection.reconstruction.shape == batch.image.shape
     assert detection.anomaly_map.min() >= 0
     assert detection.anomaly_map.isfinite().all()

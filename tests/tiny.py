@@ -27,6 +27,12 @@ class Slices(NamedTuple):
     id: list[str]
 
 
+class SlicesWithLesion(NamedTuple):
+    image: Tensor
+    id: list[str]
+    lesion: Tensor
+
+
 class Constant(nn.Module):
     """The same estimate everywhere."""
 

@@ -7,16 +7,35 @@ from typing import Any
 PLAIN = (bool, int, float, str)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a setting is recorded as it is: a plain value, or a sequence of plain values."""
+    if isinstance(value, PLAIN):
+        return True
+    return isinstance(value, Sequence) and all(isinstance(one, PLAIN) for one in value)
+
+
 def describe(thing: Any) -> dict[str, Any]:
     """Name and plain settings of a detector or of a part of one, which tell two results apart.
 
+    A sequence of plain values is recorded as a list, as JSON has it.
+
     Raises ValueError if an object does not keep an argument of its constructor as an attribute of
-    the same name.
+    the same name, or if a sequence holds anything that is not plain.
     """
     if inspect.isfunction(thing) or hasattr(thing, "func"):
         return {"name": getattr(thing, "func", thing).__name__, **getattr(thing, "keywords", {})}
     settings = arguments(thing)
-    plain = {name: value for name, value in settings.items() if isinstance(value, PLAIN)}
+    plain = {
+        name: value if isinstance(value, PLAIN) else list(value)
+        for name, value in settings.items()
+        if is_plain(value)
+    }
+    for name, value in settings.items():
+        if isinstance(value, Sequence) and name not in plain:
+            raise ValueError(
+                f"{type(thing).__name__}.{name} holds more than numbers and words: it cannot be "
+                "recorded, and two results that differ in it would pass for the same"
+            )
     return {"name": type(thing).__name__, **plain}
 
 

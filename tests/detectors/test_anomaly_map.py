@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from scipy import ndimage
 from skimage.exposure import equalize_adapthist
 from skimage.metrics import structural_similarity
 from tiny import images
@@ -19,7 +20,9 @@ from autoddpm.detectors.anomaly_map import (
     brighter_residual,
     brighter_ssim,
     clahe_residual,
+    closed,
     compare,
+    dilated,
     head,
     head_product,
     needs_distance,
@@ -29,6 +32,7 @@ from autoddpm.detectors.anomaly_map import (
     product,
     residual,
     residual_product,
+    smoothed,
     ssim,
 )
 
@@ -207,3 +211,16 @@ def test_every_map_of_equal_constant_images_is_zero(one):
     image = torch.tensor([0.0, 0.4, 1.0]).view(3, 1, 1, 1).expand(3, 1, 16, 16).contiguous()
     found = compare(one, image, image.clone(), lambda a, b: (a - b).abs())
     torch.testing.assert_close(found, torch.zeros_like(image), atol=1e-6, rtol=0)
+
+
+def test_dilation_and_closing_are_those_of_scipy():
+    for plane, grown, filled in zip(IMAGE, dilated(IMAGE, 5), closed(IMAGE, 5), strict=True):
+        grey = plane[0].numpy()
+        np.testing.assert_array_equal(grown[0], ndimage.grey_dilation(grey, 5, mode="nearest"))
+        np.testing.assert_array_equal(filled[0], ndimage.grey_closing(grey, 5, mode="nearest"))
+
+
+def test_smoothing_is_scipy_s_gaussian_filter_in_any_dimension():
+    for values in (IMAGE, torch.rand(1, 1, 6, 7, 8)):
+        expected = ndimage.gaussian_filter(values[0, 0].numpy(), 2.0, mode="nearest")
+        np.testing.assert_allclose(smoothed(values, 2.0)[0, 0], expected, atol=1e-6)

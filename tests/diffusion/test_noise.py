@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import one_thread as one_thread
 
+from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.noise.simplex import Simplex
 from autoddpm.random import Draw, Stage, normal, random_words, slice_keys
@@ -76,3 +77,9 @@ def test_a_tensor_of_times_equals_ints_slice_by_slice(noise):
     together = noise(slice_keys(0, ["a", "b"]), (1, 6, 6), *WHAT, torch.tensor([3, 800]))
     assert torch.equal(together[:1], noise(slice_keys(0, ["a"]), (1, 6, 6), *WHAT, 3))
     assert torch.equal(together[1:], noise(slice_keys(0, ["b"]), (1, 6, 6), *WHAT, 800))
+
+
+def test_another_chain_of_a_batch_has_noise_of_its_own():
+    noise_of = NoiseOf.batch(Gaussian(), 9, ["a"], torch.zeros(5, 1, 3, 4), Stage.RECONSTRUCTION)
+    assert torch.equal(noise_of.again(0)(Draw.FORWARD, 6), noise_of(Draw.FORWARD, 6))
+    assert torch.equal(noise_of.again(2)(Draw.FORWARD, 6), noise_of(Draw.FORWARD, 6, 2))

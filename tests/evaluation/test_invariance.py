@@ -1,24 +1,30 @@
 """A slice's map does not depend on what else is in its batch, on the order or on the size of the
 last batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import pytest
 import torch
-from tiny import WIDE, Difference, Slices, T, images, short_schedule, unet
+from conftest import choices, compose_config
+from tiny import WIDE, Difference, Slices, SlicesWithLesion, T, images, short_schedule, unet
 from tiny import one_thread as one_thread
 from torch import Tensor
 
+from autoddpm.detectors.andi import ANDi
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import residual
 from autoddpm.detectors.authors_code import AuthorsCode, AuthorsCodeAnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.detector import Detection, detect
+from autoddpm.detectors.detector import Detection, Detector, detect
+from autoddpm.detectors.mhd import MHD
+from autoddpm.detectors.one_step import OneStep
+from autoddpm.detectors.repaint_oracle import RepaintOracle
+from autoddpm.detectors.thor import THOR
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
-from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver
+from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler
 from autoddpm.random import Draw, Stage
 
 GAUSSIAN = Gaussian()
@@ -26,7 +32,23 @@ IDS = ["ixi/IXI002", "ixi/IXI012", "phantom/1", "phantom/2", "last"]
 IMAGES = dict(zip(IDS, images(5), strict=True))
 MASKS = dict(zip(IDS, images(5, seed=1) > 0.8, strict=True))
 MASKS["phantom/1"] = torch.zeros(1, 16, 16, dtype=torch.bool)
-KINDS = {kind.__name__: kind for kind in (AnoDDPM, AutoDDPM, AuthorsCode, AuthorsCodeAnoDDPM)}
+TWO_STAGES = {"t": 8, "t_resample": 4, "resample_steps": 2}
+KINDS: dict[str, Callable[[DDPM, Sampler], Detector]] = {
+    "AnoDDPM": lambda ddpm, sampler: AnoDDPM(ddpm, sampler, Difference(), residual, t=T),
+    "AutoDDPM": lambda ddpm, sampler: given_masks(AutoDDPM, ddpm, sampler),
+    "AuthorsCode": lambda ddpm, sampler: given_masks(AuthorsCode, ddpm, sampler),
+    "AuthorsCodeAnoDDPM": lambda ddpm, sampler: AuthorsCodeAnoDDPM(
+        ddpm, sampler, Difference(), residual, t=T
+    ),
+    "ANDi": lambda ddpm, sampler: ANDi(ddpm, low=2, high=T),
+    "MHD": lambda ddpm, sampler: MHD(ddpm, sampler, t=T, samples=3),
+    "OneStep": lambda ddpm, sampler: OneStep(ddpm, Difference(), residual, times=(3, 9)),
+    "RepaintOracle": lambda ddpm, sampler: RepaintOracle(
+        ddpm, sampler, Difference(), residual, **TWO_STAGES
+    ),
+    "THOR": lambda ddpm, sampler: THOR(ddpm, sampler, Difference(), t=T, harmonise=(9, 4)),
+}
+WITHOUT_NOISE = {"RestorationDetector"}
 ORDERS = {
     "alone": [[slice_id] for slice_id in IDS],
     "all in one batch": [IDS],
@@ -50,22 +72,22 @@ class GlobalNoise:
         return torch.randn(len(keys), *size)
 
 
+def given_masks(kind: type[AutoDDPM], ddpm: DDPM, sampler: Sampler) -> AutoDDPM:
+    """The detector with given masks, so that its second stage has something to do."""
+    detector = kind(ddpm, sampler, Difference(), residual, **TWO_STAGES)
+    detector.where = lambda batch, initial_map: torch.stack([MASKS[i] for i in batch.id])  # type: ignore[method-assign]
+    return detector
+
+
 @cache
-def run(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> dict[str, Detection]:
-    """Detections by id, the second stage with given masks."""
+def run(kind: str, sampler: Sampler, noise: Noise, order: str) -> dict[str, Detection]:
+    """Detections by id."""
     torch.manual_seed(0)
     ddpm = DDPM(unet(), short_schedule(), noise, WIDE)
-    found = {}
+    found, detector = {}, KINDS[kind](ddpm, sampler)
     for ids in ORDERS[order]:
-        batch = Slices(torch.stack([IMAGES[i] for i in ids]), ids)
-        if "AnoDDPM" in kind:
-            detection = detect(KINDS[kind](ddpm, sampler, Difference(), residual, t=T), batch)
-        else:
-            detector = KINDS[kind](
-                ddpm, sampler, Difference(), residual, t=8, t_resample=4, resample_steps=2
-            )
-            detector.mask = lambda initial_map, image, ids=ids: torch.stack([MASKS[i] for i in ids])  # type: ignore[method-assign]
-            detection = detect(detector, batch)
+        stacked = [torch.stack([each[i] for i in ids]) for each in (IMAGES, MASKS)]
+        detection = detect(detector, SlicesWithLesion(stacked[0], ids, stacked[1]))
         for i, slice_id in enumerate(ids):
             stages = {name: values[i] for name, values in detection.stages.items()}
             found[slice_id] = Detection(
@@ -74,7 +96,7 @@ def run(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> dict[
     return found
 
 
-def check_same(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -> None:
+def check_same(kind: str, sampler: Sampler, noise: Noise, order: str) -> None:
     expected, found = (run(kind, sampler, noise, name) for name in ("alone", order))
     for slice_id in IDS:
         one, other = expected[slice_id], found[slice_id]
@@ -92,6 +114,14 @@ def check_same(kind: str, sampler: Ancestral | DDIM, noise: Noise, order: str) -
 def test_a_slice_has_the_same_maps_alone_and_in_any_batch(kind, sampler):
     for order in ORDERS:
         check_same(kind, sampler, GAUSSIAN, order)
+
+
+def test_every_detector_of_the_laboratory_is_tested_here():
+    configured = {
+        compose_config("evaluate", f"detector={name}").detector._target_.rsplit(".", 1)[1]
+        for name in choices("detector")
+    }
+    assert configured - WITHOUT_NOISE == set(KINDS)
 
 
 @pytest.mark.parametrize("order", ["all in one batch", "a short last batch"])

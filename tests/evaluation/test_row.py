@@ -31,6 +31,8 @@ from autoddpm.detectors.authors_code import AuthorsCodeAnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import DenoiserFeatures
+from autoddpm.detectors.repaint_oracle import RepaintOracle
+from autoddpm.detectors.thor import THOR
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, check_geometry, evaluate
@@ -92,14 +94,16 @@ class Laboratory:
             sources, **roles, size=SIZE, prepared=prepared, eval_batch_size=batch
         )
 
-    def detector(self, trained: Trained, kind: type = AutoDDPM, **settings: Any) -> Any:
+    def detector(
+        self, trained: Trained, kind: Callable[..., Any] = AutoDDPM, **settings: Any
+    ) -> Any:
         own = {"t_resample": 20, "resample_steps": 2} if kind is AutoDDPM else {}
         anomaly_map = settings.pop("anomaly_map", residual)
         parts = trained.model, Ancestral(stride=10), DenoiserFeatures(), anomaly_map
         return kind(*parts, **{"t": 30, **own} | settings)
 
     def row(
-        self, name: str, kind: type = AutoDDPM, batch: int = 3, **settings: Any
+        self, name: str, kind: Callable[..., Any] = AutoDDPM, batch: int = 3, **settings: Any
     ) -> dict[str, Any]:
         trained = load_checkpoint(self.checkpoint)
         trainer = Trainer(
@@ -256,6 +260,45 @@ def test_slices_csv_has_a_line_per_slice_with_what_is_defined(done: Laboratory) 
         assert (slices[columns].notna().to_numpy() == defined.to_numpy()[:, None]).all()
     assert (slices["calls"] == np.where(maps["mask"].any((1, 2)), 3 + 2 * 2, 3)).all()
     assert (slices["seconds"] > 0).all()
+
+
+def test_an_upper_bound_has_the_lesion_for_its_mask_and_says_so(laboratory: Laboratory) -> None:
+    row = laboratory.row("oracle", RepaintOracle, t_resample=20, resample_steps=2)
+    maps = laboratory.maps("oracle")
+    assert np.array_equal(maps["mask"], maps["lesion"])
+    outside = ~maps["lesion"]
+    assert np.array_equal(maps["reconstruction"][outside], maps["image"][outside])
+    assert row["provenance"]["sees_lesion"] is True
+    assert "upper bound" in row["label"]
+
+
+class Blind(AnoDDPM):
+    """AnoDDPM that fails if it is shown a lesion."""
+
+    def reconstruct(self, batch: Any, first: Any = None) -> Any:
+        assert not hasattr(batch, "lesion")
+        return super().reconstruct(batch, first)
+
+    def anomaly_map(self, batch: Any, made: Any) -> Any:
+        assert not hasattr(batch, "lesion")
+        return super().anomaly_map(batch, made)
+
+
+def test_no_other_detector_is_shown_a_lesion(laboratory: Laboratory) -> None:
+    assert "sees_lesion" not in laboratory.row("blind", Blind)["provenance"]
+
+
+def thor(model: Any, sampler: Any, distance: Any, _: Any, t: int, harmonise: list[int]) -> THOR:
+    return THOR(model, sampler, distance, t=t, harmonise=harmonise)
+
+
+def test_a_row_with_a_list_of_numbers_is_found_again(laboratory: Laboratory) -> None:
+    row = laboratory.row("thor", thor, harmonise=[20, 5])
+    assert row["detector"]["harmonise"] == [20, 5]
+    assert laboratory.maps("thor").keys() >= {"map_at_20", "map_at_5", "map_at_0"}
+    assert laboratory.row("thor", thor, harmonise=[20, 5]) == row
+    with pytest.raises(ValueError, match=r"harmonise \[20, 5\], now it would be \[20\]"):
+        laboratory.row("thor", thor, harmonise=[20])
 
 
 def test_the_numbers_of_a_row_are_those_of_its_own_maps(done: Laboratory) -> None:

@@ -1,6 +1,6 @@
 """AnoDDPM: noise to time t, denoise, compare (Wyatt et al., 2022; the paper's baseline)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -100,3 +100,14 @@ def check_time(name: str, t: int, model: object) -> None:
             f"{name}={t}: must be a noise level from 1 to T={model.schedule.T} of this model's "
             "schedule"
         )
+
+
+def check_times(name: str, times: Sequence[int], model: object) -> None:
+    """Refuse times that `check_time` refuses, or of which one comes twice.
+
+    Raises ValueError.
+    """
+    for t in times:
+        check_time(name, t, model)
+    if len(set(times)) < len(times):
+        raise ValueError(f"{name}={list(times)}: each time may come once")

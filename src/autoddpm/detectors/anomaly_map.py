@@ -6,19 +6,28 @@ called `distance`. Every map can be used with every detector.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d, pad
+from torch.nn.functional import (
+    avg_pool2d,
+    avg_pool3d,
+    conv2d,
+    conv3d,
+    max_pool2d,
+    max_pool3d,
+    pad,
+)
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 #: Standard deviations, in pixels, of the Gaussian windows of the SSIM maps.
 SSIM_WIDTHS = (0.5, 1.0, 1.5, 2.0)
 MAX_POOL = {2: max_pool2d, 3: max_pool3d}
 AVG_POOL = {2: avg_pool2d, 3: avg_pool3d}
+CONVOLUTION = {2: conv2d, 3: conv3d}
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 AnomalyMap = Callable[..., Tensor]
@@ -54,6 +63,34 @@ def head(image: Tensor) -> Tensor:
     margin = [2 * reach] * (2 * dimensions)
     grown = MAX_POOL[dimensions](pad((blurred > 0.15).float(), margin), 2 * reach + 1, 1)
     return -MAX_POOL[dimensions](-grown, 2 * reach + 1, 1) > 0
+
+
+def dilated(values: Tensor, side: int) -> Tensor:
+    """The maximum of each pixel's surroundings: a square of `side` pixels, odd, cut at the edge."""
+    return MAX_POOL[values.ndim - 2](values, side, stride=1, padding=side // 2)
+
+
+def closed(values: Tensor, side: int) -> Tensor:
+    """Grey closing: fill dark gaps into which a square of `side` pixels, odd, does not fit."""
+    return -dilated(-dilated(values, side), side)
+
+
+def smoothed(values: Tensor, width: float) -> Tensor:
+    """Values (B, 1, *space) after a Gaussian filter; the edge goes on beyond the edge.
+
+    width: standard deviation in pixels. The filter is cut at four of them.
+    """
+    reach = round(4 * width)
+    weights = torch.arange(-reach, reach + 1, device=values.device, dtype=torch.float32)
+    weights = (-0.5 * (weights / width).square()).exp()
+    weights = weights / weights.sum()
+    dimensions = values.ndim - 2
+    with torch.autocast(values.device.type, enabled=False):
+        result = pad(values.float(), [reach] * (2 * dimensions), mode="replicate")
+        for axis in range(dimensions):
+            shape = [1, 1, *(-1 if one == axis else 1 for one in range(dimensions))]
+            result = CONVOLUTION[dimensions](result, weights.view(shape))
+    return result
 
 
 def norm95(residual: Tensor, region: Tensor | None = None) -> Tensor:
@@ -128,6 +165,14 @@ def ssim(image: Tensor, reconstruction: Tensor) -> Tensor:
 
     Behrendt et al., 2024.
     """
+    return unlikeness(image, reconstruction, SSIM_WIDTHS)
+
+
+def unlikeness(image: Tensor, reconstruction: Tensor, widths: Sequence[float]) -> Tensor:
+    """1 - SSIM, averaged over windows, (B, 1, *space) in [0, 2].
+
+    widths: standard deviations of the Gaussian windows, in pixels.
+    """
     with torch.autocast(image.device.type, enabled=False):  # variances of nearly equal numbers
         maps = [
             structural_similarity_index_measure(
@@ -137,7 +182,7 @@ def ssim(image: Tensor, reconstruction: Tensor) -> Tensor:
                 data_range=1.0,
                 return_full_image=True,
             )[1]
-            for width in SSIM_WIDTHS
+            for width in widths
         ]
     unlike = (1 - torch.stack(maps).mean(0)).clamp(min=0).to(image.dtype)
     return unlike.mean(1, keepdim=True)

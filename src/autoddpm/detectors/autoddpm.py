@@ -9,14 +9,20 @@ from torch import Tensor
 
 from autoddpm.detectors.anoddpm import AnoDDPM, check_time
 from autoddpm.detectors.anomaly_map import (
-    MAX_POOL,
     AnomalyMap,
     compare,
+    dilated,
     head,
     head_product,
     product,
 )
-from autoddpm.detectors.detector import Detector, PlainDetector, Reconstruction, Slices
+from autoddpm.detectors.detector import (
+    Detector,
+    PlainDetector,
+    Reconstruction,
+    Slices,
+    seen_by,
+)
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
@@ -149,10 +155,10 @@ class AutoDDPM(PlainDetector):
 
     @torch.no_grad()
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
-        image = batch.image
-        initial = first or self.first.reconstruct(batch)
-        initial_map = self.first.anomaly_map(batch, initial)
-        mask = self.mask(initial_map, image)
+        image, seen = batch.image, seen_by(self.first, batch)
+        initial = first or self.first.reconstruct(seen)
+        initial_map = self.first.anomaly_map(seen, initial)
+        mask = self.where(batch, initial_map)
         stitched = torch.where(mask, initial.image, image)
         reconstruction, calls = stitched, initial.calls
 
@@ -185,6 +191,10 @@ class AutoDDPM(PlainDetector):
         )
         return changed * made.stages["initial_map"] if self.use_uncertainty else changed  # (3.4)
 
+    def where(self, batch: Slices, initial_map: Tensor) -> Tensor:
+        """The pixels to replace, (B, 1, *space) bool: where the initial map is high."""
+        return self.mask(initial_map, batch.image)
+
     def mask(self, initial_map: Tensor, image: Tensor) -> Tensor:
         """Binarise the initial map of an image and dilate the mask: (B, 1, *space) bool.
 
@@ -209,9 +219,7 @@ class AutoDDPM(PlainDetector):
             )
         else:
             threshold = self.mask_threshold
-        binary = (initial_map > threshold).float()
-        pool = MAX_POOL[image.ndim - 2]
-        return pool(binary, self.dilation, stride=1, padding=self.dilation // 2) > 0
+        return dilated((initial_map > threshold).float(), self.dilation) > 0
 
     def resample_times(self) -> list[int]:
         """The times of re-sampling, from `t_resample` down."""

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, float32
 
-from autoddpm.settings import PLAIN, arguments, describe, lacking
+from autoddpm.settings import arguments, describe, is_plain, lacking
 
 #: Names of what is kept beside a detector's stages.
 TAKEN = ("id", "image", "lesion", "anomaly_map", "reconstruction", "calls", "seconds")
@@ -23,6 +23,25 @@ class Slices(Protocol):
     def image(self) -> Tensor: ...
     @property
     def id(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class WithLesion(Slices, Protocol):
+    """A batch that shows the true lesion, for detectors that say `sees_lesion` and no others.
+
+    lesion: (B, 1, *space) bool.
+    """
+
+    @property
+    def lesion(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A batch without its lesion: `Slices`, and nothing else."""
+
+    image: Tensor
+    id: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -50,12 +69,15 @@ class Detector(Protocol):
     variant: whose code it follows, "paper" for most.
     only_of_map: names of the arguments that `anomaly_map` alone uses. Detectors that differ in
         these alone have the same reconstructions, which are made once. If in doubt, leave it empty.
+    sees_lesion: whether it is given the true lesion, see `seen_by`. True makes it an upper bound,
+        not a method. Its label and its row's provenance say so.
     begins_with: the detector whose reconstruction of the same batch is the first stage of this
         one, None for most. It is made once for all detectors that begin with it.
     """
 
     variant: str
     only_of_map: Collection[str]
+    sees_lesion: bool
 
     @property
     def label(self) -> str: ...
@@ -88,6 +110,7 @@ class PlainDetector:
 
     variant = "paper"
     only_of_map: Collection[str] = ()
+    sees_lesion = False
 
     @property
     def begins_with(self) -> Detector | None:
@@ -95,6 +118,15 @@ class PlainDetector:
 
     def to_calibrate(self) -> Mapping[str, Detector]:
         return {}
+
+
+def seen_by(detector: Detector, batch: Slices) -> Slices:
+    """The part of a batch that a detector is given: without the lesion, unless it says
+    `sees_lesion`.
+
+    Evaluation hands every batch through here, so that no detector sees a lesion by accident.
+    """
+    return batch if detector.sees_lesion else Unlabelled(batch.image, batch.id)
 
 
 def parts(detector: Detector) -> dict[str, dict[str, object]]:
@@ -105,7 +137,7 @@ def parts(detector: Detector) -> dict[str, dict[str, object]]:
     return {
         name: describe(value)
         for name, value in arguments(detector).items()
-        if name != "model" and value is not None and not isinstance(value, PLAIN)
+        if name != "model" and value is not None and not is_plain(value)
     }
 
 
@@ -174,5 +206,6 @@ def _check_images(what: str, images: Tensor, shape: Sequence[int]) -> None:
 
 def detect(detector: Detector, batch: Slices) -> Detection:
     """Reconstruct and map a batch: both steps of a detector at once, nothing kept."""
-    made = detector.reconstruct(batch)
-    return Detection(detector.anomaly_map(batch, made), made.image, made.calls, made.stages)
+    seen = seen_by(detector, batch)
+    made = detector.reconstruct(seen)
+    return Detection(detector.anomaly_map(seen, made), made.image, made.calls, made.stages)

@@ -20,6 +20,7 @@ from autoddpm.detectors.detector import (
     Reconstruction,
     checked_map,
     checked_reconstruction,
+    seen_by,
 )
 from autoddpm.evaluation.reconstructions import Reconstructions, Stored, depends_on
 from autoddpm.machine.batch_size import is_out_of_memory
@@ -91,7 +92,8 @@ def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Mad
 
         def work(batch: Batch) -> Reconstruction:
             first_stage = begun.stored.of(batch) if begun else None
-            return checked_reconstruction(detector.reconstruct(batch, first_stage), batch)
+            made = detector.reconstruct(seen_by(detector, batch), first_stage)
+            return checked_reconstruction(made, batch)
 
         in_parts = InParts(work, joined_reconstructions)
 
@@ -113,7 +115,7 @@ def map_anomalies(
     """Anomaly maps, images and lesions of a role's slices, (N, C, *space) each, in their order."""
 
     def work(batch: Batch) -> torch.Tensor:
-        return checked_map(detector.anomaly_map(batch, made.of(batch)), batch)
+        return checked_map(detector.anomaly_map(seen_by(detector, batch), made.of(batch)), batch)
 
     in_parts = InParts(work, torch.cat)
 

@@ -43,8 +43,11 @@ def provenance_of(
     """The provenance of a row: what its numbers depend on, beside the detector's own settings.
 
     settings: further entries, of the evaluation itself.
+
+    The entry `sees_lesion` is there if the detector was given the true lesion, and only then.
     """
     parts = record_of_parts(detector)
+    upper_bound = {"sees_lesion": True} if detector.sees_lesion else {}
     return {
         "data_hash": datamodule.hash("test"),
         "weights_hash": trained.weights_hash,
@@ -56,5 +59,6 @@ def provenance_of(
         "calibrate_hash": datamodule.hash("calibrate"),
         "precision": str(trainer.precision),
         "variant": detector.variant,
+        **upper_bound,
         **settings,
     }

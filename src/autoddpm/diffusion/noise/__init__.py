@@ -1,7 +1,7 @@
 """Noise: a callable (keys, shape, stage, draw, t, repeat) -> (B, *shape) float32."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -29,12 +29,16 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class NoiseOf:
-    """The noise of one batch in one stage of a method: `noise_of(draw, t, repeat)`, (B, *shape)."""
+    """The noise of one batch in one stage of a method: `noise_of(draw, t, repeat)`, (B, *shape).
+
+    first_repeat: what every `repeat` is counted from.
+    """
 
     noise: Noise
     keys: Tensor
     shape: tuple[int, ...]
     stage: Stage
+    first_repeat: int = 0
 
     @classmethod
     def batch(
@@ -43,5 +47,13 @@ class NoiseOf:
         """For the slices `ids`, whose images are (B, *shape), on the images' device."""
         return cls(noise, slice_keys(seed, ids, image.device), tuple(image.shape[1:]), stage)
 
+    def again(self, number: int) -> "NoiseOf":
+        """Other noise for the same slices: of chain `number`, if each time is passed once.
+
+        Chain 0 is the one without `again`.
+        """
+        return replace(self, first_repeat=number)
+
     def __call__(self, draw: Draw, t: Tensor | int = 0, repeat: int = 0) -> Tensor:
+        repeat += self.first_repeat
         return self.noise(self.keys, self.shape, self.stage, draw, t, repeat)
