@@ -33,7 +33,9 @@ def test_a_word_is_no_list():
 
 
 def test_a_list_of_anything_else_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"Part\.times holds more"):
+    with pytest.raises(
+        ValueError, match="Part: its setting times is a tuple, which no record holds"
+    ):
         describe(Part((1, object())))
 
 

@@ -19,8 +19,7 @@ def describe(thing: Any) -> dict[str, Any]:
 
     A sequence of plain values is recorded as a list, as JSON has it.
 
-    Raises ValueError if an object does not keep an argument of its constructor as an attribute of
-    the same name, or if a sequence holds anything that is not plain.
+    Raises ValueError as `arguments`.
     """
     if inspect.isfunction(thing) or hasattr(thing, "func"):
         return {"name": getattr(thing, "func", thing).__name__, **getattr(thing, "keywords", {})}
@@ -30,19 +29,14 @@ def describe(thing: Any) -> dict[str, Any]:
         for name, value in settings.items()
         if is_plain(value)
     }
-    for name, value in settings.items():
-        if isinstance(value, Sequence) and name not in plain:
-            raise ValueError(
-                f"{type(thing).__name__}.{name} holds more than numbers and words: it cannot be "
-                "recorded, and two results that differ in it would pass for the same"
-            )
     return {"name": type(thing).__name__, **plain}
 
 
 def arguments(thing: object) -> dict[str, Any]:
     """The values of the arguments that an object was made with, by name.
 
-    Raises ValueError as `describe`, and if a setting is a list or a mapping.
+    Raises ValueError if an object does not keep an argument of its constructor as an attribute of
+    the same name. Raises it too if a setting is a mapping, or a sequence of what is not plain.
     """
     names = inspect.signature(type(thing)).parameters
     if lost := [name for name in names if not hasattr(thing, name)]:
@@ -52,10 +46,11 @@ def arguments(thing: object) -> dict[str, Any]:
         )
     found = {name: getattr(thing, name) for name in names}
     for name, value in found.items():
-        if isinstance(value, (Sequence, Mapping)) and not isinstance(value, str):
+        if isinstance(value, (Sequence, Mapping)) and not is_plain(value):
             raise ValueError(
                 f"{type(thing).__name__}: its setting {name} is a {type(value).__name__}, which "
-                "no record holds; a setting is a number, a text, or an object with such settings"
+                "no record holds; a setting is a number, a text, a list of these, or an object "
+                "with such settings"
             )
     return found
 

@@ -43,7 +43,9 @@ def test_a_detector_passes() -> None:
 
 
 def test_a_class_that_lacks_something_is_refused_with_its_names() -> None:
-    words = "WithoutBase has no begins_with, only_of_map, to_calibrate; .*PlainDetector"
+    words = (
+        "WithoutBase has no begins_with, only_of_map, sees_lesion, to_calibrate; .*PlainDetector"
+    )
     with pytest.raises(ValueError, match=words):
         checked_detector(WithoutBase())
 
@@ -69,7 +71,7 @@ def test_a_map_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
         checked_map(torch.zeros(shape), BATCH)
 
 
-@pytest.mark.parametrize("levels", [[1, 2], (1, 2), {"a": 1}])
+@pytest.mark.parametrize("levels", [[1, [2]], (1, None), {"a": 1}])
 def test_a_setting_that_no_record_holds_is_refused_by_name(levels: object) -> None:
     with pytest.raises(ValueError, match="Half: its setting levels is a "):
         arguments(Half(levels))
