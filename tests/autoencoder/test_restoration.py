@@ -122,7 +122,7 @@ def test_the_detector_maps_what_became_brighter(restoration, images):
 
 def test_the_detector_refuses_another_family_s_weights():
     ddpm = DDPM(TwoLayers(), LinearSchedule(), Gaussian())
-    with pytest.raises(ValueError, match="checkpoint=ixi-restoration; these are of a DDPM"):
+    with pytest.raises(ValueError, match="of model=restoration; these are of a DDPM"):
         RestorationDetector(ddpm, NoPerceptual(), brighter_residual)
 
 
@@ -155,6 +155,12 @@ def test_it_begins_with_a_denoiser_and_still_changes_nothing(restoration, images
 def test_it_does_not_begin_with_another_network(restoration, monkeypatch):
     with pytest.raises(ValueError, match=r"begin_from=ddpm\.ckpt: its network is not that of"):
         begun(restoration, 4, monkeypatch)
+
+
+def test_it_does_not_begin_with_a_network_of_another_range(restoration):
+    ddpm = DDPM(TwoLayers(), LinearSchedule(), Gaussian(), (-1.0, 1.0))
+    with pytest.raises(ValueError, match=r"knows images of \[-1.0, 1.0\], a restoration sees"):
+        restoration.begin_with(ddpm)
 
 
 def test_a_weight_of_0_is_refused():

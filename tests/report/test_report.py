@@ -123,7 +123,8 @@ def test_the_same_rows_make_the_same_files(runs):
 
 def test_a_report_is_made_without_torch():
     code = "import sys, autoddpm.report.write; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", check=False)
+    assert done.returncode == 0
 
 
 def test_without_a_page_there_are_the_same_tables(whole, tmp_path):

@@ -23,7 +23,13 @@ from autoddpm.data.sample import Batch
 from autoddpm.diffusion import ddpm as family
 from autoddpm.diffusion.objective import Objective, bins
 from autoddpm.models.trained import load_checkpoint
-from autoddpm.training.callbacks import EMA, LastCheckpoint, ReconstructionPicture, WeightsExport
+from autoddpm.training.callbacks import (
+    EMA,
+    LastCheckpoint,
+    ReconstructionPicture,
+    TrainingPicture,
+    WeightsExport,
+)
 from autoddpm.training.module import TrainingModule
 
 pytestmark = [
@@ -464,3 +470,19 @@ def test_pictures_come_every_n_validations_and_at_the_last_step(
     callback = ReconstructionPicture(tmp_path, every_n_validations=2, slices=1)
     counts = [len(picture_of(callback, step)) for step in (10, 20, 30, 40, 100)]
     assert counts == [0, 1, 1, 2, 3]
+
+
+def test_a_picture_shows_what_the_network_sees_epoch_by_epoch(
+    model: dict[str, Any], tmp_path: Path
+) -> None:
+    module, batch = TrainingModule(model, data={}), batch_of(IDS[:3])
+    callback = TrainingPicture(tmp_path, images=5, across=3)
+    trainer = SimpleNamespace(global_step=0, is_global_zero=True)
+    callback.on_train_batch_start(trainer, module, batch, 0)
+    seen = torch.cat([module.seen(batch, batch.epoch + n) for n in range(2)])[:, 0].clamp(0, 1)
+    pixels = np.asarray(Image.open(tmp_path / "training.png"))
+    expected = (seen.numpy() * 255).round().astype(np.uint8)
+    assert pixels.shape == (32, 48)  # three slices of 16 x 16, and two
+    assert np.array_equal(pixels[:16], np.concatenate(list(expected[:3]), axis=1))
+    assert np.array_equal(pixels[16:, :32], np.concatenate(list(expected[3:5]), axis=1))
+    assert not pixels[16:, 32:].any()

@@ -98,7 +98,8 @@ class Corruption:
             u = uniform(keys, 2 + self.regions * NUMBERS, stage, Draw.CORRUPTION, epoch).float()
             head, deep = inside(x)
             grain = normal(keys, x[0].numel(), stage, Draw.TEXTURE, epoch).view_as(x)
-            grain = torch.stack([grain, math.sqrt(12) * smooth(grain)], 1)  # fine, and coarser
+            coarser = 3 ** ((x.ndim - 2) / 2) * smooth(grain)  # of the same variance
+            grain = torch.stack([grain, coarser], 1)
             anomalous = torch.zeros_like(head)
             number = torch.where(u[:, 0] < self.untouched, 0, 1 + (u[:, 1] * self.regions).long())
             for n in range(self.regions):
@@ -106,7 +107,7 @@ class Corruption:
                 region = self.region(v, deep, self._field(keys, stage, epoch, n, x.ndim - 2))
                 share = _each(_between(v.take(), *self.strength), x) * region * head
                 share = share * _each(n < number, x)
-                x = x + share * (content(v, x, share, grain) - x)
+                x = (1 - share) * x + share * content(v, x, share, grain)
                 anomalous = torch.maximum(anomalous, share)
             return Corrupted(x.clamp(0, 1).to(image.dtype), anomalous.to(image.dtype))
 
@@ -120,9 +121,8 @@ class Corruption:
         offsets = _places(deep) - _pick(deep, v.take())  # (B, *space, D), in pixels
         area = _between(v.take(), *map(math.log, self.area)).exp()
         radius = (area / math.pi).sqrt() * unit
-        stretched = _stretched(offsets, v.take(dimensions * (dimensions + 1) // 2)) / _last(
-            radius, offsets
-        )
+        stretched = _stretched(offsets, v.take(dimensions * (dimensions + 1) // 2))
+        stretched = stretched / _each(radius, stretched)
         rough = functional.grid_sample(
             field, stretched.flip(-1) / REACH, padding_mode="border", align_corners=False
         )
@@ -268,8 +268,4 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
     """(B,) as (B, 1, ..., 1), to be multiplied with `like`."""
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
-def _last(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))

@@ -77,8 +77,13 @@ class Restoration(nn.Module):
     def begin_with(self, other: Any) -> None:
         """Take the weights of another family's network, such as a DDPM's denoiser.
 
-        Raises ValueError if that network is another.
+        Raises ValueError if that network is another, or knows images of another range.
         """
+        if (known := other.record().get("data_range")) != self.record()["data_range"]:
+            raise ValueError(
+                f"its network knows images of {known}, a restoration sees [0, 1]; begin with one "
+                "that was trained on [0, 1], or without (begin_from=null)"
+            )
         try:
             self.unet.load_state_dict(other.network.state_dict())
         except RuntimeError as error:

@@ -32,8 +32,8 @@ class RestorationDetector(PlainDetector):
     ) -> None:
         if not isinstance(model, Restoration):
             raise ValueError(
-                "detector=restoration: needs the weights of a restoration network, "
-                f"checkpoint=ixi-restoration; these are of a {type(model).__name__}"
+                "detector=restoration: needs the weights of a restoration network, of "
+                f"model=restoration; these are of a {type(model).__name__}"
             )
         self.model, self.perceptual, self.map, self.weights = model, perceptual, map, weights
 

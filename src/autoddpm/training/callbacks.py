@@ -5,14 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
-from PIL import Image
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from autoddpm.atomic import written_whole
+from autoddpm.data.image_file import write_picture
 from autoddpm.models.model import Model, Trained
 from autoddpm.models.weights_file import write_weights
 from autoddpm.training.module import TrainingModule
@@ -134,17 +133,16 @@ class TrainingPicture(Callback):
             epoch = epoch + 1
         planes = torch.cat([_planes(images) for images in seen])[: self.images]
         rows = [torch.cat(list(row), dim=1) for row in planes.split(self.across)]
-        if len(rows[-1]) and rows[-1].shape != rows[0].shape:
-            rows[-1] = torch.nn.functional.pad(rows[-1], (0, rows[0].shape[1] - rows[-1].shape[1]))
+        missing = rows[0].shape[1] - rows[-1].shape[1]
+        rows[-1] = torch.nn.functional.pad(rows[-1], (0, missing))
         save(rows, self.path)
 
 
 def save(rows: list[torch.Tensor], path: Path) -> None:
     """Write rows of pixels in [0, 1], below each other, as a PNG."""
-    pixels = (torch.cat(rows).clamp(0, 1).float().cpu().numpy() * 255).round().astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        write_picture(temporary, torch.cat(rows).clamp(0, 1).float().cpu().numpy())
 
 
 def _planes(images: torch.Tensor) -> torch.Tensor:
