@@ -238,9 +238,8 @@ def test_two_processes_follow_the_stream_and_test_slices_once(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.start_processes(
-        _test_on_rank, (port, tmp_path), nprocs=2, start_method="fork"
-    )  # spawn imports for a minute
+    # A fork would inherit the threads of autograd, if a test before this one went backward.
+    mp.spawn(_test_on_rank, (port, tmp_path), nprocs=2)
     trained, tested = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
     expected = stream(9, 20)
     assert trained[0] == expected[0::2]
