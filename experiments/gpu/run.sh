@@ -136,10 +136,11 @@ tables() {
         checkpoint=$work/weights/ixi-paper.safetensors
     fi
     checkpoint=${checkpoint:-ixi-small}
-    case $checkpoint in
-        *paper*) at_once=${at_once:-3} batch=45 ;;
-    esac
-    [ -n "$has_gpu" ] || { at_once=${at_once:-1}; batch=auto; }
+    if [ -z "$has_gpu" ]; then
+        at_once=${at_once:-1} batch=auto
+    elif [[ $checkpoint = *paper* ]]; then
+        at_once=${at_once:-3} batch=45
+    fi
     at_once=${at_once:-8}
     if [ -n "$has_gpu" ]; then
         read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" tables "$limit")"
