@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> float | None:
             cfg.data.eval_batch_size, trained.model, datamodule.size, trainer
         )
         reconstructions = Path(cfg.paths.runs, cfg.name, "reconstructions")
-        bench = Bench(trained, datamodule, trainer, reconstructions)
+        bench = Bench(trained, datamodule, trainer, reconstructions, cfg.postprocess)
         settings = RowSettings(
             mask_false_positive_rate=cfg.mask_false_positive_rate,
             size_groups=cfg.size_groups,

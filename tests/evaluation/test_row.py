@@ -20,6 +20,7 @@ import pytest
 import torch
 from conftest import ROOT, SIZE, TINY_AUTODDPM, Site, Verb, make_site, single_thread, write_stroke
 from lightning import Trainer
+from scipy.ndimage import median_filter
 from sklearn.metrics import average_precision_score
 
 from autoddpm.data.datamodule import SliceDataModule
@@ -49,7 +50,13 @@ KEYS = {
     "seconds_per_slice",
     *(f"healthy/fpr@healthy_fpr{rate}" for rate in (1, 2, 5)),
     *(f"all/{key}" for key in ("auprc", "max_dice", "dice@healthy_fpr5", "slice_auroc")),
-    *(f"lesion/{key}" for key in ("slice_dice", "slice_dice@healthy_fpr5")),
+    *(f"all/{key}" for key in ("slice_auprc", "max_slice_dice")),
+    *(f"lesion/{key}" for key in ("slice_dice", "slice_dice@healthy_fpr5", "aupimo")),
+    *(
+        f"lesion/{key}@healthy_fpr{rate}"
+        for key in ("lesion_f1", "count_difference", "volume_difference", "dice_gap")
+        for rate in (1, 2, 5)
+    ),
     *(f"lesion/sensitivity@{number}fp" for number in (1, 2)),
     *(
         f"lesion/{key}{group}"
@@ -116,8 +123,10 @@ class Laboratory:
             use_distributed_sampler=False,
             precision=settings.pop("precision", "32-true"),
         )
+        postprocess = settings.pop("postprocess", "none")
         built = self.detector(trained, kind, **settings)
-        bench = Bench(trained, self.data(batch), trainer, self.folder / "reconstructions")
+        kept = self.folder / "reconstructions"
+        bench = Bench(trained, self.data(batch), trainer, kept, postprocess)
         with single_thread():
             return evaluate(built, bench, None, self.folder / name, RowSettings(config="a: 1\n"))
 
@@ -199,7 +208,8 @@ def test_metrics_json_holds_every_key_and_says_how_it_was_made(done: Laboratory)
     )
     assert row["detector"]["mask_threshold"] == row["thresholds"]["mask_threshold"]
     assert row["metrics"].keys() == KEYS
-    fractions = {key: value for key, value in row["metrics"].items() if "per_slice" not in key}
+    others = ("per_slice", "count_difference")
+    fractions = {k: v for k, v in row["metrics"].items() if not any(one in k for one in others)}
     assert all(0 <= value <= 1 for value in fractions.values())
     assert row["undefined"] == {}
     provenance = row["provenance"]
@@ -394,6 +404,31 @@ def test_the_mask_s_threshold_is_shared_with_the_ablations(
     full, stitching = laboratory.maps("full"), laboratory.maps("stitching")
     assert np.array_equal(full["mask"], stitching["mask"])
     assert np.array_equal(full["stitched"], stitching["reconstruction"])
+
+
+def test_a_median_follows_the_last_map_alone_and_has_thresholds_of_its_own(
+    laboratory: Laboratory, detected: list[list[str]]
+) -> None:
+    plain = laboratory.row("plain")
+    detected.clear()
+    smooth = laboratory.row("smooth", postprocess="median5")
+    assert detected == []
+    before, after = laboratory.maps("plain"), laboratory.maps("smooth")
+    for one, other in zip(before["anomaly_map"], after["anomaly_map"], strict=True):
+        assert np.array_equal(median_filter(one, 5, mode="nearest"), other)
+    assert np.array_equal(before["initial_map"], after["initial_map"])
+    assert np.array_equal(before["mask"], after["mask"])
+    found, mask = smooth["thresholds"], plain["thresholds"]["mask_threshold"]
+    assert found["mask_threshold"] == mask
+    assert found["healthy_fpr5"] != plain["thresholds"]["healthy_fpr5"]
+    assert [row["provenance"]["postprocess"] for row in (plain, smooth)] == ["none", "median5"]
+    with pytest.raises(ValueError, match="finished row with postprocess median5, now it would be"):
+        laboratory.row("smooth")
+
+
+def test_another_postprocess_is_refused_by_name(laboratory: Laboratory) -> None:
+    with pytest.raises(ValueError, match="postprocess=median3: must be none or median5"):
+        laboratory.row("a", postprocess="median3")
 
 
 # rows that share reconstructions
@@ -609,7 +644,7 @@ def test_what_is_undefined_is_null_with_a_reason_and_never_nan(
     assert "NaN" not in text
     assert json.loads(text) == row
     null = {key for key, value in row["metrics"].items() if value is None}
-    absent = ("/medium", "/large", "all/slice_auroc")
+    absent = ("/medium", "/large", "all/slice_auroc", "all/slice_auprc", "lesion/aupimo")
     assert null == {key for key in KEYS if key.startswith("healthy/") or key.endswith(absent)}
     assert row["undefined"].keys() == null
     for reason in row["undefined"].values():

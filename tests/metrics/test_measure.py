@@ -1,10 +1,12 @@
 """Every metric: its value, by hand to the last digit, and its resamples, from one function."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
+from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoddpm.data.lesion_size import GROUPS
@@ -20,10 +22,18 @@ KEYS = [
     "all/max_dice",
     "all/dice@healthy_fpr5",
     "all/slice_auroc",
+    "all/slice_auprc",
+    "all/max_slice_dice",
     "lesion/slice_dice",
     "lesion/slice_dice@healthy_fpr5",
     "lesion/sensitivity@1fp",
     "lesion/sensitivity@2fp",
+    "lesion/aupimo",
+    *(
+        f"lesion/{name}@{threshold}"
+        for threshold in HEALTHY_FPRS
+        for name in ("lesion_f1", "count_difference", "volume_difference", "dice_gap")
+    ),
     "healthy/ssim",
     *(
         f"lesion/{name}{suffix}"
@@ -76,6 +86,20 @@ def overlap_by_hand(scores: np.ndarray, lesion: np.ndarray) -> dict[str, float]:
     return found
 
 
+def regions_by_hand(flagged: np.ndarray, lesion: np.ndarray) -> tuple[int, int, int, int, int]:
+    """Lesions hit, lesions, flagged regions, those that touch no lesion, and excess pixels."""
+    (lesions, count), (regions, number) = (
+        ndimage.label(one, np.ones((3, 3))) for one in (lesion, flagged)
+    )
+    hit = sum(flagged[lesions == n].any() for n in range(1, count + 1))
+    wrong = sum(not lesion[regions == n].any() for n in range(1, number + 1))
+    return hit, count, number, wrong, int(flagged.sum()) - int(lesion.sum())
+
+
+def slice_dice_by_hand(flagged: np.ndarray, lesion: np.ndarray) -> float:
+    return reference.dice(flagged, lesion) if lesion.any() else float(not flagged.any())
+
+
 def by_hand(slices: ScoredSlices) -> dict[str, float]:
     maps, ill = slices.maps, slices.group != 0
     lesion = slices.annotated & ill[:, None, None]
@@ -95,6 +119,20 @@ def by_hand(slices: ScoredSlices) -> dict[str, float]:
         found[key] = np.mean(each)
     for name, threshold in THRESHOLDS.items():
         found[f"healthy/fpr@{name}"] = (maps[~ill] > np.float32(threshold)).mean()
+        regions = [
+            regions_by_hand(maps[n] > np.float32(threshold), lesion[n]) for n in ill.nonzero()[0]
+        ]
+        hit, lesions, flagged, wrong, pixels = np.array(regions).T
+        f1 = 2 * hit.sum() / (hit.sum() + lesions.sum() + wrong.sum())
+        found[f"lesion/lesion_f1@{name}"] = f1
+        found[f"lesion/count_difference@{name}"] = np.mean(np.abs(flagged - lesions))
+        found[f"lesion/volume_difference@{name}"] = np.mean(np.abs(pixels) / maps[0].size)
+        gap = found["lesion/max_dice"] - found[f"lesion/dice@{name}"]
+        found[f"lesion/dice_gap@{name}"] = gap
+    found["all/max_slice_dice"] = max(
+        np.mean([slice_dice_by_hand(*pair) for pair in zip(maps >= at, lesion, strict=True)])
+        for at in (*np.unique(maps), np.inf)
+    )
     total = 0.0
     for value in slices.fidelity["ssim"][~ill]:
         total += value
@@ -105,7 +143,8 @@ def test_every_value_is_that_by_hand_to_the_last_digit():
     slices = scored()
     found, expected = values(slices), by_hand(slices)
     assert list(found) == KEYS
-    others = {"all/slice_auroc", "lesion/sensitivity@1fp", "lesion/sensitivity@2fp"}
+    others = {"all/slice_auroc", "all/slice_auprc", "lesion/aupimo"}
+    others |= {"lesion/sensitivity@1fp", "lesion/sensitivity@2fp"}
     assert found.keys() - expected.keys() == others
     assert {key: found[key] for key in expected} == expected
 
@@ -117,6 +156,9 @@ def test_values_are_those_of_scikit_learn():
         average_precision_score(slices.lesion[ill].ravel(), slices.maps[ill].ravel())
     )
     assert found["all/slice_auroc"] == pytest.approx(roc_auc_score(ill, slice_scores(slices.maps)))
+    assert found["all/slice_auprc"] == pytest.approx(
+        average_precision_score(ill, slice_scores(slices.maps))
+    )
     hit = sensitivity(detections(slices.maps, slices.lesion), np.ones((1, 15)), 1)
     assert found["lesion/sensitivity@1fp"] == hit[0]
 
@@ -128,13 +170,14 @@ def test_a_resample_is_measured_as_the_drawn_slices_put_together():
     found = measure(slices, weights)
     assert list(found) == KEYS
     # the first keeps the threshold of the data, the others look at scores that all slices share
-    of_the_data = {"lesion/slice_dice", "lesion/sensitivity@1fp", "lesion/sensitivity@2fp"}
+    of_the_data = {"lesion/slice_dice", "lesion/aupimo"}
+    of_the_data |= {"lesion/sensitivity@1fp", "lesion/sensitivity@2fp"}
     for n, row in enumerate(weights.astype(int)):
         drawn = values(scored([i for i, times in enumerate(row) for _ in range(times)]))
         for key in found.keys() - of_the_data:
             assert found[key][n] == pytest.approx(drawn[key], abs=1e-12), key
     for key in of_the_data:
-        assert found[key][0] == values(slices)[key]
+        assert found[key][0] == pytest.approx(values(slices)[key], abs=1e-15)
     flagged = slices.maps >= np.float32(values(slices)["lesion/best_threshold"])
     own = [reference.dice(*pair) for pair in zip(flagged[1:4], slices.lesion[1:4], strict=True)]
     drawn = np.zeros((1, 15))
@@ -190,7 +233,8 @@ def test_without_lesions_there_are_texts_and_never_nan():
 def test_without_healthy_slices_there_are_texts_and_never_nan():
     found = values(scored([1, 2, 3, 6]))
     texts = {key for key, value in found.items() if isinstance(value, str)}
-    assert texts == {"all/slice_auroc", *(key for key in KEYS if key.startswith("healthy/"))}
+    needed = {"all/slice_auroc", "all/slice_auprc", "lesion/aupimo"}
+    assert texts == needed | {key for key in KEYS if key.startswith("healthy/")}
     assert {found[key] for key in texts} == {"no healthy slice in the test set"}
 
 
@@ -212,8 +256,28 @@ def test_a_map_with_nan_has_no_metric_of_its_slice():
 
 def test_volumes_are_measured_as_the_slices_of_their_pixels():
     flat, deep = values(scored()), values(scored(space=(4, 6, 24)))
-    regions = {"lesion/sensitivity@1fp", "lesion/sensitivity@2fp"}
+    regions = {key for key in flat if "sensitivity" in key or "f1" in key or "count" in key}
     assert {key: deep[key] for key in deep.keys() - regions} == {
         key: flat[key] for key in flat.keys() - regions
     }
-    assert all(0 <= deep[key] <= 1 for key in regions)
+    assert all(0 <= deep[key] <= 1 for key in regions if "count" not in key)
+
+
+def test_false_positives_are_said_by_site_if_there_are_several():
+    slices = scored()
+    site = np.array(["HH", "IOP", "", "HH", "IOP"] * 3)
+    found = values(replace(slices, site=site))
+    above = slices.maps > np.float32(0.55)
+    for name in ("HH", "IOP"):
+        chosen = (slices.group == 0) & (site == name)
+        assert found[f"healthy/fpr@healthy_fpr5/{name}"] == above[chosen].mean()
+    assert found.keys() - set(KEYS) == {
+        f"healthy/fpr@{threshold}/{name}" for threshold in THRESHOLDS for name in ("HH", "IOP")
+    }
+    assert list(values(replace(slices, site=np.full(15, "HH")))) == KEYS
+
+
+def test_a_map_that_flags_nothing_has_the_share_of_healthy_slices_as_its_highest_mean_dice():
+    slices = scored()
+    flat = replace(slices, maps=np.zeros_like(slices.maps))
+    assert values(flat)["all/max_slice_dice"] == np.mean(slices.group == 0)

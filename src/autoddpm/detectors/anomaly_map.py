@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from monai.networks.layers import median_filter
 from skimage.exposure import equalize_adapthist
 from torch import Tensor
 from torch.nn.functional import (
@@ -91,6 +92,19 @@ def smoothed(values: Tensor, width: float) -> Tensor:
             shape = [1, 1, *(-1 if one == axis else 1 for one in range(dimensions))]
             result = CONVOLUTION[dimensions](result, weights.view(shape))
     return result
+
+
+def median5(values: Tensor) -> Tensor:
+    """Values (B, 1, *space) after a median of 5 pixels along each axis; the edge goes on."""
+    with torch.autocast(values.device.type, enabled=False):
+        return median_filter(values.float(), 5, values.ndim - 2)
+
+
+#: What may follow a detector's map, as a row of its own: `postprocess` of `conf/evaluate.yaml`.
+POSTPROCESS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda values: values,
+    "median5": median5,
+}
 
 
 def norm95(residual: Tensor, region: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 
 from autoddpm.data.datamodule import Role, SliceDataModule
 from autoddpm.data.sample import Batch
+from autoddpm.detectors.anomaly_map import POSTPROCESS
 from autoddpm.detectors.detector import (
     Detector,
     Reconstruction,
@@ -36,12 +37,18 @@ class Bench:
     """The model, data, trainer and folder that detectors are run with.
 
     reconstructions: the folder that keeps what they reconstruct, see `Reconstructions`.
+    postprocess: what follows the last map, of `POSTPROCESS`.
     """
 
     trained: Trained
     datamodule: SliceDataModule
     trainer: Trainer
     reconstructions: Path
+    postprocess: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.postprocess not in POSTPROCESS:
+            raise ValueError(f"postprocess={self.postprocess}: must be {' or '.join(POSTPROCESS)}")
 
     def ids(self, role: Role) -> set[str]:
         """Ids of all slices of a role.
@@ -110,12 +117,23 @@ def reconstruct(bench: Bench, detector: Detector, role: Role, title: str) -> Mad
 
 
 def map_anomalies(
-    bench: Bench, detector: Detector, role: Role, made: Stored, parts: PartFolder, title: str
+    bench: Bench,
+    detector: Detector,
+    role: Role,
+    made: Stored,
+    parts: PartFolder,
+    title: str,
+    postprocess: str = "none",
 ) -> dict[str, np.ndarray]:
-    """Anomaly maps, images and lesions of a role's slices, (N, C, *space) each, in their order."""
+    """Anomaly maps, images and lesions of a role's slices, (N, C, *space) each, in their order.
+
+    postprocess: what follows the map, of `POSTPROCESS`.
+    """
+    finish = POSTPROCESS[postprocess]
 
     def work(batch: Batch) -> torch.Tensor:
-        return checked_map(detector.anomaly_map(seen_by(detector, batch), made.of(batch)), batch)
+        made_map = detector.anomaly_map(seen_by(detector, batch), made.of(batch))
+        return finish(checked_map(made_map, batch))
 
     in_parts = InParts(work, torch.cat)
 

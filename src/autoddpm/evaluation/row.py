@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning import Trainer
 
@@ -85,7 +86,7 @@ def evaluate(
     """
     settings, trainer = settings or RowSettings(), bench.trainer
     fixed_precision(trainer)
-    own = settings.recorded()
+    own = settings.recorded() | {"postprocess": bench.postprocess}
     provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
     if not is_finished(folder):
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
@@ -114,7 +115,9 @@ def make_row(
     arrays, made, parts = detect(detector, bench, folder, provenance)
     pixels = arrays["lesion"].sum(axis=tuple(range(1, arrays["lesion"].ndim)))
     group = size_group(pixels, bench.datamodule.size, settings.size_groups)
-    values = score(arrays, group, found, lpips)
+    index = bench.datamodule.index("test").set_index("id")
+    site = index["site"].loc[arrays["id"]].to_numpy(str)
+    values = score(arrays, group, found, lpips, site)
     row = {
         "label": detector.label,
         "detector": describe(detector),
@@ -127,7 +130,7 @@ def make_row(
         if settings.nifti:
             shown = {name: arrays[name] for name in IN_VOLUMES if name in arrays}
             write_nifti(folder / "nifti", shown, bench.datamodule.index("test"))
-        slices = slice_lines(arrays, group, bench.datamodule, found["healthy_fpr5"])
+        slices = slice_lines(arrays, group, index, found["healthy_fpr5"])
         write_row(folder, row, settings.config, arrays, slices)
         shutil.rmtree(parts.folder)
     trainer.strategy.barrier()
@@ -183,8 +186,8 @@ def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]
         raise ValueError(f"{error}. Delete the folder and evaluate again") from error
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
-    # 0.1.0 did not record it; the weights are compared.
-    before.setdefault("data_range", provenance.get("data_range"))
+    # 0.1.0 did not record these; the weights are compared, and nothing followed a map.
+    before = {"data_range": provenance.get("data_range"), "postprocess": "none"} | before
     for name in detector.to_calibrate():  # it was replaced by its value
         del now[name]
     for key in sorted(now):
@@ -223,7 +226,9 @@ def detect(
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
     parts = PartFolder(folder / f"parts-{digest}")
     made = reconstruct(bench, detector, "test", detector.label)
-    maps = map_anomalies(bench, detector, "test", made.stored, parts, detector.label)
+    maps = map_anomalies(
+        bench, detector, "test", made.stored, parts, detector.label, bench.postprocess
+    )
     kept = dict(made.stored.arrays)
     images = {
         "image": maps["image"],
@@ -242,14 +247,19 @@ def score(
     group: np.ndarray,
     thresholds: Mapping[str, float],
     lpips: Lpips | None = None,
+    site: np.ndarray | None = None,
 ) -> dict[str, float | str]:
-    """Every metric of the merged maps: its value, or a text that says why it is undefined."""
+    """Every metric of the merged maps: its value, or a text that says why it is undefined.
+
+    site: as in `ScoredSlices`.
+    """
     refuse_non_finite(arrays["anomaly_map"], "an anomaly map")
     refuse_non_finite(arrays["reconstruction"], "a reconstruction")
     maps, dimensions = arrays["anomaly_map"], arrays["anomaly_map"].ndim - 1
     pair = arrays["image"], arrays["reconstruction"]
     kept = fidelity(*pair, group == HEALTHY, dimensions, lpips)
-    scored = ScoredSlices(maps, arrays["lesion"], group, thresholds, kept)
+    site = np.empty(0, str) if site is None else site
+    scored = ScoredSlices(maps, arrays["lesion"], group, thresholds, kept, site)
     found = measure(scored, np.ones((1, len(maps))))
     values = {key: one if isinstance(one, str) else float(one[0]) for key, one in found.items()}
     return values | {
@@ -261,18 +271,20 @@ def score(
 def slice_lines(
     arrays: Mapping[str, np.ndarray],
     group: np.ndarray,
-    datamodule: SliceDataModule,
+    index: pd.DataFrame,
     threshold: float,
 ) -> list[dict[str, Any]]:
-    """The lines of slices.csv: each slice's lesion and group, and its own SSIM and MSE, or Dice."""
-    index = datamodule.index("test")
-    subjects = dict(zip(index["id"], index["subject"], strict=True))
+    """The lines of slices.csv: each slice's lesion and group, and its own SSIM and MSE, or Dice.
+
+    index: subject and site by id.
+    """
     lines = []
     for i, slice_id in enumerate(arrays["id"].tolist()):
         image, lesion, scores = arrays["image"][i], arrays["lesion"][i], arrays["anomaly_map"][i]
         line: dict[str, Any] = {
             "id": slice_id,
-            "subject": subjects[slice_id],
+            "subject": index["subject"][slice_id],
+            "site": index["site"][slice_id],
             "lesion_pixels": int(lesion.sum()),
             "size_group": GROUPS[group[i]],
             "calls": int(arrays["calls"][i]),

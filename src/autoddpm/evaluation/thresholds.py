@@ -41,11 +41,14 @@ class Thresholds:
         self.conditions["data_hash"] = bench.datamodule.hash("calibrate")
         self.conditions["clip"] = bench.trained.model.record().get("data_range")
 
-    def of(self, detector: Detector, rates: Sequence[float], title: str) -> list[float]:
+    def of(
+        self, detector: Detector, rates: Sequence[float], title: str, postprocess: str = "none"
+    ) -> list[float]:
         """The thresholds for a detector's anomaly map, read from the file or computed and added.
 
         rates: for each threshold, the share of healthy pixels that may be above it.
         title: shown by the progress bar.
+        postprocess: what follows the map, of `POSTPROCESS`.
         """
         recorded = record_of_parts(detector)
         conditions = self.conditions | {
@@ -55,6 +58,7 @@ class Thresholds:
         }
         if recorded["initial"]:
             conditions["initial"] = recorded["initial"]
+        conditions["postprocess"] = postprocess
         wanted = [conditions | {"false_positive_rate": rate} for rate in rates]
         entries = known_thresholds(self.bench.trained) + self._entries()
         known = [
@@ -68,7 +72,9 @@ class Thresholds:
         digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:8]
         parts = PartFolder(self.folder / f"calibration-{digest}")
         made = reconstruct(self.bench, detector, "calibrate", title)
-        arrays = map_anomalies(self.bench, detector, "calibrate", made.stored, parts, title)
+        arrays = map_anomalies(
+            self.bench, detector, "calibrate", made.stored, parts, title, postprocess
+        )
         found = [healthy_threshold(arrays["anomaly_map"], rate) for rate in rates]
         strategy.barrier()
         if self.bench.trainer.is_global_zero:
@@ -78,8 +84,9 @@ class Thresholds:
         return found
 
     def of_map(self, detector: Detector) -> dict[str, float]:
-        """The map's thresholds, by the names in `HEALTHY_FPRS`."""
-        found = self.of(detector, list(HEALTHY_FPRS.values()), "calibrate the map")
+        """The last map's thresholds, by the names in `HEALTHY_FPRS`."""
+        rates = list(HEALTHY_FPRS.values())
+        found = self.of(detector, rates, "calibrate the map", self.bench.postprocess)
         return dict(zip(HEALTHY_FPRS, found, strict=True))
 
     def _add(self, found: "zip[tuple[float, dict[str, Any]]]") -> None:
@@ -94,7 +101,8 @@ class Thresholds:
 
 def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
     """The conditions of a stored threshold with the settings and names that came since."""
-    return {"clip": [-1.0, 1.0], **conditions, "detector": with_added(conditions["detector"])}
+    before = {"clip": [-1.0, 1.0], "postprocess": "none"}
+    return {**before, **conditions, "detector": with_added(conditions["detector"])}
 
 
 def with_added(detector: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,42 @@ class Detections(NamedTuple):
     false_positives: np.ndarray
 
 
+class Regions(NamedTuple):
+    """Lesions and flagged regions of each of N slices at one threshold, (N,) each.
+
+    lesions: lesions.
+    found: lesions with a flagged pixel.
+    regions: flagged regions.
+    false_positives: flagged regions that touch no lesion.
+    """
+
+    lesions: np.ndarray
+    found: np.ndarray
+    regions: np.ndarray
+    false_positives: np.ndarray
+
+
+def detections_above(maps: np.ndarray, lesion: np.ndarray, threshold: float) -> Regions:
+    """Lesions found and false positives above a threshold; connected as in `detections`.
+
+    maps: (N, *space) scores, finite.
+    lesion: (N, *space) bool.
+    threshold: scores above it are flagged, compared in the type of the maps.
+    """
+    refuse_non_finite(maps, "an anomaly map")
+    lesion, flagged = lesion.astype(bool), maps > maps.dtype.type(threshold)
+    numbered, lesions = _components(lesion)
+    is_found = np.zeros(lesions + 1, dtype=bool)
+    is_found[numbered[flagged & lesion]] = True
+    place, count = _slice_of_components(numbered, lesions), len(maps)
+    return Regions(
+        np.bincount(place, minlength=count),
+        np.bincount(place[is_found[1:]], minlength=count),
+        np.bincount(_slice_of_components(*_components(flagged)), minlength=count),
+        _false_positives(flagged, lesion),
+    )
+
+
 def detections(maps: np.ndarray, lesion: np.ndarray) -> Detections:
     """Lesions found and false positives.
 

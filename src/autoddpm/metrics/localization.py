@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autoddpm.metrics.counts import Counts, every_score, histograms
+from autoddpm.metrics.statistics import ratio
 
 #: Share of healthy validation pixels that each calibrated threshold may flag.
 HEALTHY_FPRS = {"healthy_fpr1": 0.01, "healthy_fpr2": 0.02, "healthy_fpr5": 0.05}
@@ -87,6 +88,28 @@ def slice_dice(counts: Counts) -> np.ndarray:
         )
     hits, flagged = counts.hits.astype(np.float64), counts.flagged.astype(np.float64)
     return 2 * hits / (flagged + counts.positives[:, None])
+
+
+def max_slice_dice(counts: Counts, weights: np.ndarray) -> np.ndarray:
+    """(R,) the highest, over thresholds, of the mean Dice of the drawn slices.
+
+    A slice without a lesion counts 1 if nothing of it is flagged, else 0. So a map that flags
+    nothing has the share of healthy slices: it is one of the thresholds. MAD-AD and REFLECT report
+    this mean.
+
+    counts: at the scores of lesion pixels; between two of them only healthy pixels are added.
+    weights: (R, N), how often each slice is drawn.
+    """
+    hits, flagged = counts.hits.astype(np.float64), counts.flagged.astype(np.float64)
+    each = np.where(
+        counts.positives[:, None] > 0,
+        2 * hits / np.maximum(flagged + counts.positives[:, None], 1),
+        flagged == 0,
+    )
+    each = np.column_stack([counts.positives == 0, each])  # nothing is flagged
+    starts = range(RESAMPLES_AT_ONCE, len(weights), RESAMPLES_AT_ONCE)
+    best = [(part @ each).max(axis=1) for part in np.split(weights, starts)]
+    return ratio(np.concatenate(best), weights.sum(axis=1))
 
 
 def dice(flagged: np.ndarray, lesion: np.ndarray) -> float:

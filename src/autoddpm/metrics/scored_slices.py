@@ -20,6 +20,7 @@ class ScoredSlices:
     group: (N,) indices into GROUPS.
     thresholds: calibrated ones by name; pixels above them are flagged.
     fidelity: {"ssim": (N,)}: how well each healthy slice was kept. Other entries are not read.
+    site: (N,) where each was acquired, "" if nobody says; empty if nobody says of any.
     """
 
     maps: np.ndarray
@@ -27,6 +28,7 @@ class ScoredSlices:
     group: np.ndarray
     thresholds: Mapping[str, float]
     fidelity: Mapping[str, np.ndarray] = field(default_factory=dict)
+    site: np.ndarray = field(default_factory=lambda: np.empty(0, str))
 
     @cached_property
     def is_lesion(self) -> np.ndarray:
@@ -51,6 +53,13 @@ class ScoredSlices:
             where = f"the group {population}" if population in GROUPS[1:] else "the test set"
             raise ValueError(f"no {kind} slice in {where}")
         return np.ones_like(chosen) if population == "all" else chosen
+
+    @cached_property
+    def sites_of_healthy(self) -> list[str]:
+        """The sites of healthy slices, sorted, if there are several."""
+        sites = np.unique(self.site[~self.is_lesion]) if len(self.site) else self.site
+        named = [str(site) for site in sites if site]
+        return named if len(named) > 1 else []
 
     @cached_property
     def at_thresholds(self) -> Counts:

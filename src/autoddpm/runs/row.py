@@ -36,12 +36,13 @@ NOT_SETTINGS = (
     *("paths", "hydra", "checkpoint", "name", "experiment", "report", "logger"),
     *("metrics", "lpips"),
 )
-#: Columns of slices.csv. `ssim` and `mse` are empty in lesion slices, the two Dice in healthy ones.
+#: Columns of slices.csv. `ssim` and `mse` are empty in lesion slices, the two Dice in healthy ones,
+#: `site` if nobody says it.
 COLUMNS = (
-    *("id", "subject", "lesion_pixels", "size_group", "ssim", "mse"),
+    *("id", "subject", "site", "lesion_pixels", "size_group", "ssim", "mse"),
     *("dice@healthy_fpr5", "max_dice", "calls", "seconds"),
 )
-TEXTS = ["id", "subject", "size_group"]
+TEXTS = ["id", "subject", "size_group", "site"]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The scored slices of a row, from maps.npz and slices.csv: what it is resampled from."""
 
+import numpy as np
 import pandas as pd
 
 from autoddpm.data.lesion_size import GROUPS
@@ -25,7 +26,8 @@ def read_scored_slices(row: Row) -> tuple[ScoredSlices, list[str]]:
     }
     group = slices["size_group"].map(GROUPS.index).to_numpy()
     kept = {name: slices[name].to_numpy(dtype=float) for name in FIDELITY if name in slices}
-    scored = ScoredSlices(stages["anomaly_map"], stages["lesion"], group, thresholds, kept)
+    site = slices["site"].fillna("").to_numpy(str) if "site" in slices else np.empty(0, str)
+    scored = ScoredSlices(stages["anomaly_map"], stages["lesion"], group, thresholds, kept, site)
     return scored, list(slices["subject"])
 
 
