@@ -406,7 +406,7 @@ def test_the_mask_s_threshold_is_shared_with_the_ablations(
     assert np.array_equal(full["stitched"], stitching["reconstruction"])
 
 
-def test_a_median_follows_the_last_map_alone_and_has_thresholds_of_its_own(
+def test_a_median_follows_the_last_map_and_has_own_thresholds(
     laboratory: Laboratory, detected: list[list[str]]
 ) -> None:
     plain = laboratory.row("plain")

@@ -277,7 +277,7 @@ def test_false_positives_are_said_by_site_if_there_are_several():
     assert list(values(replace(slices, site=np.full(15, "HH")))) == KEYS
 
 
-def test_a_map_that_flags_nothing_has_the_share_of_healthy_slices_as_its_highest_mean_dice():
+def test_a_flat_map_has_the_share_of_healthy_slices():
     slices = scored()
     flat = replace(slices, maps=np.zeros_like(slices.maps))
     assert values(flat)["all/max_slice_dice"] == np.mean(slices.group == 0)

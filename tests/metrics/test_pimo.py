@@ -37,12 +37,12 @@ def of(maps: np.ndarray, lesion: np.ndarray, weights: np.ndarray | None = None) 
     return aupimo(maps, lesion, ILL, ~ILL, np.ones((1, 12)) if weights is None else weights)
 
 
-def test_it_is_the_mean_recall_at_rates_that_are_evenly_spaced_in_their_logarithm():
+def test_it_is_the_mean_recall_over_the_logarithm_of_rates():
     maps, lesion = slices()
     assert of(maps, lesion)[0] == pytest.approx(by_hand(maps, lesion), abs=1e-12)
 
 
-def test_a_perfect_map_has_one_and_a_random_one_what_its_docstring_says():
+def test_a_perfect_map_has_one_and_a_random_one_what_is_said():
     assert of(*slices(clear=2))[0] == 1
     rng = np.random.default_rng(0)
     lesion = np.zeros((12, 256, 256), bool)

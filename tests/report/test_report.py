@@ -65,11 +65,11 @@ def test_the_page_holds_the_pictures_and_loads_nothing_else(whole):
     page = Page((whole / "index.html").read_text())
     assert all(address.startswith("data:image/png;base64,") for address in page.loads)
     held = [base64.b64decode(address.split(",", 1)[1]) for address in page.loads]
-    for name in ("noise_paradox", "dice_by_size", "figure4", "figure5"):
+    for name in ("noise_paradox", "dice_by_size", "dice_by_seconds", "figure4", "figure5"):
         assert (whole / f"{name}.png").read_bytes() in held
     corners = [Image.open(io.BytesIO(one)).convert("RGB").getpixel((0, 0)) for one in held]
     # each for the dark, then for the light
-    assert [sum(corner) > 600 for corner in corners] == [False, True] * 4
+    assert [sum(corner) > 600 for corner in corners] == [False, True] * 5
     assert (whole / "figure4.png").read_bytes() in held[1::2]
     assert "Phantoms & <nobody>" in page.words
 
@@ -92,16 +92,17 @@ def test_what_all_rows_say_alike_is_said_once(runs):
 
 
 def test_no_temporary_file_is_left(whole):
-    names = ("table1", "table2", "table3", "protocol")
+    names = ("table1", "table2", "table3", "protocol", "benchmarks")
     tables = {f"{name}.{end}" for name in names for end in ("csv", "md", "tex")}
-    pictures = {"noise_paradox.png", "dice_by_size.png", "figure4.png", "figure5.png"}
+    pictures = {f"{name}.png" for name in ("noise_paradox", "dice_by_size", "dice_by_seconds")}
+    pictures |= {"figure4.png", "figure5.png"}
     others = {"index.html", "measured.csv", "resamples"}
     assert {path.name for path in whole.iterdir()} == tables | pictures | others
 
 
 def test_measured_csv_has_all_metrics_per_row_and_what_made_them(whole):
     lines = read_csv(whole / "measured.csv")
-    assert len(lines) == 9 * (len(METRICS) + 1)
+    assert len(lines) == 9 * (len(METRICS) + 2)
     [line] = [
         x
         for x in lines

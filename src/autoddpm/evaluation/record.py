@@ -52,6 +52,7 @@ def provenance_of(
         "data_hash": datamodule.hash("test"),
         "weights_hash": trained.weights_hash,
         "weights_step": trained.step,
+        "model": type(trained.model).__name__,
         **trained.model.record(),
         "seed": parts.pop("seed"),
         "size": datamodule.size,

@@ -187,7 +187,8 @@ def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]
     before = row["provenance"] | with_added(row["detector"])
     now = dict(provenance) | describe(detector)
     # 0.1.0 did not record these; the weights are compared, and nothing followed a map.
-    before = {"data_range": provenance.get("data_range"), "postprocess": "none"} | before
+    of_weights = {key: provenance.get(key) for key in ("data_range", "model")}
+    before = of_weights | {"postprocess": "none"} | before
     for name in detector.to_calibrate():  # it was replaced by its value
         del now[name]
     for key in sorted(now):

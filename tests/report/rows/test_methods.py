@@ -113,6 +113,18 @@ def test_rows_of_two_ranges_agree_only_with_the_same_weights(runs):
     )
 
 
+def test_rows_of_two_models_need_not_share_weights_or_range(runs):
+    anoddpm(runs, 50)
+    other = {"model": "Restoration", "weights_hash": "b" * 64, "data_range": [0.0, 1.0]}
+    autoddpm(runs, "other", provenance=other)
+    assert disagreements(read_rows(runs)[0]) == []
+    autoddpm(runs, "again", provenance=other | {"weights_hash": "c" * 64})
+    (said,) = disagreements(read_rows(runs)[0])
+    assert said.startswith("weights_hash differs: cccccccc in again; bbbbbbbb in other")
+    autoddpm(runs, "elsewhere", provenance=other | {"data_hash": "e" * 64})
+    assert any(words.startswith("data_hash differs") for words in disagreements(read_rows(runs)[0]))
+
+
 def test_a_perceptual_distance_that_was_not_used_agrees_with_any(runs):
     anoddpm(runs, 50, provenance={"perceptual": None})
     autoddpm(runs)

@@ -57,7 +57,7 @@ def test_a_table_with_an_unknown_or_a_missing_key_is_named(change: dict) -> None
 
 def test_a_table_is_changed_and_left_out_on_the_command_line() -> None:
     tables = settings("report.tables.table2=null", "report.tables.table1.rows=[every]")["tables"]
-    assert list(tables) == ["table1", "table2", "table3", "protocol", "fairness"]
+    assert list(tables) == ["table1", "table2", "table3", "protocol", "benchmarks", "fairness"]
     assert tables["table2"] is None
     assert tables["table1"]["rows"] == ["every"]
 

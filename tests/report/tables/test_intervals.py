@@ -69,7 +69,7 @@ def test_each_metric_is_found_again_in_the_maps_with_an_interval(measured, tmp_p
     rows = read_rows(measured)[0]
     found = bootstrap_rows(rows, tmp_path, R, 0)
     for row in rows:
-        assert len(row.metrics) == 42
+        assert len(row.metrics) == 58
         for key in row.metrics.keys() - NO_INTERVAL:
             bounds = found.interval(row, key)
             assert isinstance(bounds, Interval), (row.label, key, bounds)
@@ -235,7 +235,7 @@ def test_a_value_in_too_few_subjects_has_a_note_for_an_interval(runs):
 @pytest.mark.usefixtures("no_pictures")
 def test_without_resamples_there_are_just_values_and_curves(copied):
     folder = copied.parent / "report"
-    values = {"table1", "table2", "table3", "protocol"}
+    values = {"table1", "table2", "table3", "protocol", "benchmarks"}
     before = {table.name for table in report(copied, f"report.resamples={R}").tables}
     assert before == values | {"table1_differences", "table2_differences"}
     assert (folder / "table1_differences.tex").is_file()

@@ -9,6 +9,7 @@ from autoddpm.report.figures.charts import as_chart, precision_recall_chart
 from autoddpm.report.figures.curve import Curve, draw_curves
 from autoddpm.report.figures.examples import Choice, Examples
 from autoddpm.report.figures.figure import Chart, FigureRows, ReportFigure
+from autoddpm.report.figures.pareto import draw_pareto, front, places
 from autoddpm.report.figures.slice_figures import noise_paradox_figure, stitching_figure
 from autoddpm.report.figures.theme import DARK, LIGHT, Theme, png
 from autoddpm.report.tables.intervals import Resamples
@@ -34,6 +35,8 @@ def draw_figures(
     found = [_curves(name, figures[name], panels) for name, panels in curves.items()]
     if chosen := figures.get("precision_recall"):
         found.append(_precision_recall(chosen, resamples))
+    if chosen := figures.get("dice_by_seconds"):
+        found.append(_dice_by_seconds(chosen))
     if chosen := figures.get("figure4"):
         found.append(_figure4(chosen, choice, examples))
     if chosen := figures.get("figure5"):
@@ -92,6 +95,14 @@ def _precision_recall(chosen: FigureRows, resamples: Resamples) -> ReportFigure:
     drawn = precision_recall_chart(list(chosen.kinds.values()), resamples)
     chart = as_chart("precision-recall", drawn) if drawn else None
     return report_figure("precision_recall", chosen, remarks=chosen.missing, chart=chart)
+
+
+def _dice_by_seconds(chosen: FigureRows) -> ReportFigure:
+    found = places(chosen.rows)
+    best = ", ".join(f"{one.title} ({one.dice:.1f}, {one.seconds:.2g} s)" for one in front(found))
+    said = f"No other one is as good as fast: {best}." if found else ""
+    draw = partial(draw_pareto, found) if found else None
+    return report_figure("dice_by_seconds", chosen, draw, said, chosen.missing)
 
 
 def _figure4(chosen: FigureRows, choice: Choice, examples: Examples) -> ReportFigure:

@@ -24,6 +24,8 @@ MEANING_OF_T = {
     "None": "The models' range is not recorded; 0.1.0 trained on [-1, 1]: "
     "the noise of a t is half of the paper's.",
 }
+#: Of these, what rows of different models need not share: each has weights of its own.
+OF_MODEL = ("weights_hash", "data_range")
 ALSO_SETTINGS = (*MUST_AGREE, "seed", "size", "sampler", "precision")  # of the provenance
 
 
@@ -209,9 +211,18 @@ def disagreements(rows: Sequence[Row]) -> list[str]:
 
     A perceptual distance that is not recorded (null) was not used, and agrees with any.
     """
+    by_model = defaultdict(list)
+    for row in rows:
+        by_model[row.provenance.get("model", "DDPM")].append(row)  # 0.1.0 had no other
+    alike = [key for key in MUST_AGREE if key not in OF_MODEL]
+    of_model = [words for own in by_model.values() for words in _differing(own, OF_MODEL)]
+    return [*_differing(rows, alike), *of_model]
+
+
+def _differing(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     found = []
     same_weights = len({row.provenance.get("weights_hash") for row in rows}) == 1
-    for key in MUST_AGREE:
+    for key in keys:
         if key == "data_range" and same_weights:
             continue  # not recorded in 0.1.0: the same weights have the same
         folders = defaultdict(list)
