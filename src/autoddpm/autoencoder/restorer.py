@@ -65,7 +65,7 @@ class Restorer(nn.Module):
 
     @property
     def validation_names(self) -> list[str]:
-        """The objective's loss; errors in altered pixels, in the others, and of untouched images."""
+        """The loss; errors in altered pixels and in the others; the error of untouched images."""
         return ["loss", "error_anomalous", "error_around", "error_untouched"]
 
     def validation_losses(self, image: Tensor, keys: Tensor) -> dict[str, Tensor]:
