@@ -51,8 +51,8 @@ def test_its_label_says_how_large_its_patch_is():
     assert detector(Conv(), 1.0).label == "cDDPM without encoder (t=7)"
 
 
-def test_it_refuses_a_ddpm_s_weights_and_a_ddpm_s_detector_its_own():
-    with pytest.raises(ValueError, match="of model=pddpm or .*; these are of a DDPM"):
+def test_a_ddpm_and_its_detectors_are_of_another_family():
+    with pytest.raises(ValueError, match=r"of model=pddpm or .*; these are of a DDPM"):
         PDDPMDetector(short_ddpm(Conv()), NoPerceptual(), residual)
     with pytest.raises(ValueError, match="these weights are of a PDDPM"):
         OneStep(detector(Conv()).model, NoPerceptual(), residual, times=[3])

@@ -61,9 +61,8 @@ class VAEObjective:
             side = (v[:, 0] * self.box * image.shape[-1]).ceil()
             square = _per_image(is_drawn, image)
             for axis, length in enumerate(image.shape[2:]):
-                first = _per_image(
-                    (v[:, 1 + axis] * (length - side + 1).clamp(min=1)).floor(), image
-                )
+                room = (length - side + 1).clamp(min=1)
+                first = _per_image((v[:, 1 + axis] * room).floor(), image)
                 shape = [1] * image.ndim
                 shape[2 + axis] = length
                 place = torch.arange(length, device=image.device).view(shape)

@@ -20,11 +20,15 @@ class OneCall(PlainDetector):
     map: how the input and the restored slice are compared.
     """
 
-    most_calls = 1
     only_of_map: Collection[str] = ("map", "perceptual")
 
     def __init__(self, model: Any, perceptual: Perceptual, map: AnomalyMap) -> None:
         self.model, self.perceptual, self.map = model, perceptual, map
+
+    @property
+    def most_calls(self) -> int:
+        """Network calls per slice."""
+        return 1
 
     @torch.no_grad()
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:

@@ -48,7 +48,7 @@ class VAEDetector(OneCall):
 
     @property
     def most_calls(self) -> int:
-        """Network calls per slice."""
+        """Network calls per slice; a backward pass counts as one."""
         return 2 if self.combi else 1
 
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:

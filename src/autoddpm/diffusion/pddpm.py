@@ -119,7 +119,10 @@ class PDDPM(nn.Module):
     def drawn(
         self, image: Tensor, keys: Tensor, stage: Stage, epoch: Tensor | int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Times (B,), all alike often; patches (B, 1, *space) anywhere; images with these noised."""
+        """Training samples: times (B,), patches anywhere (B, 1, *space), and the noised images.
+
+        All times are alike often. Arguments as `Model.loss`.
+        """
         u = uniform(keys, 1 + self.dimensions, stage, Draw.TIME, epoch)
         t = 1 + (u[:, 0] * self.schedule.T).long()
         space = image.shape[2:]
