@@ -126,9 +126,9 @@ class PDDPM(nn.Module):
         u = uniform(keys, 1 + self.dimensions, stage, Draw.TIME, epoch)
         t = 1 + (u[:, 0] * self.schedule.T).long()
         space = image.shape[2:]
-        room = [length - self.side(length) + 1 for length in space]
-        corner = (u[:, 1:] * torch.tensor(room, device=u.device)).long()
-        patch = self.inside(corner, space)
+        places = zip(u[:, 1:].unbind(1), space, strict=True)
+        corner = [(v * (length - self.side(length) + 1)).long() for v, length in places]
+        patch = self.inside(torch.stack(corner, 1), space)
         eps = self.noise(keys, image.shape[1:], stage, Draw.FORWARD, epoch)
         return t, patch, self.noised(image, t, eps, patch)
 
