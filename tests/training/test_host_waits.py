@@ -9,6 +9,8 @@ import logging
 from collections import Counter
 from typing import Any
 
+import pytest
+import torch
 from conftest import Site, compose_config
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
@@ -16,6 +18,8 @@ from omegaconf import OmegaConf
 from tiny import Waits
 from tiny import one_thread as one_thread
 
+from autoddpm.models.trained import build_model
+from autoddpm.random import slice_keys
 from autoddpm.training.module import TrainingModule
 
 HOST = r"torch/(optim/adam|optim/optimizer|utils/data/dataloader)\.py"
@@ -80,3 +84,13 @@ def test_a_training_step_with_every_callback_waits_for_nothing(site, caplog):
 
 def test_a_wait_is_found(site):
     assert train(site, Watch(asks=True))["_local_scalar_dense"] == STEPS - 2
+
+
+@pytest.mark.parametrize("name", ["dae", "cevae", "pddpm", "restoration"])
+def test_a_step_of_the_other_families_waits_for_nothing(name: str) -> None:
+    cfg = compose_config("train", f"model={name}").model
+    model = build_model(OmegaConf.to_container(cfg, resolve=True))
+    image, keys = torch.rand(2, 1, 32, 32), slice_keys(0, ["a", "b"])
+    with Waits() as waits:
+        model.loss(image, keys, torch.zeros(2).long()).mean().backward()
+    assert waits.seen == Counter()

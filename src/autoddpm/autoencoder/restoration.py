@@ -4,17 +4,14 @@ Trained on synthetic anomalies alone, as foreign patch interpolation (Tan et al.
 (Naval Marimont et al., 2024): the lesions of patients are never seen.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from autoddpm.autoencoder.corruption import Corrupted, Corruption
-from autoddpm.random import Stage, slice_keys
-
-VISIBLE = 0.05  # of a pixel's share: above it the pixel belongs to an anomaly
+from autoddpm.autoencoder.corruption import Corruption
+from autoddpm.autoencoder.restorer import VISIBLE, Restorer
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class RestorationObjective(Corruption):
         return (weight * (restored - image).abs()).flatten(1).mean(1)
 
 
-class Restoration(nn.Module):
+class Restoration(Restorer):
     """A network that returns the change from an image to the healthy one.
 
     Images are (B, C, *space) in [0, 1].
@@ -57,16 +54,9 @@ class Restoration(nn.Module):
         dimensions: int = 2,
         objective: RestorationObjective | None = None,
     ) -> None:
-        super().__init__()
-        self.unet, self.time = unet, time
-        self.channels, self.dimensions = channels, dimensions
-        self.objective = objective or RestorationObjective()
+        super().__init__(unet, objective or RestorationObjective(), channels, dimensions)
+        self.time = time
         self.forget_output()
-
-    @property
-    def network(self) -> nn.Module:
-        """The U-Net."""
-        return self.unet
 
     def forget_output(self) -> None:
         """Set the last layer to 0: a restoration begins with changing nothing."""
@@ -98,53 +88,3 @@ class Restoration(nn.Module):
         """The healthy image, as the network estimates it. It may leave [0, 1]."""
         times = torch.full((len(image),), self.time, device=image.device)
         return image + self.unet(image, times).to(image.dtype)
-
-    def seen(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
-        """Images as the network sees them in training: corrupted."""
-        return self.objective(image, keys, Stage.TRAINING, epoch).image
-
-    def loss(self, image: Tensor, keys: Tensor, epoch: Tensor) -> Tensor:
-        """Training's loss, (B,): the weighted absolute error. Arguments as `Model`."""
-        corrupted = self.objective(image, keys, Stage.TRAINING, epoch)
-        return self.objective.errors(self.restore(corrupted.image), image, corrupted.share)
-
-    @property
-    def validation_names(self) -> list[str]:
-        """The weighted error; the parts of it in anomalies and outside, and of untouched images."""
-        return ["loss", "error_anomalous", "error_around", "error_untouched"]
-
-    def validation_losses(self, image: Tensor, keys: Tensor) -> dict[str, Tensor]:
-        """Losses by name, (B,) each, with the same corruptions at each validation.
-
-        The errors are means of the absolute error over all pixels of an image.
-        """
-        corrupted = self.objective(image, keys, Stage.VALIDATION)
-        restored = self.restore(corrupted.image)
-        error, anomalous = (restored - image).abs(), corrupted.share > VISIBLE
-        return {
-            "loss": self.objective.errors(restored, image, corrupted.share),
-            "error_anomalous": (error * anomalous).flatten(1).mean(1),
-            "error_around": (error * ~anomalous).flatten(1).mean(1),
-            "error_untouched": (self.restore(image) - image).abs().flatten(1).mean(1),
-        }
-
-    def trial(self, image: Tensor) -> Tensor:
-        """One call of the network."""
-        return self.restore(image)
-
-    def example(self, image: Tensor, ids: Sequence[str]) -> dict[str, Tensor]:
-        """Healthy, corrupted and restored images, and their difference."""
-        keys = slice_keys(0, ids, image.device)
-        corrupted: Corrupted = self.objective(image, keys, Stage.VALIDATION)
-        restored = self.restore(corrupted.image).clamp(0, 1)
-        difference = (restored - corrupted.image).abs()
-        return {
-            "healthy": image,
-            "corrupted": corrupted.image,
-            "restored": restored,
-            "difference": difference,
-        }
-
-    def record(self) -> dict[str, Any]:
-        """The range of the images."""
-        return {"data_range": [0.0, 1.0]}

@@ -1,20 +1,15 @@
 """Restoration: one call from a scan to the healthy scan, and what changed."""
 
-from collections.abc import Collection
 from typing import cast
 
-import torch
-from torch import Tensor
-
 from autoddpm.autoencoder.restoration import Restoration
-from autoddpm.detectors.anoddpm import refuse_non_finite
-from autoddpm.detectors.anomaly_map import AnomalyMap, compare
-from autoddpm.detectors.detector import PlainDetector, Reconstruction, Slices
+from autoddpm.detectors.anomaly_map import AnomalyMap
+from autoddpm.detectors.one_call import OneCall, check_family
 from autoddpm.detectors.perceptual import Perceptual
 from autoddpm.models.trained import load_checkpoint
 
 
-class RestorationDetector(PlainDetector):
+class RestorationDetector(OneCall):
     """Restore the untouched slice in one call and map what changed.
 
     model: a restoration network.
@@ -24,18 +19,13 @@ class RestorationDetector(PlainDetector):
     """
 
     label = "Restoration"
-    most_calls = 1
-    only_of_map: Collection[str] = ("map", "perceptual")
 
     def __init__(
         self, model: Restoration, perceptual: Perceptual, map: AnomalyMap, weights: str = ""
     ) -> None:
-        if not isinstance(model, Restoration):
-            raise ValueError(
-                "detector=restoration: needs the weights of a restoration network, of "
-                f"model=restoration; these are of a {type(model).__name__}"
-            )
-        self.model, self.perceptual, self.map, self.weights = model, perceptual, map, weights
+        check_family("restoration", model, Restoration, "model=restoration")
+        super().__init__(model, perceptual, map)
+        self.weights = weights
 
     @classmethod
     def of_weights(
@@ -47,16 +37,3 @@ class RestorationDetector(PlainDetector):
         """
         trained = load_checkpoint(weights)
         return cls(cast(Restoration, trained.model), perceptual, map, trained.weights_hash)
-
-    @torch.no_grad()
-    def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
-        self.model.to(batch.image.device)  # one of its own is moved by nobody else
-        restored = self.model.restore(batch.image).clamp(0, 1)
-        refuse_non_finite(restored, batch)
-        return Reconstruction(restored, torch.ones(len(restored), dtype=torch.int64))
-
-    @torch.no_grad()
-    def anomaly_map(self, batch: Slices, made: Reconstruction) -> Tensor:
-        return compare(
-            self.map, batch.image, made.image, lambda a, b: self.perceptual(self.model, a, b)
-        )
