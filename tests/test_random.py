@@ -167,3 +167,8 @@ def test_keys_are_words_of_the_seed_and_the_id_alone():
     assert torch.equal(keys, torch.cat([slice_keys(5, [i]) for i in ("a", "b", "a")]))
     assert ((keys >= 0) & (keys < 2**32)).all()
     assert slice_keys(5, []).shape == (0, 2)
+
+
+def test_no_stage_and_draw_share_a_counter() -> None:
+    assert max(Draw) < 16
+    assert len({stage * 16 + draw for stage in Stage for draw in Draw}) == len(Stage) * len(Draw)

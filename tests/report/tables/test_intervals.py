@@ -42,6 +42,7 @@ R = 100
 
 NO_INTERVAL = {
     "calls_per_slice",
+    "seconds_per_slice",
     *(f"lesion/best_threshold{group}" for group in ("", "/small", "/medium", "/large")),
 }
 

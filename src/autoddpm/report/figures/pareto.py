@@ -47,6 +47,7 @@ def draw_pareto(found: Sequence[Place], theme: Theme = LIGHT) -> Figure:
     axes = figure.subplots()
     dress(axes, theme, "seconds per slice", "highest Dice, %")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     best = front(found)
     seconds, dice = (
         np.array([getattr(one, name) for one in found]) for name in ("seconds", "dice")
@@ -54,10 +55,11 @@ def draw_pareto(found: Sequence[Place], theme: Theme = LIGHT) -> Figure:
     axes.set_xlim(seconds.min() / 2, seconds.max() * 12)  # room for the labels
     axes.set_ylim(0, max(1, 1.1 * dice.max()))
     steps = [getattr(one, name) for name in ("seconds", "dice") for one in best]
-    axes.step(steps[: len(best)], steps[len(best) :], where="post", color=METHOD, lw=0.9)
+    axes.step(steps[: len(best)], steps[len(best) :], where="post", color=METHOD, lw=0.7, alpha=0.5)
     axes.grid(axis="y", lw=0.4, color=theme.ink, alpha=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    heights = _apart(dice / axes.get_ylim()[1], seconds) * axes.get_ylim()[1]
+    highest = axes.get_ylim()[1]
+    heights = _apart(dice / highest + LINE / 2, seconds) * highest  # above the line
     for one, height in zip(found, heights, strict=True):
         colour = METHOD if one in best else BASELINE
         axes.plot(one.seconds, one.dice, "o", ms=3.5, color=colour)
