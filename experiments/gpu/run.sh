@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What to do with fifteen minutes of a GPU: run.sh STAGE[=SECONDS] ...
-# of check, speed, train and tables (README.md).
+# of check, speed, train, restore and tables (README.md).
 #
 #   OUT=DIR            what is to be brought back: at most eight small files (runs/gpu/out)
 #   WORK=DIR           all else: from here the same command goes on (runs/gpu)
@@ -8,16 +8,17 @@
 #   PYTHON=FILE        (python3)
 #   SPEED=FILE         train, tables: what the stage speed wrote (speed.json in WORK)
 #   BEGIN=FILE         train: weights to begin from, of an earlier call
+#   DENOISER=FILE      restore: weights on [0, 1] whose denoiser it begins with (ixi-small)
 #   CHECKPOINT=FILE    tables: whose (the network just trained, else ixi-small)
 #   AT_ONCE=N          tables: rows at the same time (3 of the paper's network, 8 of others; CPU: 1)
 #   STAGE_SCALE=tiny   the same commands in seconds on a CPU, on slices of 32 pixels
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-declare -A seconds=([check]=75 [speed]=140 [train]=230 [tables]=150)  # each stage's limit
+declare -A seconds=([check]=75 [speed]=140 [train]=230 [restore]=200 [tables]=150)  # the limits
 for argument in "$@"; do
     stage=${argument%%=*}
     [ -n "$stage" ] && [ -n "${seconds[$stage]:-}" ] ||
-        { echo "run.sh: no stage $stage: check, speed, train or tables" >&2; exit 2; }
+        { echo "run.sh: no stage $stage: check, speed, train, restore or tables" >&2; exit 2; }
     case $argument in
         *=*) seconds[$stage]=${argument#*=} ;;
     esac
@@ -37,11 +38,14 @@ unset PYTHONDONTWRITEBYTECODE  # a second process is to start faster than the fi
 cores=$(env -u OMP_NUM_THREADS nproc)
 has_gpu=$([ -e /dev/nvidiactl ] || command -v nvidia-smi > /dev/null && echo yes || true)
 
-small=() training=() evaluation=(trainer=gpu) seeds=0,1,2,3 report=35
+small=() training=() network=() restorer=() evaluation=(trainer=gpu) seeds=0,1,2,3 report=35
 start=20 end=12  # a training's seconds before its first step, at best, and after its last
 if [ "${STAGE_SCALE:-full}" = tiny ]; then
     small=(data.size=32 trainer=cpu)
-    training=(model=tiny trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
+    network=(model=tiny)
+    restorer=(begin_from=null "model.unet.channels=[8,8]" "model.unet.attention_levels=[false,false]")
+    restorer+=(model.unet.num_head_channels=8 model.unet.norm_num_groups=4)
+    training=(trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
     training+=(callbacks.last.every_minutes=0.05 callbacks.export.every_minutes=0.05)
     training+=(callbacks.throughput.every_minutes=0.05)
     evaluation=() seeds=0,1
@@ -89,43 +93,56 @@ speed() {
         "$out/speed.json" "$work/speed.json"
 }
 
-fit() {  # its limit, the most of it to train, until when, and overrides
-    local most=$2 until=$3
-    set -- "$1" paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/train" \
-        "${small[@]}" "${training[@]}" callbacks.export.path="$out/ixi-paper.safetensors" "${@:4}"
-    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # as pack.py --train
-    limited "$1" python -m src.train +experiment=ixi_paper "${@:2}" \
+fit() {  # network, experiment, its limit, the most of it to train, until when, and overrides
+    local name=$1 experiment=$2 limit=$3 most=$4 until=$5
+    set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/$name" \
+        "${small[@]}" "${training[@]}" callbacks.export.path="$out/$name.safetensors" "${@:6}"
+    limited "$limit" python -m src.train +experiment="$experiment" "$@" \
         trainer.max_time="\${until:$most,$until}"
 }
 
 train() {
-    local most=$(($1 - start)) until=$(($(date +%s) + $1 - end)) began=$SECONDS failed=0 chosen=()
-    local ended=$work/train/ended
+    local chosen=() own=("${network[@]}")
+    read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $(($1 - start)))"
+    [ -z "${BEGIN:-}" ] || own+=(begin_from="$BEGIN" "data.test=[]")  # as pack.py --train
+    trained "$1" ixi-paper ixi_paper "${own[@]}"
+}
+
+restore() {
+    local chosen=() own=("${restorer[@]}")
+    [ -z "${DENOISER:-}" ] || own+=(begin_from="$DENOISER")
+    trained "$1" ixi-restoration ixi_restoration_gpu "${own[@]}"
+}
+
+trained() {  # limit, network, experiment and overrides: a network in the time; `chosen` is tried first
+    local limit=$1 name=$2 experiment=$3 most=$(($1 - start)) until=$(($(date +%s) + $1 - end))
+    local began=$SECONDS failed=0 folder=$work/$2
+    set -- "${@:4}"
     if [ $most -lt 5 ]; then
-        echo "train: $1 s are too few: its start and end take $start or more"
+        echo "$name: $limit s are too few: its start and end take $start or more"
         return 1
     fi
-    if [ -f "$ended" ] && [ "$1" -le "$(cat "$ended")" ]; then
-        echo "train: it has ended; with more than $(cat "$ended") s it goes on"
+    if [ -f "$folder/ended" ] && [ "$limit" -le "$(cat "$folder/ended")" ]; then
+        echo "$name: it has ended; with more than $(cat "$folder/ended") s it goes on"
     else
-        read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $most)"
-        fit "$1" $most $until "${chosen[@]}" || failed=1
-        set -- "$1" $(($1 - (SECONDS - began))) $((most - (SECONDS - began)))
-        if [ $failed = 1 ] && [ ! -f "$work/train/checkpoints/last.ckpt" ] && [ $3 -ge 30 ]; then
-            echo "train: once more, as takes the least memory, and not compiled"
+        fit "$name" "$experiment" "$limit" $most $until "$@" "${chosen[@]}" || failed=1
+        local passed=$((SECONDS - began))
+        if [ $failed = 1 ] && [ ! -f "$folder/checkpoints/last.ckpt" ] &&
+            [ $((most - passed)) -ge 30 ]; then
+            echo "$name: once more, as takes the least memory, and not compiled"
             failed=0
-            fit "$2" "$3" $until callbacks.acceleration.{fused_attention=true,compile=false} ||
-                failed=1
+            fit "$name" "$experiment" $((limit - passed)) $((most - passed)) $until "$@" \
+                callbacks.acceleration.{fused_attention=true,compile=false} || failed=1
         fi
-        [ $failed = 1 ] || echo "$1" > "$ended"
+        [ $failed = 1 ] || echo "$limit" > "$folder/ended"
     fi
     # for the tables, which leave thresholds beside them, and for a call with an empty OUT
     mkdir -p "$work/weights"
-    cp -u "$out"/ixi-paper*.safetensors "$work/weights/" 2> /dev/null ||
-        cp "$work"/weights/ixi-paper*.safetensors "$out/" || failed=1
-    cat "$work"/train/csv/version_*/metrics.csv > "$work/train.csv" || failed=1
-    keep "$work/train.csv" || failed=1
-    python experiments/gpu/progress.py "$work/train.csv" "$work/train/train.log"
+    cp -u "$out/$name"*.safetensors "$work/weights/" 2> /dev/null ||
+        cp "$work/weights/$name"*.safetensors "$out/" || failed=1
+    cat "$folder"/csv/version_*/metrics.csv > "$work/$name.csv" || failed=1
+    keep "$work/$name.csv" || failed=1
+    python experiments/gpu/progress.py "$work/$name.csv" "$folder/train.log"
     return $failed
 }
 

@@ -85,8 +85,8 @@ def test_what_is_no_stage_is_refused_before_anything_is_done(run, arguments, tmp
 
 # What the fake Python does for a stage's script.
 TRAINED = """*src.train*)
-    mkdir -p {0}/work/train/csv/version_0
-    touch {0}/work/train/csv/version_0/metrics.csv {0}/out/ixi-paper.safetensors ;;"""
+    mkdir -p {0}/work/ixi-paper/csv/version_0
+    touch {0}/work/ixi-paper/csv/version_0/metrics.csv {0}/out/ixi-paper.safetensors ;;"""
 SPEED = """*speed.py*) for file in "${@:3}"; do echo '{"lines": []}' > "$file"; done"""
 
 
@@ -143,7 +143,18 @@ def test_a_training_s_results_are_few_files(run, tmp_path):
     brought = {path.name for path in (tmp_path / "out").iterdir()}
     assert brought == {"log.txt", "ixi-paper.safetensors", "results.tar.gz"}
     with tarfile.open(tmp_path / "out" / "results.tar.gz") as results:
-        assert "./train.csv" in results.getnames()
+        assert "./ixi-paper.csv" in results.getnames()
+
+
+def test_a_restoration_begins_with_the_denoiser_that_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("DENOISER", "small.safetensors")
+    does = TRAINED.format(tmp_path).replace("ixi-paper", "ixi-restoration")
+    assert run("run.sh", "restore=90", does=does).returncode == 0
+    (line,) = asked(tmp_path, "src.train")
+    assert "+experiment=ixi_restoration_gpu" in line
+    assert "begin_from=small.safetensors" in line
+    brought = {path.name for path in (tmp_path / "out").iterdir()}
+    assert brought == {"log.txt", "ixi-restoration.safetensors", "results.tar.gz"}
 
 
 def test_rows_are_kept_even_if_their_tables_are_not_made(run, tmp_path):
