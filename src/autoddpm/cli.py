@@ -37,10 +37,16 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 def export_weights(arguments: argparse.Namespace) -> None:
     from autoddpm.models.trained import load_checkpoint
-    from autoddpm.models.weights_file import SHARD_BYTES, known_thresholds, write_weights
+    from autoddpm.models.weights_file import (
+        SHARD_BYTES,
+        known_preparation,
+        known_thresholds,
+        write_weights,
+    )
 
     trained = load_checkpoint(arguments.checkpoint)
-    trained = replace(trained, thresholds=known_thresholds(trained))
+    data = trained.data | {"preparation": known_preparation(trained)}
+    trained = replace(trained, thresholds=known_thresholds(trained), data=data)
     for path in write_weights(
         trained, arguments.file, arguments.half, SHARD_BYTES if arguments.split else None
     ):

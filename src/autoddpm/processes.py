@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,7 @@ def in_processes(
     processes: int,
     threads: int | None = None,
     method: str = "spawn",
+    ahead: int | None = None,
 ) -> Iterator[Result]:
     """Results of `work` for each item, in their order, in this process if `processes` is 1.
 
@@ -32,25 +34,37 @@ def in_processes(
 
     threads: of PyTorch in each process. None: as PyTorch has it.
     method: of starting the processes, as `multiprocessing` calls it.
+    ahead: results that may be made before they are asked for; then even one process is another
+        one than this. None: all.
 
     Raises what `work` raises, and ChildProcessError if a process was killed.
     """
-    if processes <= 1:
+    if processes <= 1 and ahead is None:
         return map(work, items)
     pool = ProcessPoolExecutor(processes, get_context(method), _begin, (threads,))
     # The processes inherit this: Ctrl-C is for the parent.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:  # now, not at the first result: a fork beside the threads of a progress bar may hang
-        return _results(pool, [pool.submit(work, item) for item in items])
+        first = len(items) if ahead is None else max(1, ahead)
+        begun = deque(pool.submit(work, item) for item in items[:first])
+        return _results(pool, work, begun, deque(items[first:]))
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def _results(pool: ProcessPoolExecutor, futures: Sequence[Future[Result]]) -> Iterator[Result]:
+def _results(
+    pool: ProcessPoolExecutor,
+    work: Callable[[Item], Result],
+    begun: "deque[Future[Result]]",
+    waiting: "deque[Item]",
+) -> Iterator[Result]:
     with pool:
         try:
-            for future in futures:
-                yield future.result()
+            while begun:
+                result = begun.popleft().result()
+                if waiting:
+                    begun.append(pool.submit(work, waiting.popleft()))
+                yield result
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a process was killed, most likely for want of memory; run the same command again "
