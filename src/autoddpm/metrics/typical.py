@@ -43,9 +43,7 @@ def typical(images: NDArray, reconstructions: NDArray) -> dict[str, Any]:
     histograms = np.stack([histogram(image) for image in images])
     total, count = histograms.sum(0), len(images)
     distances = [histogram_distance(one, (total - one) / (count - 1)) for one in histograms]
-    errors = [
-        reconstruction_error(*pair) for pair in zip(images, reconstructions, strict=True)
-    ]
+    errors = [reconstruction_error(*pair) for pair in zip(images, reconstructions, strict=True)]
     return {
         "slices": count,
         "histogram": (total / count).tolist(),

@@ -185,26 +185,17 @@ def align(
         done.append(f"brain:{steps.brain_mask}")
     elif brain is not None:
         done.append("brain:given")
-    common = {"volume": volume, "brain": brain, "seconds": seconds}
-    if brain is None or not is_to_register:
-        grid, shape = (
-            (template().affine, SHAPE)
-            if is_in_template_space
-            else (volume.affine, volume.data.shape)
-        )
-        return Aligned(grid=grid, shape=shape, to_source=np.eye(4), done=tuple(done), **common)
-    with timed("registration", seconds):
-        to_source = register(volume, brain)
-        dice = brain_dice(brain, volume.affine, to_source)
-    done = (*done, "registered")
-    return Aligned(
-        grid=template().affine,
-        shape=SHAPE,
-        to_source=to_source,
-        done=done,
-        brain_dice=dice,
-        **common,
+    if brain is not None and is_to_register:
+        with timed("registration", seconds):
+            to_source = register(volume, brain)
+            dice = brain_dice(brain, volume.affine, to_source)
+        steps_done = (*done, "registered")
+        grid = template().affine
+        return Aligned(volume, grid, SHAPE, to_source, brain, steps_done, dice, seconds)
+    grid, shape = (
+        (template().affine, SHAPE) if is_in_template_space else (volume.affine, volume.data.shape)
     )
+    return Aligned(volume, grid, shape, np.eye(4), brain, tuple(done), None, seconds)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 SPACING = (0.2, 8.0)  # mm per voxel: what is outside is in other units
-INSTALL = "pip install -e '.[prepare]'"
+INSTALL = "pip install 'autoddpm[prepare]'"
 
 #: For each slice, the rectangles (x, y, width, height) of what is not healthy. Slices count from 0
 #: as stored, pixels in the picture with the front of the head above.
