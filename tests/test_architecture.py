@@ -38,6 +38,18 @@ ROOMS: dict[str, set[str]] = {
         "preparation",
         "runs",
     },
+    "prediction": {
+        "autoencoder",
+        "data",
+        "detectors",
+        "diffusion",
+        "evaluation",
+        "machine",
+        "metrics",
+        "models",
+        "preparation",
+        "runs",
+    },
     "launch": {"machine", "models", "runs"},
     "report": {"data", "metrics", "preparation", "runs"},
 }

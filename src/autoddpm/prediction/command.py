@@ -1,5 +1,6 @@
 """One prediction from what was asked to its exit code: the console script and `src.predict`."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,18 @@ from autoddpm.prediction.method import DetectorSettings, Method, method_of
 from autoddpm.prediction.prepared import Preparation, prepare
 from autoddpm.prediction.result import NOTICE, Prediction, result
 from autoddpm.prediction.run import Running, predict_scans
-from autoddpm.prediction.scans import existing_file, list_scans
+from autoddpm.prediction.scans import Listing, existing_file, list_scans
 from autoddpm.preparation.correction import require_brain_extraction
 from autoddpm.preparation.itk import simple_itk
 from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, image_of, read_mask, read_volume, volume_of
+
+#: Of torchvision about how lpips calls it, and of PyTorch about deepbet's file.
+WARNINGS_OF_LIBRARIES = (
+    "The parameter 'pretrained'",
+    "Arguments other than a weight enum",
+    r"`torch\.jit\.load` is deprecated",
+)
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,13 @@ class Asked:
     processes: that prepare scans beside the detection.
     """
 
-    source: Path
-    out: Path
-    weights: str = "ixi-small"
+    source: str | Path
+    out: str | Path
+    weights: str | None = "ixi-small"
     false_positive_rate: float = 0.05
     threshold: float | None = None
     margin_mm: float = 2.0
-    brain_mask: Path | None = None
+    brain_mask: str | Path | None = None
     skip_registration: bool = False
     is_bids: bool = False
     participants: Sequence[str] = ()
@@ -55,8 +63,13 @@ class Asked:
     processes: int = 1
 
 
+def said(text: str) -> None:
+    """Print a line at once, also into a file."""
+    print(text, flush=True)
+
+
 def predict(
-    asked: Asked, make_detector: Callable[[Any], Detector], say: Callable[[str], None] = print
+    asked: Asked, make_detector: Callable[[Any], Detector], say: Callable[[str], None] = said
 ) -> int:
     """Predict all scans that are asked for. Returns 1 if one failed, else 0.
 
@@ -69,30 +82,35 @@ def predict(
         raise ValueError("--margin-mm and --processes: must be 0 or more")
     if not asked.is_bids and (asked.participants or asked.sessions):
         raise ValueError("--participant-label and --session-label need --bids")
-    device = device_of(asked.device)
+    for message in WARNINGS_OF_LIBRARIES:
+        warnings.filterwarnings("ignore", message=message)
+    out, device = Path(asked.out), device_of(asked.device)
     method = method_of(asked.weights, make_detector, asked.false_positive_rate, asked.threshold)
     how = Preparation(method.steps, method.size, asked.margin_mm, asked.skip_registration)
-    if asked.is_bids:
-        if asked.brain_mask is not None:
-            raise ValueError("--brain-mask: is of one scan, give that instead of a dataset")
-        listing = list_bids(asked.source, method.modality, asked.participants, asked.sessions)
-    else:
-        listing = list_scans(asked.source, asked.out, method.modality, asked.brain_mask)
+    listing = _listing(asked, method.modality)
     require_tools(how, asked.brain_mask is not None)
     if asked.is_bids:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        write_description(asked.out, asked.source)
+        out.mkdir(parents=True, exist_ok=True)
+        write_description(out, Path(asked.source))
     say(first_line(method, how, len(listing.scans), str(device)))
     say(NOTICE)
     put_on(method.trained, device)
     if device.type == "cpu" and can_keep_freed_memory():
         keep_freed_memory()
     running = Running(device, asked.processes, is_bids=asked.is_bids, say=say)
-    outcome = predict_scans(listing, asked.out, method, how, running)
-    say(f"{asked.out / 'summary.csv'}: {len(outcome.rows) - len(outcome.failed)} scans")
+    outcome = predict_scans(listing, out, method, how, running)
+    say(f"{out / 'summary.csv'}: {len(outcome.rows) - len(outcome.failed)} scans")
     for name, reason in outcome.failed.items():
         say(f"failed: {name}: {reason}")
     return 1 if outcome.failed else 0
+
+
+def _listing(asked: Asked, modality: str) -> Listing:
+    if not asked.is_bids:
+        return list_scans(asked.source, asked.out, modality, asked.brain_mask)
+    if asked.brain_mask is not None:
+        raise ValueError("--brain-mask: is of one scan, give that instead of a dataset")
+    return list_bids(asked.source, modality, asked.participants, asked.sessions)
 
 
 def predict_image(

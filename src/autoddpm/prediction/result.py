@@ -227,7 +227,10 @@ def judgement(
 def _pseudo_healthy(
     scan: NDArray[np.float32], prepared: Prepared, detected: Detected
 ) -> NDArray[np.float32]:
-    """The scan, and the change to the reconstruction, in the scan's intensities."""
+    """The scan, and the change to the reconstruction, in the scan's intensities.
+
+    What the network sees is clipped: brighter voxels keep what they have above that.
+    """
     change = (detected.reconstructions - prepared.images) * prepared.scales[:, None, None]
     values = scan.ravel().copy()
     changed = values[prepared.back.voxels] + prepared.back.linear(change) * prepared.gain

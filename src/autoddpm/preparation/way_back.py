@@ -146,7 +146,7 @@ def like(
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0  # the scan's own would show a map black
     header["descrip"] = said.encode("ascii", "replace")[:79]
-    return nibabel.Nifti1Image(data, None, header)
+    return nibabel.Nifti1Image(data, header.get_best_affine(), header)
 
 
 def _scaled(factors: Sequence[float], offsets: Sequence[float]) -> Array:
