@@ -121,42 +121,32 @@ def add_predict(commands: Any) -> None:
     add = command.add_argument
     add("source", metavar="SCAN|FOLDER", type=Path)
     add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder of the results")
-    add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
-    add(
-        "--detector",
-        default="auto",
-        help="auto (as the weights are), autoddpm, anoddpm, restoration",
-    )
-    add("--t", type=int, default=200, help="noise level of the first reconstruction (200)")
-    add("--stride", type=int, default=5, help="every so many times are visited in denoising (5)")
-    add(
-        "--perceptual",
-        default="lpips_random",
-        help="distance of AutoDDPM's first map (lpips_random)",
-    )
-    add("--seed", type=int, default=0, help="of the noise (0)")
-    rate = (
-        "false-positive rate of the mask's threshold on healthy slices: 0.05 (default), 0.02, 0.01"
-    )
-    add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
-    add("--threshold", type=float, help="of the map, instead of a calibrated one")
-    add("--margin-mm", type=float, default=2.0, help="map as far beyond the weights' slices (2)")
-    add(
-        "--brain-mask",
-        type=Path,
-        metavar="FILE",
-        help="of one scan, on its grid, instead of deepbet",
-    )
     skip = "the scans are in the template's space already (ICBM 2009a symmetric)"
     add("--skip-registration", action="store_true", help=skip)
-    add(
-        "--bids",
-        dest="is_bids",
-        action="store_true",
-        help="SOURCE is a BIDS dataset, OUT a derivative",
-    )
+    mask = "of one scan, on its grid, instead of deepbet's"
+    add("--brain-mask", type=Path, metavar="FILE", help=mask)
+    bids = "SCAN is a BIDS dataset, OUT a derivative of it"
+    add("--bids", dest="is_bids", action="store_true", help=bids)
     add("--participant-label", dest="participants", nargs="+", default=[], metavar="LABEL")
     add("--session-label", dest="sessions", nargs="+", default=[], metavar="LABEL")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--processes", type=int, default=1, help="that prepare scans beside the detection (1)")
+    _add_method(command)
     command.set_defaults(run=predict)
+
+
+def _add_method(command: argparse.ArgumentParser) -> None:
+    """The options of `predict` that decide what a map is."""
+    add = command.add_argument
+    add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
+    detectors = "auto (as the weights are), autoddpm, anoddpm, restoration"
+    add("--detector", default="auto", help=detectors)
+    add("--t", type=int, default=200, help="noise level of the first reconstruction (200)")
+    add("--stride", type=int, default=5, help="every so many times are visited in denoising (5)")
+    perceptual = "distance of AutoDDPM's first map (lpips_random)"
+    add("--perceptual", default="lpips_random", metavar="NAME", help=perceptual)
+    add("--seed", type=int, default=0, help="of the noise (0)")
+    rate = "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01"
+    add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
+    add("--threshold", type=float, help="of the map, instead of a calibrated one")
+    add("--margin-mm", type=float, default=2.0, help="map as far beyond the weights' slices (2)")

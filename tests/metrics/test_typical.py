@@ -38,7 +38,7 @@ def test_air_is_not_counted() -> None:
     assert histogram(np.zeros((8, 8))).sum() == 0
 
 
-def test_a_healthy_slice_is_within_the_range_and_a_strange_one_is_not() -> None:
+def test_a_strange_slice_is_outside_the_healthy_range() -> None:
     images = slices(0, 12)
     healthy = json.loads(json.dumps(typical(images, images + 0.02)))
     assert healthy["slices"] == 12

@@ -84,7 +84,7 @@ def test_volumes_load_and_the_slider_acts_in_a_browser(folder: Path) -> None:
     complaints: list[str] = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_context(offline=True).new_page()
+        page = chromium.new_context(offline=True, viewport={"width": 800, "height": 500}).new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.set_default_timeout(120_000)

@@ -131,23 +131,22 @@ def sidecars(scan: Scan, record: Mapping[str, Any], has_brain: bool) -> dict[str
     """The JSON files beside the images of a scan, by path relative to the dataset."""
     threshold = record["threshold"]
     common = {"Sources": [scan.uri], "SpatialReference": scan.uri}
-    contents = {
+    contents: dict[str, dict[str, Any]] = {
         "mask": {
+            "Description": "1 where the anomaly map is above its threshold.",
             "Type": "Lesion",
             "Threshold": threshold["value"],
             "FalsePositiveRate": threshold["false_positive_rate"],
-            "RawSources": [scan.uri],
-            **common,
         },
-        "pseudo_healthy": {"SkullStripped": False, **common},
-        "anomaly_map": {
-            "Description": "Anomaly map: higher is more anomalous; no probability.",
-            **common,
+        "pseudo_healthy": {
+            "Description": "The scan, with the change to what the model takes for healthy.",
+            "SkullStripped": False,
         },
+        "anomaly_map": {"Description": "Higher is more anomalous; no probability."},
     }
     if has_brain:
-        contents["brain_mask"] = {"Type": "Brain", **common}
+        contents["brain_mask"] = {"Description": "The brain that was found.", "Type": "Brain"}
     return {
-        scan.places[what].removesuffix(".nii.gz") + ".json": content
+        scan.places[what].removesuffix(".nii.gz") + ".json": content | common
         for what, content in contents.items()
     }

@@ -210,6 +210,7 @@ def calibrated(trained: Trained, detector: Detector, rate: float) -> Threshold:
             "clip": trained.model.record().get("data_range"),
             "sampler": record_of_parts(detector)["sampler"],
             "precision": PRECISION,
+            "postprocess": "none",
             **of_detector(detector),
         }
     )

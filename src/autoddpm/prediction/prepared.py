@@ -130,12 +130,7 @@ def prepare(
     Raises ValueError that names the volume if none of its slices can be used.
     """
     seconds = dict(seconds or {})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in another order are other numbers
-    try:
-        aligned, dice = _aligned(volume, how, brain, seconds)
-    finally:
-        torch.set_num_threads(threads)
+    aligned, dice = _aligned(volume, how, brain, seconds)
     with timed("slices", seconds):
         wanted, known = wanted_slices(how, aligned)
         done = _cut(aligned, how, wanted, known)
@@ -188,13 +183,18 @@ def _aligned(
     volume: Volume, how: Preparation, brain: Mask | None, seconds: dict[str, float]
 ) -> tuple[Aligned, float | None]:
     """The volume aligned, with its brain if the steps find one, and how well that fits."""
-    aligned = align(volume, how.steps, brain, how.skip_registration)
-    seconds |= aligned.seconds
-    if aligned.brain is None and how.steps.brain_mask != "none":
-        with timed("brain", seconds):
-            found = brain_mask(aligned.volume, how.steps.brain_mask)
-        done = (*aligned.done, f"brain:{how.steps.brain_mask}")
-        aligned = replace(aligned, brain=found, done=done)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in another order are other numbers
+    try:
+        aligned = align(volume, how.steps, brain, how.skip_registration)
+        seconds |= aligned.seconds
+        if aligned.brain is None and how.steps.brain_mask != "none":
+            with timed("brain", seconds):
+                found = brain_mask(aligned.volume, how.steps.brain_mask)
+            done = (*aligned.done, f"brain:{how.steps.brain_mask}")
+            aligned = replace(aligned, brain=found, done=done)
+    finally:
+        torch.set_num_threads(threads)
     dice, known = aligned.brain_dice, aligned.brain
     if dice is None and how.steps.register and known is not None:
         dice = brain_dice(known, aligned.volume.affine, aligned.to_source)

@@ -69,21 +69,40 @@ def result(
     Maps and the change to the pseudo-healthy scan are interpolated linearly, masks to the nearest.
     """
     began = time.perf_counter()
-    back, maps = prepared.back, detected.maps.copy()
+    back, maps, brain = prepared.back, detected.maps.copy(), prepared.brain
     maps[[z in prepared.absent for z in prepared.slices]] = 0
-    flagged = maps > method.threshold.value
-    mask = back.filled(back.nearest(flagged)).astype(np.uint8)
-    said = f"autoddpm {__version__}; coverage {coverage_in_short(prepared)}"
+    mask = back.filled(back.nearest(maps > method.threshold.value)).astype(np.uint8)
     values = back.filled(back.linear(maps))
     data = np.asarray(scan.dataobj, np.float32).reshape(back.shape)
+    healthy = _pseudo_healthy(data, prepared, detected)
     known = [prepared.slices.index(z) for z in prepared.known]
-    numbers = {"score": float(slice_scores(maps[known]).max())} | measured(
-        mask > 0, prepared.brain, scan.affine
-    )
-    trust, warnings = judgement(prepared, detected, method, numbers)
+    numbers = {"score": float(slice_scores(maps[known]).max())}
+    numbers |= measured(mask > 0, brain, scan.affine)
     seconds = prepared.seconds | {"detection": detected.seconds}
     seconds["way back"] = time.perf_counter() - began
-    record = {
+    said = f"autoddpm {__version__}; coverage {coverage_in_short(prepared)}"
+    return Prediction(
+        like(scan, values, said),
+        like(scan, mask, said),
+        like(scan, healthy, said),
+        None if brain is None else like(scan, brain.astype(np.uint8), f"autoddpm {__version__}"),
+        _record(prepared, detected, method, numbers, seconds),
+        data,
+        prepared,
+        detected,
+    )
+
+
+def _record(
+    prepared: Prepared,
+    detected: Detected,
+    method: Method,
+    numbers: dict[str, Any],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The record of a prediction, as far as it is not of the run."""
+    trust, warnings = judgement(prepared, detected, method, numbers)
+    return {
         "notice": NOTICE,
         "coverage": coverage(prepared),
         "results": numbers,
@@ -98,17 +117,6 @@ def result(
         "noise_key": prepared.key,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
-    brain = prepared.brain
-    return Prediction(
-        like(scan, values, said),
-        like(scan, mask, said),
-        like(scan, _pseudo_healthy(data, prepared, detected), said),
-        None if brain is None else like(scan, brain.astype(np.uint8), f"autoddpm {__version__}"),
-        record,
-        data,
-        prepared,
-        detected,
-    )
 
 
 def coverage(prepared: Prepared) -> dict[str, Any]:
