@@ -3,7 +3,7 @@
 (async () => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
-  const options = { backColor: [0, 0, 0, 1], crosshairColor: [0.3, 0.9, 0.4, 0.8], dragAndDropEnabled: false, show3Dcrosshair: true };
+  const options = { backColor: [0, 0, 0, 1], crosshairColor: [0.3, 0.9, 0.4, 0.8], dragAndDropEnabled: false, multiplanarLayout: 2, multiplanarShowRender: 0 };
   const image = (name, how) => niivue.NVImage.loadFromBase64({ base64: data.volumes[name], name: `${name}.nii.gz`, ...how });
   const grey = { colormap: "gray", cal_min: 0, cal_max: 255 };
   const view = async (id, more) => {
@@ -29,6 +29,7 @@
     one.setSliceType(one.sliceTypeMultiplanar);
     one.scene.crosshairPos = one.mm2frac(data.centre);
     one.updateGLVolume();
+    one.createOnLocationChange();
   }
   left.broadcastTo([right], { "2d": true, "3d": true });
   right.broadcastTo([left], { "2d": true, "3d": true });
