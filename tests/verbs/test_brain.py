@@ -44,7 +44,7 @@ def test_a_brain_is_prepared_trained_on_and_mapped(tmp_path: Path, verb: Verb) -
     )
     assert (prepared.code, prepared.err) == (0, "")
     assert len(list((tmp_path / "data" / "ixi_brain" / "slices").iterdir())) == 3 * 70
-    trained = verb("train", *common, *TINY_TRAINING, "data.allow_leaks=true", "data.size=32")
+    trained = verb("train", *common, *TINY_TRAINING, "data.allow_leaks=true", "data.test=[]")
     assert trained.code == 0
     (checkpoint,) = tmp_path.glob("runs/ixi_brain/train/*/checkpoints/last.ckpt")
     stated = load_checkpoint(checkpoint).data["preparation"]
