@@ -172,7 +172,7 @@ def test_a_broken_scan_is_named_and_the_others_go_on(
     write_scan(folder / "a.nii.gz")
     write_scan(folder / "c.nii.gz", seed=1)
     assert ask(folder, out, weights, "--processes", "0") == 0
-    assert "1 scans are finished already" in capsys.readouterr().out
+    assert "finished already: 1" in capsys.readouterr().out
     assert (out / "deep" / "b" / "record.json").stat().st_mtime_ns == before
     assert all(row["error"] == "" for row in summary(out).values())
 
@@ -197,7 +197,7 @@ def test_a_stop_loses_nothing_that_is_finished(tmp_path: Path, weights: Path) ->
     left.write_bytes(b"half")
     lines.clear()
     assert predict(asked, DetectorSettings().make, lines.append) == 0
-    assert "1 scans are finished already" in lines
+    assert "finished already: 1" in lines
     assert {file.name for file in left.parent.iterdir()} == RESULTS
 
 

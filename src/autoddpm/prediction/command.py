@@ -99,7 +99,7 @@ def predict(
         keep_freed_memory()
     running = Running(device, asked.processes, is_bids=asked.is_bids, say=say)
     outcome = predict_scans(listing, out, method, how, running)
-    say(f"{out / 'summary.csv'}: {len(outcome.rows) - len(outcome.failed)} scans")
+    say(f"{out / 'summary.csv'}: {len(outcome.rows) - len(outcome.failed)} finished")
     for name, reason in outcome.failed.items():
         say(f"failed: {name}: {reason}")
     return 1 if outcome.failed else 0

@@ -121,7 +121,7 @@ class _Work:
             say(f"left out: {file}: {reason}")
         self.todo = [scan for scan in self.listing.scans if not self._is_finished(scan)]
         if self.outcome.skipped:
-            say(f"{len(self.outcome.skipped)} scans are finished already")
+            say(f"finished already: {len(self.outcome.skipped)}")
         self._write_summary()
         processes = min(self.running.processes, max(0, len(self.todo) - 1))
         tasks = [(scan.file, scan.brain_mask, self.how) for scan in self.todo]
