@@ -100,6 +100,9 @@ def test_volumes_load_and_the_slider_acts_in_a_browser(folder: Path) -> None:
             return float((values > threshold).sum() * data["voxel_ml"])
 
         assert told() == (pytest.approx(0.05, rel=0.01), pytest.approx(above(0.05), abs=0.006))
+        place = page.locator("#place").inner_text()  # X×Y×Z = scan map outline
+        at_crosshair = float(place.split("=")[1].split()[1])
+        assert at_crosshair == pytest.approx(float(values.max()), rel=0.02)
         page.locator("#threshold").fill("700")
         moved = data["top"] * 0.7**2
         assert told()[0] == pytest.approx(moved, rel=0.01)

@@ -27,7 +27,7 @@
   }
   for (const one of [left, right]) {
     one.setSliceType(one.sliceTypeMultiplanar);
-    one.scene.crosshairPos = one.mm2frac(data.centre);
+    one.scene.crosshairPos = one.mm2frac(data.centre, 0, true); // true: of an oblique scan too
     one.updateGLVolume();
     one.createOnLocationChange();
   }
