@@ -38,6 +38,18 @@ ROOMS: dict[str, set[str]] = {
         "preparation",
         "runs",
     },
+    "prediction": {
+        "autoencoder",
+        "data",
+        "detectors",
+        "diffusion",
+        "evaluation",
+        "machine",
+        "metrics",
+        "models",
+        "preparation",
+        "runs",
+    },
     "launch": {"machine", "models", "runs"},
     "report": {"data", "metrics", "preparation", "runs"},
 }
@@ -325,6 +337,8 @@ def test_the_wheel_holds_the_whole_library_and_nothing_else(tmp_path: Path) -> N
     assert strangers(names) == []
     assert {str(file.relative_to(SRC)) for file in (SRC / "autoddpm").rglob("*.py")} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    viewer = {f"autoddpm/prediction/viewer/niivue.{end}" for end in ("umd.js", "LICENSE.txt")}
+    assert {*viewer, "autoddpm/weights/ixi-small.preparation.json"} <= set(names)
 
 
 def test_a_stranger_in_the_wheel_is_found() -> None:

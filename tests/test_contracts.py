@@ -33,7 +33,7 @@ from autoddpm.random import Draw, Stage, slice_keys
 from autoddpm.settings import describe, is_plain
 from autoddpm.training.module import TrainingModule
 
-VERBS = ("train", "evaluate", "report")
+VERBS = ("train", "evaluate", "predict", "report")
 PARAMETERS = {"paper": 18_040_449, "small": 1_096_161}  # stated in conf/model
 EXAMPLE = "detector=mine"  # the README's, which is not there
 
@@ -350,9 +350,13 @@ def test_help_explains_the_choices_and_shows_the_way(name: str, verb: Verb) -> N
     outcome = verb(name, "--help")
     assert outcome.code == 0
     assert f"python -m src.{name}" in outcome.out
-    groups = {"train": ("data", "model", "noise", "trainer", "logger"), "report": ()}.get(
-        name, ("data", "detector", "sampler", "perceptual", "anomaly_map", "trainer")
-    )
+    of_method = ("detector", "sampler", "perceptual", "anomaly_map")
+    groups = {
+        "train": ("data", "model", "noise", "trainer", "logger"),
+        "evaluate": ("data", *of_method, "trainer"),
+        "predict": of_method,
+        "report": (),
+    }[name]
     for group in groups:
         for choice in choices(group):
             assert re.search(rf"^{group}={choice} +[A-Z].{{6}}", outcome.out, re.MULTILINE), (

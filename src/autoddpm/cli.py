@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from autoddpm import __version__
 
@@ -14,15 +15,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments: by default the command line's.
 
-    Returns the exit code: 0, or 1 if the input is bad.
+    Returns the exit code: 0, 1 if the input or a scan is bad, 130 after Ctrl-C.
     """
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.run(parsed)
+        return parsed.run(parsed) or 0
     except (ValueError, OSError) as error:
         print("autoddpm:", " ".join(str(error).split()), file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt:
+        print("autoddpm: stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    # Late, as below: torch takes seconds to import.
+    from autoddpm.prediction.command import Asked, predict
+    from autoddpm.prediction.method import DetectorSettings
+
+    given = vars(arguments)
+    of_detector = {name: given[name] for name in ("t", "stride", "perceptual", "seed")}
+    settings = DetectorSettings(arguments.detector, **of_detector)
+    names = [name for name in Asked.__dataclass_fields__ if name in given]
+    return predict(Asked(**{name: given[name] for name in names}), settings.make)
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
@@ -37,10 +52,16 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 def export_weights(arguments: argparse.Namespace) -> None:
     from autoddpm.models.trained import load_checkpoint
-    from autoddpm.models.weights_file import SHARD_BYTES, known_thresholds, write_weights
+    from autoddpm.models.weights_file import (
+        SHARD_BYTES,
+        known_preparation,
+        known_thresholds,
+        write_weights,
+    )
 
     trained = load_checkpoint(arguments.checkpoint)
-    trained = replace(trained, thresholds=known_thresholds(trained))
+    data = trained.data | {"preparation": known_preparation(trained)}
+    trained = replace(trained, thresholds=known_thresholds(trained), data=data)
     for path in write_weights(
         trained, arguments.file, arguments.half, SHARD_BYTES if arguments.split else None
     ):
@@ -49,11 +70,12 @@ def export_weights(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="autoddpm", description="AutoDDPM and AnoDDPM: tools around a weights file."
+        prog="autoddpm", description="Anomaly maps of brain MRI, and tools around a weights file."
     )
     parser.add_argument("--version", action="version", version=f"autoddpm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
+    add_predict(commands)
     command = commands.add_parser(
         "import-weights",
         help="convert a checkpoint of the paper's authors",
@@ -83,3 +105,48 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--split", action="store_true", help="several files of at most 16 MiB")
     command.set_defaults(run=export_weights)
     return parser
+
+
+def add_predict(commands: Any) -> None:
+    """The command `predict` and its options, which are those of `prediction.command.Asked`."""
+    command = commands.add_parser(
+        "predict",
+        help="map what is anomalous in a scan, a folder of scans, or a BIDS dataset",
+        description="Map what is anomalous in raw T1-weighted scans (.nii, .nii.gz, .mgz). Each "
+        "scan is prepared as the weights ask (pip install 'autoddpm[predict]'), and its results "
+        "lie on its own grid: anomaly map, mask, pseudo-healthy scan, brain mask, record.json, "
+        "report.html, mosaic.png; summary.csv has a row of each. The same command again goes on "
+        "after a stop. No network is used. For research; not a medical device.",
+    )
+    add = command.add_argument
+    add("source", metavar="SCAN|FOLDER", type=Path)
+    add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder of the results")
+    skip = "the scans are in the template's space already (ICBM 2009a symmetric)"
+    add("--skip-registration", action="store_true", help=skip)
+    mask = "of one scan, on its grid, instead of deepbet's"
+    add("--brain-mask", type=Path, metavar="FILE", help=mask)
+    bids = "SCAN is a BIDS dataset, OUT a derivative of it"
+    add("--bids", dest="is_bids", action="store_true", help=bids)
+    add("--participant-label", dest="participants", nargs="+", default=[], metavar="LABEL")
+    add("--session-label", dest="sessions", nargs="+", default=[], metavar="LABEL")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--processes", type=int, default=1, help="that prepare scans beside the detection (1)")
+    _add_method(command)
+    command.set_defaults(run=predict)
+
+
+def _add_method(command: argparse.ArgumentParser) -> None:
+    """The options of `predict` that decide what a map is."""
+    add = command.add_argument
+    add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
+    detectors = "auto (as the weights are), autoddpm, anoddpm, restoration"
+    add("--detector", default="auto", help=detectors)
+    add("--t", type=int, default=200, help="noise level of the first reconstruction (200)")
+    add("--stride", type=int, default=5, help="every so many times are visited in denoising (5)")
+    perceptual = "distance of AutoDDPM's first map (lpips_random)"
+    add("--perceptual", default="lpips_random", metavar="NAME", help=perceptual)
+    add("--seed", type=int, default=0, help="of the noise (0)")
+    rate = "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01"
+    add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
+    add("--threshold", type=float, help="of the map, instead of a calibrated one")
+    add("--margin-mm", type=float, default=2.0, help="map as far beyond the weights' slices (2)")

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import TypeVar
@@ -38,19 +40,63 @@ def in_processes(
     if processes <= 1:
         return map(work, items)
     pool = ProcessPoolExecutor(processes, get_context(method), _begin, (threads,))
+    return chain.from_iterable(_groups(pool, work, items, ahead=len(items), most=1))
+
+
+def beside(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    processes: int,
+    threads: int | None = None,
+    most: int = 16,
+) -> Iterator[list[Result]]:
+    """Results of `work`, in their order, made in other processes while this one uses them.
+
+    Those that are ready are given together: a list of at least one, and at most `most`. Only a few
+    more are made before they are asked for.
+
+    processes: beside this one. 0: each result is made here when it is asked for.
+
+    Arguments, end and errors as `in_processes`.
+    """
+    if not processes:
+        return ([work(item)] for item in items)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (threads,))
+    return _groups(pool, work, items, ahead=processes + most, most=most)
+
+
+def _groups(
+    pool: ProcessPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    ahead: int,
+    most: int,
+) -> Iterator[list[Result]]:
     # The processes inherit this: Ctrl-C is for the parent.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:  # now, not at the first result: a fork beside the threads of a progress bar may hang
-        return _results(pool, [pool.submit(work, item) for item in items])
+        begun = deque(pool.submit(work, item) for item in items[:ahead])
+        return _results(pool, work, begun, deque(items[ahead:]), most)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def _results(pool: ProcessPoolExecutor, futures: Sequence[Future[Result]]) -> Iterator[Result]:
+def _results(
+    pool: ProcessPoolExecutor,
+    work: Callable[[Item], Result],
+    begun: "deque[Future[Result]]",
+    waiting: "deque[Item]",
+    most: int,
+) -> Iterator[list[Result]]:
     with pool:
         try:
-            for future in futures:
-                yield future.result()
+            while begun:
+                ready = [begun.popleft().result()]
+                while begun and len(ready) < most and _is_ready(begun[0]):
+                    ready.append(begun.popleft().result())
+                for _ in range(min(len(ready), len(waiting))):
+                    begun.append(pool.submit(work, waiting.popleft()))
+                yield ready
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a process was killed, most likely for want of memory; run the same command again "
@@ -62,6 +108,10 @@ def _results(pool: ProcessPoolExecutor, futures: Sequence[Future[Result]]) -> It
                 for process in active_children():
                     process.terminate()
             raise
+
+
+def _is_ready(future: "Future[Result]") -> bool:
+    return future.done() and future.exception() is None
 
 
 def _begin(threads: int | None) -> None:

@@ -197,6 +197,18 @@ def test_a_row_has_its_files_and_nothing_half_done(done: Laboratory) -> None:
     }
 
 
+def test_a_calibration_keeps_what_is_typical_of_its_slices(done: Laboratory) -> None:
+    entries = json.loads((done.folder / "last.thresholds.json").read_text())
+    kept = {json.dumps(entry["healthy"]) for entry in entries}
+    assert len(kept) == 2  # of the first stage, and of the last
+    for text in kept:
+        healthy = json.loads(text)
+        assert healthy["slices"] == 3
+        assert sum(healthy["histogram"]) == pytest.approx(1)
+        low, middle, high = healthy["reconstruction_error"]
+        assert 0 < low <= middle <= high < 1
+
+
 def test_metrics_json_holds_every_key_and_says_how_it_was_made(done: Laboratory) -> None:
     row = json.loads((done.folder / "whole" / "metrics.json").read_text())
     assert row.keys() == {"label", "detector", "metrics", "undefined", "thresholds", "provenance"}

@@ -39,13 +39,12 @@ def is_windowed(image: NDArray) -> bool:
     return bool(counts[-1] >= 0.005 * image.size and counts[-1] > counts[:-1].max(initial=0))
 
 
-def window98(image: NDArray) -> NDArray[np.float32]:
-    """Divide by the image's own 98th percentile and clip to [0, 1].
+def window_scale(image: NDArray) -> float:
+    """The intensity that `window98` makes 1: the 98th percentile.
 
     image: the whole slice or volume before any padding, any scale, not constant.
-    Returns float32 in [0, 1].
 
-    An image that is windowed already is divided by its maximum instead, so that windowing twice is
+    Of an image that is windowed already it is the maximum instead, so that windowing twice is
     windowing once. The released 8-bit slices of IXI, clipped before they were registered, have
     their 98th percentile at 248 to 255.
 
@@ -62,7 +61,15 @@ def window98(image: NDArray) -> NDArray[np.float32]:
         raise ValueError(
             "its values reach far below 0; save intensities that are not centred on their mean"
         )
-    return np.clip(image / scale, 0, 1).astype(np.float32)
+    return scale
+
+
+def window98(image: NDArray) -> NDArray[np.float32]:
+    """Divide by `window_scale`, the image's own 98th percentile, and clip: float32 in [0, 1].
+
+    Raises ValueError as `window_scale` does.
+    """
+    return np.clip(image / window_scale(image), 0, 1).astype(np.float32)
 
 
 def pad_to_square(image: NDArray, value: float | bool) -> NDArray:
@@ -105,7 +112,7 @@ def preprocess(
     lesion: of the same shape, None if it is healthy.
     size: pixels a side of the result.
     window: False for an image that is in [0, 1] as it is to be.
-    Raises ValueError as `window98` does.
+    Raises ValueError as `window_scale` does.
     """
     windowed = window98(image) if window else np.clip(image, 0, 1).astype(np.float32)
     square = pad_to_square(windowed, windowed.min())

@@ -91,7 +91,10 @@ class Reconstructions:
         noted = self.path / "conditions.json"
         with locked(self.path.with_suffix(".lock"), trainer, f"reconstructions, {self.path}"):
             if trainer.is_global_zero and not noted.is_file():
-                made = {"conditions": self.conditions, "environment": environment(trainer)}
+                made = {
+                    "conditions": self.conditions,
+                    "environment": environment(trainer.strategy.root_device),
+                }
                 write_json(noted, made)
             yield
 

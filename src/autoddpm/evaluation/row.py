@@ -164,7 +164,10 @@ def check_geometry(datamodule: SliceDataModule) -> None:
 def made_with(trainer: Trainer, made: Made) -> dict[str, Any]:
     """The machine's part of the provenance, and the origin of reconstructions that are reused."""
     memory = round(peak_memory_mb(trainer.strategy.root_device))
-    return environment(trainer) | {"peak_memory_mb": memory, "reconstructions_of": made.reused}
+    return environment(trainer.strategy.root_device) | {
+        "peak_memory_mb": memory,
+        "reconstructions_of": made.reused,
+    }
 
 
 def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, Any]]:

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from autoddpm.atomic import read_json, write_json
 from autoddpm.detectors.detector import Detector
-from autoddpm.evaluation.detect import Bench, map_anomalies, reconstruct
+from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.record import record_of_parts
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
+from autoddpm.metrics.typical import typical
 from autoddpm.models.weights_file import known_thresholds
 from autoddpm.runs.former_names import detector_as_now
 from autoddpm.runs.parts import PartFolder
@@ -50,15 +52,7 @@ class Thresholds:
         title: shown by the progress bar.
         postprocess: what follows the map, of `POSTPROCESS`.
         """
-        recorded = record_of_parts(detector)
-        conditions = self.conditions | {
-            "detector": describe(detector),
-            "anomaly_map": recorded["anomaly_map"],
-            "perceptual": recorded["perceptual_settings"],
-        }
-        if recorded["initial"]:
-            conditions["initial"] = recorded["initial"]
-        conditions["postprocess"] = postprocess
+        conditions = self.conditions | of_detector(detector) | {"postprocess": postprocess}
         wanted = [conditions | {"false_positive_rate": rate} for rate in rates]
         entries = known_thresholds(self.bench.trained) + self._entries()
         known = [
@@ -76,9 +70,10 @@ class Thresholds:
             self.bench, detector, "calibrate", made.stored, parts, title, postprocess
         )
         found = [healthy_threshold(arrays["anomaly_map"], rate) for rate in rates]
+        healthy = typical_slices(arrays, made)
         strategy.barrier()
         if self.bench.trainer.is_global_zero:
-            self._add(zip(found, wanted, strict=True))
+            self._add(zip(found, wanted, strict=True), healthy)
             shutil.rmtree(parts.folder)
         strategy.barrier()
         return found
@@ -89,14 +84,40 @@ class Thresholds:
         found = self.of(detector, rates, "calibrate the map", self.bench.postprocess)
         return dict(zip(HEALTHY_FPRS, found, strict=True))
 
-    def _add(self, found: "zip[tuple[float, dict[str, Any]]]") -> None:
-        new = [{"threshold": value, "conditions": one} for value, one in found]
+    def _add(
+        self, found: "zip[tuple[float, dict[str, Any]]]", healthy: Mapping[str, Any] | None
+    ) -> None:
+        new = [
+            {"threshold": value, "conditions": one} | ({"healthy": healthy} if healthy else {})
+            for value, one in found
+        ]
         with FileLock(self.path.with_suffix(".lock")):  # rows are made by several processes
             entries = self._entries()
             write_json(self.path, entries + [entry for entry in new if entry not in entries])
 
     def _entries(self) -> list[dict[str, Any]]:
         return read_json(self.path) if self.path.is_file() else []
+
+
+def of_detector(detector: Detector) -> dict[str, Any]:
+    """The conditions of a threshold that are the detector's own: its settings and its parts."""
+    recorded = record_of_parts(detector)
+    first = {"initial": recorded["initial"]} if recorded["initial"] else {}
+    return {
+        "detector": describe(detector),
+        "anomaly_map": recorded["anomaly_map"],
+        "perceptual": recorded["perceptual_settings"],
+        **first,
+    }
+
+
+def typical_slices(arrays: Mapping[str, np.ndarray], made: Made) -> dict[str, Any] | None:
+    """`typical` of the slices that a threshold is calibrated on. None of a single one.
+
+    arrays: of `map_anomalies`, in the order of the reconstructions.
+    """
+    images, reconstructions = arrays["image"], made.stored.arrays["image"]
+    return typical(images, reconstructions) if len(images) > 1 else None
 
 
 def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ model: configuration of the model, such as a DDPM's network, range, noise and sc
 data: hash, size and train_subjects of the training data, and its preparation.
 step: optimiser steps taken, 0 if unknown.
 record: further facts for a model card.
-thresholds: entries {threshold, conditions}, as `autoddpm.evaluation.thresholds` keeps them.
+thresholds: entries {threshold, conditions, healthy}, as `autoddpm.evaluation.thresholds` keeps
+    them. `healthy` tells what is typical of the slices that it was calibrated on, see
+    `autoddpm.metrics.typical`. Entries of 0.1.0 lack it.
 
 `x.safetensors` may be split into shards, x-00001-of-00003.safetensors and so on, each with the same
 metadata. Any shard, x.safetensors and x name all of them.
@@ -240,6 +242,21 @@ def known_thresholds(trained: Trained) -> list[dict[str, Any]]:
     beside = trained.path.with_suffix(".thresholds.json")
     entries = [*trained.thresholds, *(read_json(beside) if beside.is_file() else [])]
     return [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
+
+
+def known_preparation(trained: Trained) -> dict[str, Any] | None:
+    """How the slices that a model was trained on were made from volumes.
+
+    It stands in the model's file or, for those that were written without, in x.preparation.json
+    beside it. None if nobody says.
+
+    modality: of the scans.
+    slices, steps: of `autoddpm.preparation.cutting.Steps`.
+    note: in words, what is not exact about it; may be missing.
+    """
+    beside = trained.path.with_suffix(".preparation.json")
+    stated = trained.data.get("preparation") or (read_json(beside) if beside.is_file() else None)
+    return dict(stated) if stated else None
 
 
 def _still_true(trained: Trained, unchanged: bool, weights_hash: str) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Before the registration: the bias field is corrected, the brain is found."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,11 @@ from numpy.typing import NDArray
 
 from autoddpm.preparation.itk import from_itk, simple_itk, to_itk
 from autoddpm.preparation.volume import INSTALL, Volume
+
+NEEDS_DEEPBET = (
+    f"the brain mask needs deepbet: {INSTALL}; or preparation.steps.brain_mask=nonzero for volumes "
+    "without skull"
+)
 
 
 def n4(volume: Volume) -> NDArray[np.float32]:
@@ -38,13 +44,16 @@ def brain_mask(volume: Volume, how: str) -> NDArray[np.bool_]:
     return mask
 
 
+def require_brain_extraction() -> None:
+    """Raises ValueError, which says how to install it, if deepbet is not here."""
+    if find_spec("deepbet") is None:
+        raise ValueError(NEEDS_DEEPBET)
+
+
 @lru_cache(maxsize=1)
 def _deepbet() -> Any:
     try:
         from deepbet import BrainExtraction  # imports a second or two; its weights come with it
     except ImportError as error:
-        raise ValueError(
-            f"the brain mask needs deepbet: {INSTALL}; or preparation.steps.brain_mask=nonzero for "
-            "volumes without skull"
-        ) from error
+        raise ValueError(NEEDS_DEEPBET) from error
     return BrainExtraction(no_gpu=True)

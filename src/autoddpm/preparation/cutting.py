@@ -1,13 +1,15 @@
 """From one volume to its slices, in memory: correct, find the brain, register, window, cut."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoddpm.data.preprocess import window98
+from autoddpm.data.preprocess import window_scale
 from autoddpm.preparation.correction import brain_mask, n4
 from autoddpm.preparation.geometry import Array, SliceGeometry, interpolate_slice
 from autoddpm.preparation.registration import brain_dice, register
@@ -95,6 +97,7 @@ class Aligned:
     brain: mask of the volume, if it was needed.
     done: the steps that were carried out.
     brain_dice: as in `Cut`.
+    seconds: that each step took, by its name.
     """
 
     volume: Volume
@@ -104,6 +107,7 @@ class Aligned:
     brain: Mask | None
     done: tuple[str, ...]
     brain_dice: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def plane(self, data: Array, z: int) -> Array:
         """Slice z, (X, Y), of data on the volume's voxels."""
@@ -140,14 +144,14 @@ def cut(
     empty or cannot be windowed.
     """
     aligned = align(volume, steps)
-    scale = None if steps.window == "slice" else _scale(aligned, steps.window)
+    scale = scale_of(aligned, steps.window)
     depth = aligned.shape[2]
     chosen = steps.axial(depth) if slices is None else list(slices)
     if wrong := [z for z in chosen if not 0 <= z < depth]:
         raise ValueError(f"{volume.name}: has no slice {wrong[0]}, it has {depth}")
     return [
         Cut(
-            _image(aligned, z, scale),
+            slice_of(aligned, z, scale)[0],
             _lesion(aligned, z, lesion, boxes),
             z,
             aligned.geometry(z),
@@ -158,29 +162,59 @@ def cut(
     ]
 
 
-def align(volume: Volume, steps: Steps) -> Aligned:
-    """Correct a volume, find its brain and register it, as far as the steps and its grid ask."""
+def align(
+    volume: Volume, steps: Steps, brain: Mask | None = None, is_in_template_space: bool = False
+) -> Aligned:
+    """Correct a volume, find its brain and register it, as far as the steps and its grid ask.
+
+    brain: (X, Y, Z) as `volume.data`, if it is known already.
+    is_in_template_space: the volume's millimetres are the template's. It is not registered, and
+        slices are cut on the template's grid.
+    """
     is_placed = is_on_template_grid(volume)
     done: list[str] = []
+    seconds: dict[str, float] = {}
     if steps.n4 and not is_placed:
-        volume = replace(volume, data=n4(volume))
+        with timed("n4", seconds):
+            volume = replace(volume, data=n4(volume))
         done.append("n4")
-    brain = None
-    is_to_register = steps.register and not is_placed
-    if is_to_register or steps.window == "brain":
-        brain = brain_mask(volume, steps.brain_mask)
+    is_to_register = steps.register and not is_placed and not is_in_template_space
+    if brain is None and (is_to_register or steps.window == "brain"):
+        with timed("brain", seconds):
+            brain = brain_mask(volume, steps.brain_mask)
         done.append(f"brain:{steps.brain_mask}")
-    if brain is None or not is_to_register:
-        shape = volume.data.shape
-        return Aligned(volume, volume.affine, shape, np.eye(4), brain, tuple(done))
-    to_source = register(volume, brain)
-    dice = brain_dice(brain, volume.affine, to_source)
-    done.append("registered")
-    return Aligned(volume, template().affine, SHAPE, to_source, brain, tuple(done), dice)
+    elif brain is not None:
+        done.append("brain:given")
+    if brain is not None and is_to_register:
+        with timed("registration", seconds):
+            to_source = register(volume, brain)
+            dice = brain_dice(brain, volume.affine, to_source)
+        steps_done = (*done, "registered")
+        grid = template().affine
+        return Aligned(volume, grid, SHAPE, to_source, brain, steps_done, dice, seconds)
+    grid, shape = (
+        (template().affine, SHAPE) if is_in_template_space else (volume.affine, volume.data.shape)
+    )
+    return Aligned(volume, grid, shape, np.eye(4), brain, tuple(done), None, seconds)
 
 
-def _scale(aligned: Aligned, window: str) -> float:
-    """The 98th percentile of the volume or of its brain, which becomes 1."""
+@contextmanager
+def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add the time that is spent inside to `seconds` under a name."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def scale_of(aligned: Aligned, window: str) -> float | None:
+    """The 98th percentile of the volume or of its brain, which becomes 1.
+
+    None if each slice is windowed by itself.
+
+    Raises ValueError that names the volume if there is nothing to divide by.
+    """
+    if window == "slice":
+        return None
     data, brain = aligned.volume.data, aligned.brain
     scale = float(np.percentile(data if window == "volume" else data[brain], 98))
     if scale <= 0:
@@ -191,19 +225,21 @@ def _scale(aligned: Aligned, window: str) -> float:
     return scale
 
 
-def _image(aligned: Aligned, z: int, scale: float | None) -> NDArray[np.float32]:
-    """Slice z, (X, Y), windowed if there is a scale."""
+def slice_of(aligned: Aligned, z: int, scale: float | None) -> tuple[NDArray[np.float32], float]:
+    """Slice z, (X, Y), windowed if there is a scale, and the intensity that is or becomes 1 in it.
+
+    Raises ValueError that names the volume if the slice is empty or cannot be windowed.
+    """
     image = aligned.plane(aligned.volume.data, z).astype(np.float32)
     where = f"{aligned.volume.name}: slice {z}"
     if image.min() == image.max():
         raise ValueError(f"{where} is empty; choose another, or leave the volume out")
     if scale is not None:
-        return np.clip(image / scale, 0, 1)
+        return np.clip(image / scale, 0, 1), scale
     try:
-        window98(image)  # as `preprocess` will: refused here, while the volume can be left out
+        return image, window_scale(image)  # as `preprocess` will
     except ValueError as error:
         raise ValueError(f"{where} cannot be used: {error}") from error
-    return image
 
 
 def _lesion(aligned: Aligned, z: int, lesion: Mask | None, boxes: Boxes | None) -> Mask | None:

@@ -11,11 +11,13 @@ from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
+from nibabel.freesurfer.mghformat import MGHImage
 from nibabel.nifti1 import Nifti1Image
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 SPACING = (0.2, 8.0)  # mm per voxel: what is outside is in other units
-INSTALL = "pip install -e '.[prepare]'"
+INSTALL = "pip install 'autoddpm[prepare]'"
 
 #: For each slice, the rectangles (x, y, width, height) of what is not healthy. Slices count from 0
 #: as stored, pixels in the picture with the front of the head above.
@@ -129,7 +131,9 @@ class Volume:
 
 
 def read_volume(source: Source) -> Volume:
-    """Read one 3-D NIfTI (.nii, .nii.gz; scaled integers as their header says), or a fastMRI h5.
+    """Read one 3-D volume: NIfTI (.nii, .nii.gz), FreeSurfer's .mgz, or a fastMRI h5.
+
+    Scaled integers are read as their header says.
 
     Raises ValueError that names the file, what is wrong and what to do. The file may not be whole,
     or `volume_of` refuses it.
@@ -137,7 +141,7 @@ def read_volume(source: Source) -> Volume:
     is_h5 = source.name.endswith(".h5")
     try:
         content = b"" if is_h5 else source.read_bytes()
-        image = _from_h5(source.path) if is_h5 else _from_nifti(content)
+        image = _from_h5(source.path) if is_h5 else image_of(content, source.name)
     except Exception as error:  # either reader has its own dozen of exceptions for a broken file
         raise ValueError(
             f"{source}: {_reason(error)}; download or convert it again, or leave it out"
@@ -147,7 +151,7 @@ def read_volume(source: Source) -> Volume:
     return replace(volume, sha256=hashlib.sha256(stored).hexdigest())
 
 
-def volume_of(image: Nifti1Image, name: str = "the volume") -> Volume:
+def volume_of(image: SpatialImage, name: str = "the volume") -> Volume:
     """A volume that is in memory already.
 
     image: one 3-D image of real numbers whose affine is in millimetres.
@@ -179,12 +183,12 @@ def volume_of(image: Nifti1Image, name: str = "the volume") -> Volume:
 
 
 def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
-    """Read the lesion mask of a volume, (X, Y, Z) bool as `volume.data`: True above 0.
+    """Read a mask of a volume, such as its lesion's: (X, Y, Z) bool as `volume.data`, True above 0.
 
     Raises ValueError if it is on another grid than its volume, negative, or cannot be read.
     """
     try:
-        mask = _from_nifti(source.read_bytes())
+        mask = image_of(source.read_bytes(), source.name)
     except Exception as error:  # as in `read_volume`
         raise ValueError(
             f"{source}: {_reason(error)}; download it again, or leave it out"
@@ -203,6 +207,24 @@ def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
             f"{source}: holds NaN or negative voxels; save 0 for healthy and 1 for lesion"
         )
     return values > 0
+
+
+def image_of(content: bytes, name: str) -> SpatialImage:
+    """The image in a file's bytes.
+
+    name: of the file. `.mgz` and `.mgh` are FreeSurfer's, all others NIfTI.
+    """
+    return _from_mgh(content) if name.endswith((".mgz", ".mgh")) else _from_nifti(content)
+
+
+def _from_mgh(content: bytes) -> MGHImage:
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    image = MGHImage.from_bytes(content)
+    if not image.header["goodRASFlag"]:
+        raise ValueError("its header states no orientation (goodRASFlag is 0)")
+    np.asarray(image.dataobj)  # a truncated file shows here
+    return image
 
 
 def _from_nifti(content: bytes) -> Nifti1Image:
@@ -266,7 +288,7 @@ def _number(space: ElementTree.Element | None, block: str, axis: str) -> float:
     return float(text or "")
 
 
-def _three_axes(image: Nifti1Image) -> NDArray[np.float32]:
+def _three_axes(image: SpatialImage) -> NDArray[np.float32]:
     """The voxels, without further axes of one."""
     return np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
 

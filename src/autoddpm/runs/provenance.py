@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
-def environment(trainer: Trainer) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """Commit, versions, device and date of a result."""
-    device = trainer.strategy.root_device
     return {
         "commit": _commit(),
         "versions": {
