@@ -93,31 +93,31 @@ speed() {
         "$out/speed.json" "$work/speed.json"
 }
 
-fit() {  # network, experiment, its limit, the most of it to train, until when, and overrides
-    local name=$1 experiment=$2 limit=$3 most=$4 until=$5
+fit() {  # network, its limit, the most of it to train, until when, and overrides
+    local name=$1 limit=$2 most=$3 until=$4
     set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/$name" \
-        "${small[@]}" "${training[@]}" callbacks.export.path="$out/$name.safetensors" "${@:6}"
-    limited "$limit" python -m src.train +experiment="$experiment" "$@" \
+        "${small[@]}" "${training[@]}" callbacks.export.path="$out/$name.safetensors" "${@:5}"
+    limited "$limit" python -m src.train "$@" \
         trainer.max_time="\${until:$most,$until}"
 }
 
 train() {
-    local chosen=() own=("${network[@]}")
+    local chosen=() own=(+experiment=ixi_paper "${network[@]}")
     read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $(($1 - start)))"
     [ -z "${BEGIN:-}" ] || own+=(begin_from="$BEGIN" "data.test=[]")  # as pack.py --train
-    trained "$1" ixi-paper ixi_paper "${own[@]}"
+    trained "$1" ixi-paper "${own[@]}"
 }
 
 restore() {
-    local chosen=() own=("${restorer[@]}")
+    local chosen=() own=(+experiment=ixi_restoration_gpu "${restorer[@]}")
     [ -z "${DENOISER:-}" ] || own+=(begin_from="$DENOISER")
-    trained "$1" ixi-restoration ixi_restoration_gpu "${own[@]}"
+    trained "$1" ixi-restoration "${own[@]}"
 }
 
-trained() {  # limit, network, experiment and overrides: a network in the time; `chosen` is tried first
-    local limit=$1 name=$2 experiment=$3 most=$(($1 - start)) until=$(($(date +%s) + $1 - end))
+trained() {  # limit, network and overrides: a network in that time; `chosen` is tried first
+    local limit=$1 name=$2 most=$(($1 - start)) until=$(($(date +%s) + $1 - end))
     local began=$SECONDS failed=0 folder=$work/$2
-    set -- "${@:4}"
+    set -- "${@:3}"
     if [ $most -lt 5 ]; then
         echo "$name: $limit s are too few: its start and end take $start or more"
         return 1
@@ -125,13 +125,13 @@ trained() {  # limit, network, experiment and overrides: a network in the time; 
     if [ -f "$folder/ended" ] && [ "$limit" -le "$(cat "$folder/ended")" ]; then
         echo "$name: it has ended; with more than $(cat "$folder/ended") s it goes on"
     else
-        fit "$name" "$experiment" "$limit" $most $until "$@" "${chosen[@]}" || failed=1
+        fit "$name" "$limit" $most $until "$@" "${chosen[@]}" || failed=1
         local passed=$((SECONDS - began))
         if [ $failed = 1 ] && [ ! -f "$folder/checkpoints/last.ckpt" ] &&
             [ $((most - passed)) -ge 30 ]; then
             echo "$name: once more, as takes the least memory, and not compiled"
             failed=0
-            fit "$name" "$experiment" $((limit - passed)) $((most - passed)) $until "$@" \
+            fit "$name" $((limit - passed)) $((most - passed)) $until "$@" \
                 callbacks.acceleration.{fused_attention=true,compile=false} || failed=1
         fi
         [ $failed = 1 ] || echo "$limit" > "$folder/ended"
