@@ -1,12 +1,16 @@
 """Rows: which belong to a method, how they are told apart, and which may not be compared."""
 
+import numpy as np
 import pytest
+import yaml
+from conftest import ROOT
 from report_runs import (
     AUTODDPM,
     Page,
     anoddpm,
     autoddpm,
     report,
+    settings,
     write_row,
 )
 from report_runs import no_pictures as no_pictures
@@ -123,6 +127,16 @@ def test_rows_of_two_models_need_not_share_weights_or_range(runs):
     assert said.startswith("weights_hash differs: cccccccc in again; bbbbbbbb in other")
     autoddpm(runs, "elsewhere", provenance=other | {"data_hash": "e" * 64})
     assert any(words.startswith("data_hash differs") for words in disagreements(read_rows(runs)[0]))
+
+
+def test_rows_of_every_detector_stand_in_a_table():
+    methods = settings()["methods"].values()
+    known = {name for one in methods for name in np.atleast_1d(one["match"].get("name", []))}
+    targets = [
+        yaml.safe_load(path.read_text()).get("_target_", "")
+        for path in (ROOT / "conf" / "detector").glob("*.yaml")
+    ]
+    assert {target.rsplit(".", 1)[-1] for target in targets if target} <= known
 
 
 def test_a_perceptual_distance_that_was_not_used_agrees_with_any(runs):
