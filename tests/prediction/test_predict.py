@@ -201,17 +201,43 @@ def test_a_stop_loses_nothing_that_is_finished(tmp_path: Path, weights: Path) ->
     assert {file.name for file in left.parent.iterdir()} == RESULTS
 
 
-def test_other_settings_are_refused_and_a_changed_scan_is_redone(
+def test_results_of_other_settings_or_scans_are_left_alone(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scan, out = write_scan(tmp_path / "a.nii"), tmp_path / "out"
+    scan, out = write_scan(tmp_path / "1" / "T1.nii"), tmp_path / "out"
     assert ask(scan, out, weights) == 0
-    first = record(out / "a")
+    before = (out / "T1" / "record.json").read_bytes()
     assert ask(scan, out, weights, "--margin-mm", "0") == 1
     assert "another margin_mm (margin_mm was 2.0, now it would be 0.0)" in capsys.readouterr().err
-    write_scan(scan, seed=5)
-    assert ask(scan, out, weights) == 0
-    assert record(out / "a")["scan"]["sha256"] != first["scan"]["sha256"]
+    other = write_scan(tmp_path / "2" / "T1.nii", seed=5)
+    assert ask(other, out, weights) == 1
+    assert "is of another scan called T1, or " in capsys.readouterr().err
+    assert (out / "T1" / "record.json").read_bytes() == before
+
+
+def test_summary_keeps_the_finished_scans_of_other_calls(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, broken = tmp_path / "out", tmp_path / "c.nii"
+    broken.write_bytes(b"no scan")
+    assert ask(write_scan(tmp_path / "a.nii"), out, weights) == 0
+    first = summary(out)["a"]
+    assert ask(broken, out, weights) == 1
+    assert ask(write_scan(tmp_path / "b.nii", seed=5), out, weights) == 0
+    assert list(summary(out)) == ["a", "b"]
+    assert summary(out)["a"] == first
+    (out / "summary.csv").write_text("mine,0\n")
+    assert ask(tmp_path / "a.nii", out, weights) == 1
+    assert "summary.csv: is no summary of autoddpm" in capsys.readouterr().err
+    assert (out / "summary.csv").read_text() == "mine,0\n"
+
+
+def test_a_result_that_was_deleted_is_made_again(tmp_path: Path, weights: Path) -> None:
+    scan, out = write_scan(tmp_path / "a.nii"), tmp_path / "out"
+    for _ in range(2):
+        assert ask(scan, out, weights) == 0
+        assert {file.name for file in (out / "a").iterdir()} == RESULTS
+        (out / "a" / "mask.nii.gz").unlink()
 
 
 def test_a_brain_mask_of_one_s_own_is_used(tmp_path: Path, weights: Path) -> None:
