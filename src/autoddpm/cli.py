@@ -127,8 +127,9 @@ def add_predict(commands: Any) -> None:
     add("--brain-mask", type=Path, metavar="FILE", help=mask)
     bids = "SCAN is a BIDS dataset, OUT a derivative of it"
     add("--bids", dest="is_bids", action="store_true", help=bids)
-    add("--participant-label", dest="participants", nargs="+", default=[], metavar="LABEL")
-    add("--session-label", dest="sessions", nargs="+", default=[], metavar="LABEL")
+    labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
+    add("--participant-label", dest="participants", **labels, help="of a BIDS dataset; else all")
+    add("--session-label", dest="sessions", **labels, help="likewise")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--processes", type=int, default=1, help="that prepare scans beside the detection (1)")
     _add_method(command)

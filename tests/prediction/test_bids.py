@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scan_files import write_scan, write_small_weights
@@ -48,10 +49,11 @@ def write_json_of(folder: Path) -> None:
         ((), (), ["sub-01_ses-1_run-01", "sub-01_ses-1_run-02", "sub-01_ses-2", "sub-02"]),
         (["02"], (), ["sub-02"]),
         (["sub-01"], ["ses-2"], ["sub-01_ses-2"]),
+        ((), [1], ["sub-01_ses-1_run-01", "sub-01_ses-1_run-02"]),  # Hydra reads a number
     ],
 )
 def test_scans_of_the_contrast_are_found_by_label(
-    dataset: Path, participants: list[str], sessions: list[str], names: list[str]
+    dataset: Path, participants: list[Any], sessions: list[Any], names: list[str]
 ) -> None:
     assert [scan.name for scan in list_bids(dataset, "T1", participants, sessions).scans] == names
 

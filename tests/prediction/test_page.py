@@ -49,6 +49,8 @@ def test_the_page_holds_the_volumes_that_were_written(folder: Path) -> None:
     assert NOTICE in page
     assert "a&amp;b" in page
     assert "BSD 2-Clause License" in page
+    assert "origin given" in page  # of the threshold
+    assert "done brain:nonzero" in page
     held = nibabel.Nifti1Image.from_bytes(decompress(b64decode(data["volumes"]["map"])))
     written = nibabel.load(folder / "anomaly_map.nii.gz")
     np.testing.assert_array_equal(np.asarray(held.dataobj), np.asarray(written.dataobj))
@@ -100,9 +102,10 @@ def test_volumes_load_and_the_slider_acts_in_a_browser(folder: Path) -> None:
             return float((values > threshold).sum() * data["voxel_ml"])
 
         assert told() == (pytest.approx(0.05, rel=0.01), pytest.approx(above(0.05), abs=0.006))
-        place = page.locator("#place").inner_text()  # X×Y×Z = scan map outline
-        at_crosshair = float(place.split("=")[1].split()[1])
-        assert at_crosshair == pytest.approx(float(values.max()), rel=0.02)
+        place = page.locator("#place").inner_text()  # mm to the right, front, up: map value
+        *millimetres, at_crosshair = map(float, re.findall(r"-?[\d.]+", place))
+        assert millimetres == pytest.approx(data["centre"], abs=0.06)
+        assert at_crosshair == pytest.approx(float(values.max()), rel=0.01)
         page.locator("#threshold").fill("700")
         moved = data["top"] * 0.7**2
         assert told()[0] == pytest.approx(moved, rel=0.01)

@@ -17,8 +17,10 @@ from autoddpm import cli
 from autoddpm.prediction.command import Asked, predict
 from autoddpm.prediction.detect import Detected, detect_scans, device_of
 from autoddpm.prediction.method import DetectorSettings, method_of
-from autoddpm.prediction.prepared import Preparation, Prepared, attempted, prepare
+from autoddpm.prediction.prepared import Failed, Preparation, Prepared, attempted, prepare
 from autoddpm.prediction.result import NOTICE, result
+from autoddpm.preparation import cutting
+from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.volume import Source, read_volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -201,17 +203,43 @@ def test_a_stop_loses_nothing_that_is_finished(tmp_path: Path, weights: Path) ->
     assert {file.name for file in left.parent.iterdir()} == RESULTS
 
 
-def test_other_settings_are_refused_and_a_changed_scan_is_redone(
+def test_results_of_other_settings_or_scans_are_left_alone(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scan, out = write_scan(tmp_path / "a.nii"), tmp_path / "out"
+    scan, out = write_scan(tmp_path / "1" / "T1.nii"), tmp_path / "out"
     assert ask(scan, out, weights) == 0
-    first = record(out / "a")
+    before = (out / "T1" / "record.json").read_bytes()
     assert ask(scan, out, weights, "--margin-mm", "0") == 1
     assert "another margin_mm (margin_mm was 2.0, now it would be 0.0)" in capsys.readouterr().err
-    write_scan(scan, seed=5)
-    assert ask(scan, out, weights) == 0
-    assert record(out / "a")["scan"]["sha256"] != first["scan"]["sha256"]
+    other = write_scan(tmp_path / "2" / "T1.nii", seed=5)
+    assert ask(other, out, weights) == 1
+    assert "is of another scan called T1, or " in capsys.readouterr().err
+    assert (out / "T1" / "record.json").read_bytes() == before
+
+
+def test_summary_keeps_the_finished_scans_of_other_calls(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, broken = tmp_path / "out", tmp_path / "c.nii"
+    broken.write_bytes(b"no scan")
+    assert ask(write_scan(tmp_path / "a.nii"), out, weights) == 0
+    first = summary(out)["a"]
+    assert ask(broken, out, weights) == 1
+    assert ask(write_scan(tmp_path / "b.nii", seed=5), out, weights) == 0
+    assert list(summary(out)) == ["a", "b"]
+    assert summary(out)["a"] == first
+    (out / "summary.csv").write_text("mine,0\n")
+    assert ask(tmp_path / "a.nii", out, weights) == 1
+    assert "summary.csv: is no summary of autoddpm" in capsys.readouterr().err
+    assert (out / "summary.csv").read_text() == "mine,0\n"
+
+
+def test_a_result_that_was_deleted_is_made_again(tmp_path: Path, weights: Path) -> None:
+    scan, out = write_scan(tmp_path / "a.nii"), tmp_path / "out"
+    for _ in range(2):
+        assert ask(scan, out, weights) == 0
+        assert {file.name for file in (out / "a").iterdir()} == RESULTS
+        (out / "a" / "mask.nii.gz").unlink()
 
 
 def test_a_brain_mask_of_one_s_own_is_used(tmp_path: Path, weights: Path) -> None:
@@ -238,6 +266,9 @@ def test_a_brain_mask_of_one_s_own_is_used(tmp_path: Path, weights: Path) -> Non
         (["a.nii", "--bids"], "a.nii: is no BIDS dataset"),
         (["a.nii", "--participant-label", "01"], "need --bids"),
         (["a.nii", "--margin-mm", "-1"], "must be 0 or more"),
+        (["a.nii", "--threshold", "nan"], "--threshold nan: must be a number of 0 or more"),
+        (["a.nii", "--skip-registration"], "scans are not registered for these weights"),
+        (["folder", "--out", "."], "-o .: holds the scans of folder; give a folder of its own"),
         (
             ["a.nii", "--detector", "autoddpm"],
             "needs weights of a DDPM, these are of a Restoration",
@@ -302,7 +333,7 @@ def test_a_scan_that_does_not_show_the_slice_is_refused(tmp_path: Path, weights:
     nibabel.save(as_axes(data, affine_of(), "LAS"), tmp_path / "a.nii")
     assert ask(tmp_path / "a.nii", tmp_path / "out", weights) == 1
     error = summary(tmp_path / "out")["a"]["error"]
-    assert "slice 5 is empty" in error or "slice 3 is empty" in error
+    assert "slice 5 is empty" in error
     assert "The weights know slices 5 to 9 alone" in error
 
 
@@ -317,13 +348,40 @@ def test_slices_that_a_scan_lacks_are_named(tmp_path: Path, weights: Path) -> No
     assert "slices 3, 4, 5, 6 are not in the scan: no map there" in said["warnings"]
 
 
+def test_slices_above_a_scan_s_end_are_named_too(tmp_path: Path, weights: Path) -> None:
+    write = nibabel.Nifti1Image(head()[:, :, :8], affine_of())
+    nibabel.save(write, tmp_path / "a.nii")
+    made = autoddpm.predict(tmp_path / "a.nii", str(weights), threshold=0.05)
+    assert made.record["coverage"]["known"] == [5, 6, 7]
+    assert "slices 8, 9 are not in the scan: no map there" in made.record["warnings"]
+
+
+def test_a_brain_that_cannot_be_registered_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def register(*_: Any) -> np.ndarray:
+        raise RuntimeError("itk::ERROR:\n  all samples map outside")
+
+    monkeypatch.setattr(cutting, "register", register)
+    how = Preparation(Steps(n4=False, brain_mask="nonzero", register=True), 32)
+    scan, empty = write_scan(tmp_path / "a.nii", axes="RAS"), tmp_path / "own.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros_like(head()), affine_of()), empty)
+    for mask, words in (
+        (None, "a.nii: cannot be prepared (itk::ERROR: all samples map outside); look at it"),
+        (empty, "a.nii: its brain mask is 0 everywhere; give another"),
+    ):
+        made = attempted((scan, mask, how))
+        assert isinstance(made, Failed)
+        assert words in made.reason
+
+
 @pytest.mark.slow
 def test_scans_are_prepared_in_a_process_beside(tmp_path: Path, weights: Path) -> None:
-    for seed in range(3):
+    for seed in range(2):
         write_scan(tmp_path / "scans" / f"{seed}.nii", seed)
     assert ask(tmp_path / "scans", tmp_path / "beside", weights, "--processes", "1") == 0
     assert ask(tmp_path / "scans", tmp_path / "here", weights, "--processes", "0") == 0
-    for seed in range(3):
+    for seed in range(2):
         both = [
             values(tmp_path / one / str(seed) / "anomaly_map.nii.gz") for one in ("beside", "here")
         ]

@@ -30,7 +30,7 @@ def test_a_brain_is_prepared_trained_on_and_mapped(tmp_path: Path, verb: Verb) -
     validation = published("ixi_split.csv").query("split == 'val'")["subject"].iloc[0]
     files = [
         write_head(raw / f"sub-{subject}_ses-M00_T1w.nii", seed)
-        for seed, subject in enumerate(("IXI002", "IXI012", validation))
+        for seed, subject in enumerate(("IXI002", validation))
     ]
     folders = {"data": "data", "prepared": "prepared", "runs": "runs"}
     common = ["+experiment=ixi_brain", *(f"paths.{k}={tmp_path / v}" for k, v in folders.items())]
@@ -43,14 +43,14 @@ def test_a_brain_is_prepared_trained_on_and_mapped(tmp_path: Path, verb: Verb) -
         "preparation.steps.brain_mask=nonzero",
     )
     assert (prepared.code, prepared.err) == (0, "")
-    assert len(list((tmp_path / "data" / "ixi_brain" / "slices").iterdir())) == 3 * 70
+    assert len(list((tmp_path / "data" / "ixi_brain" / "slices").iterdir())) == 2 * 70
     trained = verb("train", *common, *TINY_TRAINING, "data.allow_leaks=true", "data.test=[]")
     assert trained.code == 0
     (checkpoint,) = tmp_path.glob("runs/ixi_brain/train/*/checkpoints/last.ckpt")
     stated = load_checkpoint(checkpoint).data["preparation"]
     assert (stated["slices"], stated["modality"]) == ("60:130", "T1")
     settings = DetectorSettings("anoddpm", t=20, stride=10)
-    made = autoddpm.predict(files[2], str(checkpoint), settings, threshold=0.1)
+    made = autoddpm.predict(files[1], str(checkpoint), settings, threshold=0.1)
     assert made.record["coverage"]["known"] == list(range(60, 130))
     assert made.record["coverage"]["margin"] == [58, 59, 130, 131]
     planes = np.flatnonzero(np.asarray(made.anomaly_map.dataobj).any(axis=(0, 1)))

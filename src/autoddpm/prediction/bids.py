@@ -61,8 +61,8 @@ def list_bids(
     dataset: Any = ancpbids.load_dataset(str(root))
     found = dataset.query(suffix=end, extension=extensions, return_type="object")
     relative = sorted(Path(one.get_relative_path()).as_posix() for one in found)
-    wanted_sub = {label.removeprefix("sub-") for label in participants}
-    wanted_ses = {label.removeprefix("ses-") for label in sessions}
+    wanted_sub = {str(label).removeprefix("sub-") for label in participants}  # YAML has numbers
+    wanted_ses = {str(label).removeprefix("ses-") for label in sessions}
     scans, seen_sub, seen_ses = [], set(), set()
     for path in relative:
         if not path.startswith("sub-"):
@@ -133,7 +133,7 @@ def sidecars(scan: Scan, record: Mapping[str, Any], has_brain: bool) -> dict[str
     common = {"Sources": [scan.uri], "SpatialReference": scan.uri}
     contents: dict[str, dict[str, Any]] = {
         "mask": {
-            "Description": "1 where the anomaly map is above its threshold.",
+            "Description": "1 where the anomaly map of the slices is above its threshold.",
             "Type": "Lesion",
             "Threshold": threshold["value"],
             "FalsePositiveRate": threshold["false_positive_rate"],

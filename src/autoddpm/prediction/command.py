@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def predict(
 
     Raises ValueError or OSError for what would fail later, before any work.
     """
-    if asked.margin_mm < 0 or asked.processes < 0:
+    if not 0 <= asked.margin_mm < inf or asked.processes < 0:
         raise ValueError("--margin-mm and --processes: must be 0 or more")
     if not asked.is_bids and (asked.participants or asked.sessions):
         raise ValueError("--participant-label and --session-label need --bids")

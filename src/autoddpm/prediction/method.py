@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from autoddpm.autoencoder.restoration import Restoration
@@ -180,6 +181,8 @@ def method_of(
         used.append(calibrated(trained, detector, false_positive_rate))
         found = used[-1]
     else:
+        if not 0 <= threshold < inf:
+            raise ValueError(f"--threshold {threshold}: must be a number of 0 or more")
         found = Threshold(threshold)
     return Method(
         trained,

@@ -72,9 +72,11 @@ def html(name: str, made: Prediction, record: Mapping[str, Any]) -> str:
         numbers={key: _words(value) for key, value in {**results, **record["trust"]}.items()},
         made={
             "program": record["program"],
-            "weights": f"{record['weights']['file']}, {record['settings']['weights_hash']}",
-            **{key: _words(record[key]) for key in ("threshold", "preparation", "seconds")},
+            "weights": record["weights"]["file"],
             **{key: _words(value) for key, value in record["settings"].items()},
+            "threshold": _words(record["threshold"]),
+            "done to the scan": _words(record["preparation"]),
+            "seconds": _words(record["seconds"]),
         },
         licence=(FOLDER / "niivue.LICENSE.txt").read_text("utf-8"),
         niivue=Markup((FOLDER / "niivue.umd.js").read_text("utf-8")),

@@ -43,12 +43,21 @@ class Preparation:
     size: pixels a side of what the network sees.
     margin_mm: how far above and below the slices that the weights know the map reaches.
     skip_registration: the scans are in the template's space.
+
+    Raises ValueError if registration is skipped that the steps do not have: their slices are none
+    of the template's.
     """
 
     steps: Steps
     size: int
     margin_mm: float = 2.0
     skip_registration: bool = False
+
+    def __post_init__(self) -> None:
+        if self.skip_registration and not self.steps.register:
+            raise ValueError(
+                "--skip-registration: scans are not registered for these weights; leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ class Prepared:
     images: (N, size, size) float32 in [0, 1].
     slices: N axial indices, those that could be cut.
     known: those of them that the weights know. The others are margin.
-    absent: slices that were asked for and are not in the scan.
-    z_mm: height of each slice in millimetres of the grid that was cut.
+    absent: slices that the weights know, or of the margin, which the scan does not show.
+    z_mm: height of each slice's centre in millimetres of the grid that was cut.
     scales: (N,) the scan's intensity that is 1 in the images.
     key: of the slices' noise: a hash of the scan's voxels and place, and not of its file's name.
     sha256: of the file.
@@ -112,6 +121,9 @@ def attempted(task: tuple[Path, Path | None, Preparation]) -> Prepared | Failed:
         return prepare(volume, how, brain, seconds)
     except (ValueError, OSError) as error:
         return Failed(" ".join(str(error).split()))
+    except RuntimeError as error:  # of ITK and PyTorch, which do not name the file
+        reason = " ".join(str(error).split())
+        return Failed(f"{file}: cannot be prepared ({reason}); look at it, or leave it out")
     except MemoryError:
         return Failed(f"{file}: does not fit into memory; crop it, or use a larger machine")
 
@@ -127,8 +139,11 @@ def prepare(
     brain: (X, Y, Z) as `volume.data`, instead of the brain that the steps would find.
     seconds: spent already, by name.
 
-    Raises ValueError that names the volume if none of its slices can be used.
+    Raises ValueError that names the volume if none of its slices can be used, or if a given brain
+    is empty.
     """
+    if brain is not None and not brain.any():
+        raise ValueError(f"{volume.name}: its brain mask is 0 everywhere; give another")
     seconds = dict(seconds or {})
     aligned, dice = _aligned(volume, how, brain, seconds)
     with timed("slices", seconds):
@@ -142,12 +157,13 @@ def prepare(
         steps = transforms(aligned, slices, how.size)
         back = way_back(steps, (shape[0], shape[1], shape[2]), slices)
         gain = _gain(volume, aligned, back)
+        centre = [(n - 1) / 2 for n in aligned.shape[:2]]
     return Prepared(
         images=np.stack([image for image, _ in chosen]),
         slices=slices,
         known=[z for z in known if z in done],
-        absent=[z for z in wanted if z not in done],
-        z_mm=[float((aligned.grid @ [0, 0, z, 1])[2]) for z in slices],
+        absent=sorted({*wanted, *known} - set(done)),
+        z_mm=[float((aligned.grid @ [*centre, z, 1])[2]) for z in slices],
         scales=np.array([scale for _, scale in chosen]),
         key=content_key(volume),
         sha256=volume.sha256,
@@ -174,7 +190,7 @@ def wanted_slices(how: Preparation, aligned: Aligned) -> tuple[list[int], list[i
 
 def content_key(volume: Volume) -> str:
     """16 hex digits of a volume's voxels and place, whatever its file is called or packed as."""
-    digest = hashlib.sha256(np.round(volume.affine, 4).tobytes())
+    digest = hashlib.sha256((np.round(volume.affine, 4) + 0.0).tobytes())  # no -0
     digest.update(np.ascontiguousarray(volume.data).tobytes())
     return digest.hexdigest()[:16]
 
@@ -219,7 +235,8 @@ def _cut(
         done[z] = seen.image, one
     if not any(z in done for z in known):
         named = f"slice {known[0]}" if len(known) == 1 else f"slices {known[0]} to {known[-1]}"
-        reason = next(iter(why.values()), f"{aligned.volume.name}: has {aligned.shape[2]} slices")
+        reasons = (why[z] for z in known if z in why)
+        reason = next(reasons, f"{aligned.volume.name}: has {aligned.shape[2]} slices")
         raise ValueError(
             f"{reason}. The weights know {named} alone, and this scan does not show it; leave it "
             "out"

@@ -32,7 +32,7 @@ class Prediction:
     """The results of one scan, all on its own grid.
 
     anomaly_map: float32 >= 0, 0 outside `record["coverage"]`. It is no probability.
-    mask: uint8, 1 if the map is above its threshold.
+    mask: uint8, 1 if the map of the nearest slice is above its threshold.
     pseudo_healthy: float32, the scan with its covered slices as if they were healthy.
     brain_mask: uint8. None if the steps of the weights have none.
     record: how it was made, and what can be said of it, in plain containers.

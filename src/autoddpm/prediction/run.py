@@ -72,11 +72,12 @@ def predict_scans(
 ) -> Outcome:
     """Write the results of all scans to `out`, and summary.csv.
 
-    A scan whose record is there with the same settings and the same file is not done again. Each
-    file is written whole, the record last.
+    A scan whose results are there with the same settings is not done again. Each file is written
+    whole, the record last. Rows of finished scans that another call wrote stay in summary.csv.
 
-    Raises ValueError before any work if a scan was done with other settings, or if another process
-    writes to `out`. Raises OSError if the disk is full.
+    Raises ValueError before any work if results of a scan's name are of another scan or of other
+    settings, if summary.csv is no such table, or if another process writes to `out`. Raises OSError
+    if the disk is full.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -120,6 +121,9 @@ class _Work:
         for file, reason in self.listing.left_out.items():
             say(f"left out: {file}: {reason}")
         self.todo = [scan for scan in self.listing.scans if not self._is_finished(scan)]
+        self.earlier = _finished_rows(self.out / "summary.csv")
+        for scan in self.listing.scans:
+            self.earlier.pop(scan.name, None)
         if self.outcome.skipped:
             say(f"finished already: {len(self.outcome.skipped)}")
         self._write_summary()
@@ -132,11 +136,19 @@ class _Work:
         return self.outcome
 
     def _is_finished(self, scan: Scan) -> bool:
-        """Whether its record is there. Raises ValueError if it has other settings."""
+        """Whether its results are there.
+
+        Raises ValueError if they are of another scan or of other settings.
+        """
         path = self.out / scan.places["record"]
         if not path.is_file():
             return False
         record = read_json(path)
+        if record["scan"]["sha256"] != _sha256(scan.file):
+            raise ValueError(
+                f"{path}: is of another scan called {scan.name}, or {scan.file} has changed since; "
+                "give another -o, or delete it"
+            )
         now = settings_of(self.method, self.how, scan.brain_mask)
         before = record.get("settings", {})
         if differing := sorted(key for key in {*before, *now} if before.get(key) != now.get(key)):
@@ -145,7 +157,9 @@ class _Work:
                 f"{path}: was made with another {', '.join(differing)} ({key} was "
                 f"{before.get(key)}, now it would be {now.get(key)}); give another -o, or delete it"
             )
-        if record["scan"]["sha256"] != _sha256(scan.file):
+        has_brain = any(step.startswith("brain:") for step in record["preparation"]["done"])
+        needed = [place for what, place in scan.places.items() if has_brain or what != "brain_mask"]
+        if not all((self.out / place).is_file() for place in needed):
             return False
         self.outcome.rows[scan.name] = row(scan, record)
         self.outcome.skipped.append(scan.name)
@@ -209,12 +223,8 @@ class _Work:
         self.running.say(f"[{self.done}/{len(self.todo)}] {scan.name}: {text}{time_left}")
 
     def _write_summary(self) -> None:
-        rows = [
-            self.outcome.rows[scan.name]
-            for scan in self.listing.scans
-            if scan.name in self.outcome.rows
-        ]
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        rows = self.earlier | self.outcome.rows
+        table = pd.DataFrame([rows[name] for name in sorted(rows)], columns=list(COLUMNS))
         write_text(self.out / "summary.csv", table.to_csv(index=False))
 
 
@@ -241,8 +251,9 @@ def record_of(
 def write_results(
     out: Path, scan: Scan, made: Prediction, record: Mapping[str, Any], is_bids: bool
 ) -> None:
-    """Write all but the record."""
+    """Write all but the record, and remove one that is there: it is of other files."""
     files = {name: out / place for name, place in scan.places.items()}
+    files["record"].unlink(missing_ok=True)
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".*-*.{path.name}"):  # of a kill
@@ -268,6 +279,20 @@ def row(scan: Scan, record: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": "; ".join(record["warnings"]),
         "error": "",
     }
+
+
+def _finished_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """Rows of a summary.csv without an error, by the scan's name.
+
+    Raises ValueError if the file is another table.
+    """
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != COLUMNS:
+        raise ValueError(f"{path}: is no summary of autoddpm; give another -o, or move it away")
+    rows = [{str(key): value for key, value in one.items()} for one in table.to_dict("records")]
+    return {one["scan"]: one for one in rows if not one["error"]}
 
 
 def _sha256(file: Path) -> str:

@@ -58,7 +58,7 @@ def list_scans(
     modality: that the weights know, such as T1. A file whose BIDS name says another is left out.
 
     Raises FileNotFoundError if there is nothing. Raises ValueError if it is no scan, if two scans
-    have one name, or if a brain mask is given for several scans.
+    have one name, if `out` holds the folder, or if a brain mask is given for several scans.
     """
     source, out = Path(source), Path(out)
     if source.is_file():
@@ -74,6 +74,8 @@ def list_scans(
         raise ValueError(
             f"--brain-mask {brain_mask}: is of one scan, and {source} is a folder; give one scan"
         )
+    if source.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"-o {out}: holds the scans of {source}; give a folder of its own")
     files = [
         file
         for file in sorted(source.rglob("*"))

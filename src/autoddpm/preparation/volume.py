@@ -204,7 +204,7 @@ def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
     )
     if not (values >= 0).all():  # NaN is not >= 0
         raise ValueError(
-            f"{source}: holds NaN or negative voxels; save 0 for healthy and 1 for lesion"
+            f"{source}: holds NaN or negative voxels; save 0 outside and 1 inside the mask"
         )
     return values > 0
 

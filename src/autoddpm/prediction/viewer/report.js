@@ -12,9 +12,16 @@
     return made;
   };
 
+  // NiiVue's own words would give the scan's grey, 0 to 255, for its intensity.
+  const tell = (where) => {
+    const [x, y, z] = Array.from(where.mm, (side) => side.toFixed(1));
+    const value = where.values[1]?.value ?? 0;
+    at("place").textContent = `${x} mm to the right, ${y} to the front, ${z} up: map ${value.toPrecision(3)}`;
+  };
+
   let left, right;
   try {
-    left = await view("scan", { onLocationChange: (where) => { at("place").textContent = where.string; } });
+    left = await view("scan", { onLocationChange: tell });
     right = await view("healthy", {});
     left.addVolume(await image("scan", grey));
     left.addVolume(await image("map", { colormap: "inferno", opacity: 0.7, cal_min: data.threshold, cal_max: data.top }));
