@@ -11,6 +11,7 @@ import pytest
 from conftest import REAL_DATA
 
 from autoddpm.data.image_file import read_image, read_lesion
+from autoddpm.data.sample import Record
 from autoddpm.data.store import build_store
 from autoddpm.datasets.fastmri_plus import (
     COLUMNS,
@@ -34,6 +35,11 @@ TRAIN, VAL, TEST = (
 ILL, ODD, NEW = (f"file_brain_AXT1_999_{number}" for number in (1, 2, 3))  # on no list
 ROWS, COLUMNS_OF_IMAGE = 40, 30
 BOX = (17, 6, 9, 4)  # x, y, width, height: right of the middle, in the front
+
+
+def lesion_of(record: Record) -> np.ndarray:
+    path = record.images["T1"]
+    return read_lesion(record.lesion, read_image(path), path).pixels
 
 
 def stack(slices: int = 5) -> np.ndarray:
@@ -80,7 +86,7 @@ def test_a_box_is_exactly_the_rectangle_that_it_was_drawn_around(tmp_path: Path)
     (record,) = fastmri_plus(tmp_path / "set")
     image = read_image(record.images["T1"])
     np.testing.assert_array_equal(image, flipped)
-    np.testing.assert_array_equal(read_lesion(record.lesion, image), flipped == 1)
+    np.testing.assert_array_equal(lesion_of(record), flipped == 1)
     # To the network, and back into the stack.
     store = build_store("fastmri", [record], ROWS, tmp_path / "prepared")
     assert store.lesions[0, 0].sum() == width * height
@@ -113,9 +119,7 @@ def test_slices_are_counted_from_0_and_have_their_own_boxes(tmp_path: Path) -> N
         for x, y, width, height in areas:
             expected[y : y + height, x : x + width] = True
         np.testing.assert_array_equal(read_image(record.images["T1"]), np.flipud(stack()[z]))
-        np.testing.assert_array_equal(
-            read_lesion(record.lesion, read_image(record.images["T1"])), expected
-        )
+        np.testing.assert_array_equal(lesion_of(record), expected)
 
 
 def test_a_box_that_reaches_over_the_edge_is_cut_there(tmp_path: Path) -> None:
@@ -124,7 +128,7 @@ def test_a_box_that_reaches_over_the_edge_is_cut_there(tmp_path: Path) -> None:
     volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, 2, box, "Mass")))
     prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
     (record,) = fastmri_plus(tmp_path / "set")
-    lesion = read_lesion(record.lesion, read_image(record.images["T1"]))
+    lesion = lesion_of(record)
     assert lesion.sum() == 6
     assert lesion[-2:, -3:].all()
 

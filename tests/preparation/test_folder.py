@@ -68,7 +68,7 @@ def test_a_slice_is_written_turned_with_the_front_above(tmp_path: Path, parts: P
     np.testing.assert_array_equal(plane(parts, row["lesion_file"]), lesion[:, :, 3])
     image = read_image(parts / row["file"])
     np.testing.assert_array_equal(image, np.rot90(data(1)[:, :, 3]))
-    seen = read_lesion(parts / row["lesion_file"], image)
+    seen = read_lesion(parts / row["lesion_file"], image, parts / row["file"]).pixels
     np.testing.assert_array_equal(seen, np.rot90(lesion[:, :, 3]))
     corner = nibabel.load(parts / row["file"]).affine @ [5, 7, 0, 1]
     np.testing.assert_allclose(corner, AFFINE @ [5, 7, 3, 1], atol=1e-4)
@@ -319,7 +319,7 @@ def test_a_bad_file_is_skipped_and_listed_if_one_says_so(tmp_path: Path) -> None
     index = prepare(tmp_path, volumes, on_error="skip")
     excluded = index.set_index("id")["excluded"]
     assert excluded["a"].startswith(
-        f"error: {tmp_path}/raw/a_mask.nii.gz: holds NaN or negative voxels"
+        f"error: {tmp_path}/raw/a_mask.nii.gz: holds NaN, infinite or negative"
     )
     assert [record.id for record in prepared(tmp_path / "set", "s")] == ["s/b", "s/c"]
     assert sorted(path.name for path in (tmp_path / "set").glob("*/*")) == ["b.nii.gz", "c.nii.gz"]

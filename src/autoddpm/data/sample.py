@@ -23,8 +23,8 @@ class Record:
     subject: the person, e.g. "IXI002". The same person has the same subject in every source.
     split: train, val or test.
     images: the file of each modality, e.g. {"T1": path}, in the order of the channels.
-    lesion: the file of the true lesion, of the images' size, any value above 0 is lesion. None if
-        it is healthy.
+    lesion: the file of the true lesion, on the images' grid; see `read_lesion`. None if it is
+        healthy.
     windowed: the images are in [0, 1] already, as they are to be.
     origin: its provenance, for the index: see `ORIGIN` in `autoddpm.data.store`.
     dimensions: 2 if a file holds one slice, 3 if it holds a volume (NIfTI).
