@@ -103,7 +103,7 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
         [f"left out: {reason}", number] for reason, number in reasons.most_common()
     ]
     caption = f"Empty slices of the used volumes that were left out: {is_empty.sum()}."
-    volumes = [["found", found], ["used", used], *left_out]
+    volumes: list[list[str | int]] = [["found", found], ["used", used], *left_out]
     tables.append(
         Counts("Volumes", ["what", "volumes"], volumes, caption if is_empty.any() else "")
     )
