@@ -51,6 +51,13 @@ def test_a_mask_of_two_values_is_as_it_was(value: float) -> None:
     assert not mask_of(0 * LESION).pixels.any()
 
 
+def test_the_authors_shrunk_masks_are_what_is_above_0() -> None:
+    values = ndimage.gaussian_filter(255.0 * LESION, 1).astype(np.uint8)
+    mask = mask_of(values, is_shrunk=True)
+    np.testing.assert_array_equal(mask.pixels, values > 0)
+    assert mask.remark == ""
+
+
 def probability() -> np.ndarray:
     return np.where(LESION, 0.98, 0.02) + 1e-3 * RNG.random(LESION.shape)
 

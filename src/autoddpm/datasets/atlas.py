@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from autoddpm.data.sample import Record
@@ -14,6 +15,7 @@ from autoddpm.preparation.volume import RawVolume, Source
 log = logging.getLogger(__name__)
 
 IMAGE = re.compile(r"sub-(?P<subject>r\d+s\d+)_ses-\d+_space-MNI152NLin2009aSym_T1w\.nii\.gz")
+SUBJECT = r"^(?:.*?(r\d+s\d+).*|(?:.*/)?([^/]+))$"  # the file's own name if it holds none
 ARTEFACT = "artefact (the authors' list of 20)"
 
 
@@ -22,7 +24,8 @@ def atlas(root: str | Path) -> list[Record]:
 
     root: a folder that `src.prepare` wrote, or the authors' own slices (NAME.png and NAME_mask.png,
         128 px). Of the latter, those whose name holds one of the 20 subjects with artefacts are
-        left out. If names hold no subject this is impossible, and said.
+        left out. Their masks were shrunk, and every pixel above 0 is lesion, as in the authors'
+        code. If names hold no subject this is impossible, and said.
 
     Raises ValueError or FileNotFoundError as `slice_folder` does.
     """
@@ -30,7 +33,7 @@ def atlas(root: str | Path) -> list[Record]:
     if (root / "preparation.json").is_file():
         return prepared(root, "atlas")
     artefacts = _artefacts()
-    records = slice_folder(root, split="test", name="atlas")
+    records = slice_folder(root, split="test", name="atlas", subject=SUBJECT)
     subjects = [
         found[0] if (found := re.search(r"r\d+s\d+", record.id)) else "" for record in records
     ]
@@ -42,7 +45,7 @@ def atlas(root: str | Path) -> list[Record]:
             unnamed,
         )
     return [
-        record
+        replace(record, is_shrunk=True)
         for record, subject in zip(records, subjects, strict=True)
         if subject not in artefacts
     ]
