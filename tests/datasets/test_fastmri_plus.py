@@ -1,6 +1,7 @@
 """fastMRI+: which files are healthy, which slices have boxes, and that a box lands on what it was
 drawn around."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -254,6 +255,16 @@ def test_a_file_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         ValueError, match=rf"batch_0/{ILL}.h5 and .*batch_1/{ILL}.h5 have the same name"
     ):
         fastmri_volumes(raw, write_csv(tmp_path, (ILL, 1, BOX, "Mass")))
+
+
+def test_files_of_other_names_are_left_out_by_name(tmp_path: Path) -> None:
+    raw = write_h5(tmp_path / "raw", ILL)
+    for name in ("file_brain_AXT2_200_1", "file_brain_AXT1POST_200_1", "my_AXT1"):
+        shutil.copy(raw / f"{ILL}.h5", raw / f"{name}.h5")
+    shutil.copy(raw / f"{ILL}.h5", raw / f"{ILL}.H5")
+    volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, "Normal for age")))
+    others = [v.image.name for v in volumes if v.excluded.startswith("its name is not like")]
+    assert others == [f"{ILL}.H5", "my_AXT1.h5"]
 
 
 def test_the_folder_of_another_set_is_refused(tmp_path: Path) -> None:
