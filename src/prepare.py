@@ -4,7 +4,7 @@ from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from autoddpm.data.integrity import inspect
@@ -24,19 +24,13 @@ SETTINGS = ("name", "folder", "volumes", "steps", "exclude")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
     with refusal("prepare"):
-        if cfg.get("preparation") is None:
-            raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
-        known = ("name", "folder", "build") if "build" in cfg.preparation else SETTINGS
-        refuse_unknown_keys("preparation", cfg.preparation, known)
-        name, folder = cfg.preparation.name, Path(cfg.preparation.folder)
+        name, folder = _check(cfg)
         try:
             if "build" in cfg.preparation:
                 instantiate(cfg.preparation.build)
             else:
-                volumes = leave_out(
-                    instantiate(cfg.preparation.volumes),
-                    OmegaConf.to_object(cfg.preparation.get("exclude")),
-                )
+                volumes = instantiate(cfg.preparation.volumes)
+                volumes = leave_out(volumes, cfg.preparation.get("exclude"))
                 steps = instantiate(cfg.preparation.steps)
                 prepare_volumes(
                     volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}"
@@ -64,6 +58,15 @@ def main(cfg: DictConfig) -> None:
     console.print(
         f"Prepared in {folder}, store {store.folder}, report: {page}", soft_wrap=True, markup=False
     )
+
+
+def _check(cfg: DictConfig) -> tuple[str, Path]:
+    """The name and the folder of the data set; what cannot be meant is refused."""
+    if cfg.get("preparation") is None:
+        raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
+    known = ("name", "folder", "build") if "build" in cfg.preparation else SETTINGS
+    refuse_unknown_keys("preparation", cfg.preparation, known)
+    return cfg.preparation.name, Path(cfg.preparation.folder)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_mask_of_two_values_is_as_it_was(value: float) -> None:
 
 def test_the_authors_shrunk_masks_are_what_is_above_0() -> None:
     values = ndimage.gaussian_filter(255.0 * LESION, 1).astype(np.uint8)
-    mask = mask_of(values, is_shrunk=True)
+    mask = mask_of(values, above_0=True)
     np.testing.assert_array_equal(mask.pixels, values > 0)
     assert mask.remark == ""
 

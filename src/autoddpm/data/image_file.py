@@ -70,14 +70,14 @@ def few_values(image: NDArray) -> int:
 
 
 def read_lesion(
-    path: Path, image: NDArray[np.float32], image_path: Path, is_shrunk: bool = False
+    path: Path, image: NDArray[np.float32], image_path: Path, above_0: bool = False
 ) -> Mask:
     """Read the lesion of `image`: the pixels of at least half of the file's maximum.
 
     image_path: the image's file. A NIfTI image has a NIfTI mask that lies on the same grid, by
         either form of the image's header, its voxels in any order. Pictures (PNG, NPY) have the
         same rows and columns.
-    is_shrunk: see `mask_of`.
+    above_0: see `mask_of`.
 
     Raises ValueError that names the file if it is broken, lies elsewhere, or holds no lesion's
     values (`mask_of`).
@@ -89,7 +89,7 @@ def read_lesion(
             "save both alike."
         )
     try:
-        mask = mask_of(values, is_shrunk)
+        mask = mask_of(values, above_0)
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from error
     remarks = [remark for remark in (mask.remark, covering(mask.pixels, image)) if remark]

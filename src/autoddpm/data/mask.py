@@ -34,13 +34,13 @@ class Mask(NamedTuple):
     remark: str = ""
 
 
-def mask_of(values: NDArray, is_shrunk: bool = False) -> Mask:
+def mask_of(values: NDArray, above_0: bool = False) -> Mask:
     """The pixels of at least half of the maximum, in two or three dimensions.
 
     values: real numbers. Two values, 0 and another, are as they are. Those in between, as JPEG and
         smooth resampling leave them, make a remark.
-    is_shrunk: the mask was made smaller and every pixel above 0 is meant, as in the published
-        authors' slices.
+    above_0: every pixel above 0 is meant, as in the published authors' slices, whose masks were
+        made smaller.
 
     Raises ValueError, without the file's name, if no lesion has such values: NaN, negative, no 0,
     several labels, those of an image, or of a border that is lesion, as in an inverted mask.
@@ -53,11 +53,11 @@ def mask_of(values: NDArray, is_shrunk: bool = False) -> Mask:
     if values.min() > NEAR * top:
         raise ValueError(f"holds no 0, its values are {_few(values)}; {REMEDY}")
     between = ((values > NEAR * top) & (values < (1 - NEAR) * top)) | (values < -NEAR * top)
-    if is_shrunk:
+    if above_0:
         between[:] = False
     if between.any():
         _refuse_what_is_no_edge(values, between, top)
-    pixels = values > 0 if is_shrunk else values >= top / 2
+    pixels = values > 0 if above_0 else values >= top / 2
     _refuse_inverted(pixels)
     count, above = int(between.sum()), int((values > NEAR * top).sum())
     remark = (

@@ -28,7 +28,7 @@ class Record:
     windowed: the images are in [0, 1] already, as they are to be.
     origin: its provenance, for the index: see `ORIGIN` in `autoddpm.data.store`.
     dimensions: 2 if a file holds one slice, 3 if it holds a volume (NIfTI).
-    is_shrunk: every pixel above 0 of the mask is lesion; see `mask_of`.
+    above_0: every pixel above 0 of the mask is lesion; see `mask_of`.
     preparation: how slices were made from volumes, in plain containers. None if nobody says.
     """
 
@@ -40,7 +40,7 @@ class Record:
     windowed: bool = False
     origin: Mapping[str, str] = field(default_factory=dict)
     dimensions: int = 2
-    is_shrunk: bool = False
+    above_0: bool = False
     preparation: Mapping[str, Any] | None = None
 
     @property

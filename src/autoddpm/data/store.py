@@ -141,7 +141,7 @@ def _check_alike(records: Sequence[Record]) -> None:
 def _particular(record: Record) -> list[str]:
     """Marks in the hash of a record that is not one of slices to be windowed."""
     windowed = ["windowed"] if record.windowed else []
-    shrunk = ["above 0"] if record.is_shrunk else []
+    shrunk = ["above 0"] if record.above_0 else []
     space = [] if record.dimensions == 2 else [f"{record.dimensions}-D"]
     return [*windowed, *shrunk, *space]
 
@@ -226,7 +226,7 @@ def _preprocess(record: Record, size: int) -> tuple[list[Preprocessed], str]:
         raise ValueError(f"{record.files}: have {shapes} pixels; save all modalities alike.")
     lesion, remark = None, ""
     if record.lesion is not None:
-        lesion, remark = read_lesion(record.lesion, images[0], first, record.is_shrunk)
+        lesion, remark = read_lesion(record.lesion, images[0], first, record.above_0)
     window = not record.windowed
     channels = []
     for path, image in zip(record.images.values(), images, strict=True):

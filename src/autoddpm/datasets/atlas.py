@@ -50,7 +50,7 @@ def atlas(root: str | Path) -> list[Record]:
             unnamed,
         )
     return [
-        replace(record, is_shrunk=True)
+        replace(record, above_0=True)
         for record, subject in zip(records, subjects, strict=True)
         if subject not in artefacts
     ]

@@ -108,7 +108,7 @@ def attempted(task: tuple[Path, Path | None, Preparation]) -> Prepared | Failed:
         seconds: dict[str, float] = {}
         with timed("read", seconds):
             volume = read_volume(Source(file))
-            brain = None if mask is None else read_mask(Source(mask), volume)
+            brain = None if mask is None else read_mask(Source(mask), volume, above_0=True)
         return prepare(volume, how, brain, seconds)
     except (ValueError, OSError) as error:
         return Failed(" ".join(str(error).split()))

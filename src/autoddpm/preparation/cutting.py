@@ -225,8 +225,9 @@ def align(
             to_source = register(volume, brain)
             dice = brain_dice(brain, volume.affine, to_source)
         steps_done = (*done, "registered")
-        grid = template().affine
-        return Aligned(volume, grid, SHAPE, to_source, brain, steps_done, dice, seconds)
+        return Aligned(
+            volume, template().affine, SHAPE, to_source, brain, steps_done, dice, seconds
+        )
     grid, shape = (
         (template().affine, SHAPE) if is_in_template_space else _with_square_pixels(volume)
     )

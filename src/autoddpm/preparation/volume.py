@@ -205,8 +205,10 @@ def _say_if_forms_differ(volume: Volume) -> None:
             )
 
 
-def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
+def read_mask(source: Source, volume: Volume, above_0: bool = False) -> NDArray[np.bool_]:
     """Read a mask of a volume, such as its lesion's: (X, Y, Z) bool as `volume.data`.
+
+    above_0: every voxel above 0 is meant, as in a brain that was cut out; see `mask_of`.
 
     True is half of the maximum or more. The mask lies on the volume's grid, by either form of the
     volume's header, its voxels in any order.
@@ -235,7 +237,7 @@ def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
             "on the image, save it with the image's affine, else resample it to the image"
         ) from error
     try:
-        read = mask_of(apply_orientation(stored, io_orientation(volume.file_affine)))
+        read = mask_of(apply_orientation(stored, io_orientation(volume.file_affine)), above_0)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     if read.remark:
