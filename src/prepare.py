@@ -9,26 +9,28 @@ from rich.console import Console
 
 from autoddpm.data.integrity import inspect
 from autoddpm.data.store import build_store
+from autoddpm.launch.known_keys import refuse_unknown_keys
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
+from autoddpm.preparation.exclusion import leave_out
 from autoddpm.preparation.folder import prepare_volumes, read_index
 from autoddpm.report.page.preparation import print_counts, write_preparation
 
 register_resolvers()
 SHOWN = 8
+SETTINGS = ("name", "folder", "volumes", "steps", "exclude")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
     with refusal("prepare"):
-        if cfg.get("preparation") is None:
-            raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
-        name, folder = cfg.preparation.name, Path(cfg.preparation.folder)
+        name, folder = _check(cfg)
         try:
             if "build" in cfg.preparation:
                 instantiate(cfg.preparation.build)
             else:
                 volumes = instantiate(cfg.preparation.volumes)
+                volumes = leave_out(volumes, cfg.preparation.get("exclude"))
                 steps = instantiate(cfg.preparation.steps)
                 prepare_volumes(
                     volumes, steps, folder, cfg.processes, cfg.on_error, f"Preparing {name}"
@@ -56,6 +58,15 @@ def main(cfg: DictConfig) -> None:
     console.print(
         f"Prepared in {folder}, store {store.folder}, report: {page}", soft_wrap=True, markup=False
     )
+
+
+def _check(cfg: DictConfig) -> tuple[str, Path]:
+    """The name and the folder of the data set; what cannot be meant is refused."""
+    if cfg.get("preparation") is None:
+        raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
+    known = ("name", "folder", "build") if "build" in cfg.preparation else SETTINGS
+    refuse_unknown_keys("preparation", cfg.preparation, known)
+    return cfg.preparation.name, Path(cfg.preparation.folder)
 
 
 if __name__ == "__main__":

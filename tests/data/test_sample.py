@@ -45,9 +45,9 @@ def test_the_stem_takes_nii_gz_for_one_suffix():
     assert [stem(Path(name)) for name in names] == ["a", "a", "b.v1", "b.v1", "c"]
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.float64, bool])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float64])
 def test_npy_slices_of_any_real_type_are_read_as_they_are(tmp_path, dtype):
-    array = (GREY > 100) if dtype is bool else GREY.astype(dtype)
+    array = GREY.astype(dtype)
     read = read_image(npy(tmp_path / "a.npy", array))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, array)
@@ -140,19 +140,48 @@ def test_a_slice_that_nothing_can_be_learned_from_is_refused(tmp_path, change, m
         read_image(npy(tmp_path / "a.npy", change(GREY.astype(float))))
 
 
-def test_a_lesion_is_what_is_above_zero(tmp_path):
+def test_an_image_of_few_values_is_refused_as_a_mask(tmp_path):
+    for number, values in ((2, GREY > 100), (3, GREY // 100)):
+        path = png(tmp_path / f"p{number}.png", values.astype(np.uint8) * 40)
+        with pytest.raises(
+            ValueError, match=rf"p{number}\.png: has only {number} different values.*_mask"
+        ):
+            read_image(path)
+
+
+@pytest.mark.parametrize(("x", "y"), [(1.2, 2.4), (2.4, 1.2), (1, 1.1)])
+def test_pixels_that_are_no_squares_are_refused(tmp_path, x, y):
+    nibabel.save(
+        nibabel.Nifti1Image(GREY[:, :, None].astype(np.float32), np.diag([-x, y, 5, 1])),
+        tmp_path / "a.nii.gz",
+    )
+    with pytest.raises(ValueError, match=rf"a\.nii\.gz: its pixels have {x} x {y} mm, .*resample"):
+        read_image(tmp_path / "a.nii.gz")
+
+
+# --- masks: what their values mean is in test_mask.py, where they lie in test_grid.py ------------
+
+
+def lesion(mask: Path, image: Path) -> np.ndarray:
+    return read_lesion(mask, read_image(image), image).pixels
+
+
+def test_a_lesion_is_read_from_any_picture(tmp_path):
+    image = png(tmp_path / "a.png", GREY)
     mask = np.zeros_like(GREY)
-    mask[2, 3], mask[4, 5] = 1, 255
-    lesion = read_lesion(png(tmp_path / "m.png", mask), GREY)
-    assert lesion.dtype == bool
-    assert np.argwhere(lesion).tolist() == [[2, 3], [4, 5]]
+    mask[2, 3], mask[4, 5] = 255, 255
+    for file in (png(tmp_path / "m.png", mask), npy(tmp_path / "m.npy", mask / 255)):
+        found = lesion(file, image)
+        assert found.dtype == bool
+        assert np.argwhere(found).tolist() == [[2, 3], [4, 5]]
 
 
-def test_a_lesion_of_another_size_or_with_nan_is_refused(tmp_path):
+def test_a_lesion_of_another_size_or_without_sense_is_named(tmp_path):
+    image = png(tmp_path / "a.png", GREY)
     with pytest.raises(
         ValueError, match=r"m\.png: the lesion mask has 18 x 20 pixels, its image 18 x 21"
     ):
-        read_lesion(png(tmp_path / "m.png", GREY[:, :-1]), GREY)
+        lesion(png(tmp_path / "m.png", GREY[:, :-1]), image)
     for value in (np.nan, -1):
-        with pytest.raises(ValueError, match=r"m\.npy: a lesion mask holds NaN or negative"):
-            read_lesion(npy(tmp_path / "m.npy", np.where(GREY > 200, value, 0.0)), GREY)
+        with pytest.raises(ValueError, match=r"m\.npy: holds NaN, infinite or negative values"):
+            lesion(npy(tmp_path / "m.npy", np.where(GREY > 200, value, 0.0)), image)

@@ -118,7 +118,7 @@ def test_bad_files_are_named_in_one_message_and_leave_nothing(tmp_path):
 def test_a_slice_that_cannot_be_windowed_is_named(tmp_path):
     listed = records(tmp_path / "d", 1)
     image = np.zeros((40, 33), np.uint8)
-    image[3, 3] = 9
+    image[3, 3:18] = np.arange(1, 16)
     Image.fromarray(image).save(listed[0].images["T1"])
     with pytest.raises(ValueError, match=r"0\.png: 98 % of its pixels are not above 0; leave"):
         build_store("s", listed, 20, tmp_path / "p")
@@ -127,10 +127,10 @@ def test_a_slice_that_cannot_be_windowed_is_named(tmp_path):
 def test_an_interrupted_build_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     listed = records(tmp_path / "d")
 
-    def interrupt(path: Path, dimensions: int):
+    def interrupt(path, dimensions, like=None):
         if path.name == "2.png":
             raise KeyboardInterrupt
-        return read_image(path, dimensions)
+        return read_image(path, dimensions, like)
 
     monkeypatch.setattr(module, "read_image", interrupt)
     with pytest.raises(KeyboardInterrupt):

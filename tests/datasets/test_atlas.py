@@ -75,6 +75,21 @@ def test_a_folder_above_may_have_any_name(tmp_path: Path) -> None:
     assert [volume.id for volume in atlas_volumes(tmp_path / "Testing" / "ATLAS_2")] == [GOOD[0]]
 
 
+def test_volumes_of_other_names_are_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = tmp_path / "ATLAS_2"
+    write(raw, GOOD[0])
+    write(raw / "Testing", GOOD[1])
+    (raw / "sub-r001s009_ses-1_T1w.nii.gz").touch()
+    own, other = atlas_volumes(raw)
+    assert (own.subject, own.excluded) == (GOOD[0], "")
+    assert (other.id, other.image.name) == ("sub-r001s009_ses-1_T1w", f"{other.id}.nii.gz")
+    assert other.excluded.startswith("its name is not like sub-r001s001_ses-1_space-MNI152")
+    assert "1 volumes are left out" in caplog.text
+    assert "1 volumes below Testing/ have no masks" in caplog.text
+
+
 def test_a_tree_becomes_test_slices_without_the_artefacts(tmp_path: Path) -> None:
     for subject, pixels in ((GOOD[0], 0), (GOOD[1], 7), (ARTEFACTS[0], 5)):
         write(tmp_path / "ATLAS_2", subject, pixels)

@@ -1,6 +1,7 @@
 """fastMRI+: which files are healthy, which slices have boxes, and that a box lands on what it was
 drawn around."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from conftest import REAL_DATA
 
 from autoddpm.data.image_file import read_image, read_lesion
+from autoddpm.data.sample import Record
 from autoddpm.data.store import build_store
 from autoddpm.datasets.fastmri_plus import (
     COLUMNS,
@@ -34,6 +36,11 @@ TRAIN, VAL, TEST = (
 ILL, ODD, NEW = (f"file_brain_AXT1_999_{number}" for number in (1, 2, 3))  # on no list
 ROWS, COLUMNS_OF_IMAGE = 40, 30
 BOX = (17, 6, 9, 4)  # x, y, width, height: right of the middle, in the front
+
+
+def lesion_of(record: Record) -> np.ndarray:
+    path = record.images["T1"]
+    return read_lesion(record.lesion, read_image(path), path).pixels
 
 
 def stack(slices: int = 5) -> np.ndarray:
@@ -80,7 +87,7 @@ def test_a_box_is_exactly_the_rectangle_that_it_was_drawn_around(tmp_path: Path)
     (record,) = fastmri_plus(tmp_path / "set")
     image = read_image(record.images["T1"])
     np.testing.assert_array_equal(image, flipped)
-    np.testing.assert_array_equal(read_lesion(record.lesion, image), flipped == 1)
+    np.testing.assert_array_equal(lesion_of(record), flipped == 1)
     # To the network, and back into the stack.
     store = build_store("fastmri", [record], ROWS, tmp_path / "prepared")
     assert store.lesions[0, 0].sum() == width * height
@@ -113,9 +120,7 @@ def test_slices_are_counted_from_0_and_have_their_own_boxes(tmp_path: Path) -> N
         for x, y, width, height in areas:
             expected[y : y + height, x : x + width] = True
         np.testing.assert_array_equal(read_image(record.images["T1"]), np.flipud(stack()[z]))
-        np.testing.assert_array_equal(
-            read_lesion(record.lesion, read_image(record.images["T1"])), expected
-        )
+        np.testing.assert_array_equal(lesion_of(record), expected)
 
 
 def test_a_box_that_reaches_over_the_edge_is_cut_there(tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_a_box_that_reaches_over_the_edge_is_cut_there(tmp_path: Path) -> None:
     volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, 2, box, "Mass")))
     prepare_volumes(volumes, STEPS, tmp_path / "set", processes=1)
     (record,) = fastmri_plus(tmp_path / "set")
-    lesion = read_lesion(record.lesion, read_image(record.images["T1"]))
+    lesion = lesion_of(record)
     assert lesion.sum() == 6
     assert lesion[-2:, -3:].all()
 
@@ -250,6 +255,16 @@ def test_a_file_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         ValueError, match=rf"batch_0/{ILL}.h5 and .*batch_1/{ILL}.h5 have the same name"
     ):
         fastmri_volumes(raw, write_csv(tmp_path, (ILL, 1, BOX, "Mass")))
+
+
+def test_files_of_other_names_are_left_out_by_name(tmp_path: Path) -> None:
+    raw = write_h5(tmp_path / "raw", ILL)
+    for name in ("file_brain_AXT2_200_1", "file_brain_AXT1POST_200_1", "my_AXT1"):
+        shutil.copy(raw / f"{ILL}.h5", raw / f"{name}.h5")
+    shutil.copy(raw / f"{ILL}.h5", raw / f"{ILL}.H5")
+    volumes = fastmri_volumes(raw, write_csv(tmp_path, (ILL, "Normal for age")))
+    others = [v.image.name for v in volumes if v.excluded.startswith("its name is not like")]
+    assert others == [f"{ILL}.H5", "my_AXT1.h5"]
 
 
 def test_the_folder_of_another_set_is_refused(tmp_path: Path) -> None:

@@ -144,3 +144,27 @@ def test_the_packaged_split_has_470_30_and_81_subjects() -> None:
 @pytest.mark.skipif(not SHARED.is_file(), reason=f"the split of IXI is not at {SHARED}")
 def test_the_packaged_split_is_that_of_the_released_slices() -> None:
     assert pd.read_csv(SHARED).set_index("subject")["split"].to_dict() == SPLITS
+
+
+def test_names_that_differ_a_little_are_understood(tmp_path: Path) -> None:
+    names = ("IXI012-HH-1211_T1.nii.gz", "IXI013-HH-1212-t1.nii", "ixi014-Guys-0001_T1w.NII.GZ")
+    volumes = ixi_volumes(touch(tmp_path, *names))
+    assert [v.subject for v in volumes] == ["IXI012", "IXI013", "IXI014"]
+    assert not any(v.excluded for v in volumes)
+
+
+def test_names_that_are_not_understood_are_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange = ("IXI012-HH-1211-T1_brain.nii.gz", "deep/IXI_13.nii", "IXI014.nii.gz")
+    known = ("IXI015-HH-1-T2.nii.gz", "IXI015-HH-1-PD.nii", "IXI015-HH-1-DTI-03.nii.gz")
+    volumes = ixi_volumes(touch(tmp_path, NAMES[0], *strange, *known, "license.txt"))
+    assert told(volumes[:1]) == [(TRAIN, "train", "Guys")]
+    assert [(v.id, v.excluded) for v in volumes[1:]] == [
+        (name, "its name is not like IXI012-HH-1211-T1.nii.gz")
+        for name in ("IXI012-HH-1211-T1_brain", "IXI014", "deep_IXI_13")
+    ]
+    assert "3 volumes are left out" in caplog.text
+    assert "IXI012-HH-1211-T1_brain.nii.gz, IXI014.nii.gz, IXI_13.nii; rename" in caplog.text
+    with pytest.raises(FileNotFoundError, match=r"no IXI volume .*, and 1 others: IXI_13\.nii"):
+        ixi_volumes(tmp_path / "deep")

@@ -188,3 +188,71 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path):
     for words, (arguments, settings) in refusals(tmp_path).items():
         with pytest.raises((ValueError, FileNotFoundError), match=words):
             slice_folder(*arguments, **settings)
+
+
+# --- masks by their endings ----------------------------------------------------------------------
+
+ENDINGS = ("_seg", "_label", "_lesion", "_gt", "_mask", "_SEG", "-Mask", ".label", "_labels", "_GT")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_usual_endings_are_masks_everywhere(tmp_path, ending):
+    beside = files(tmp_path / "beside", "p001.png", f"p001{ending}.png", "p002.png")
+    images = files(tmp_path / "images", "p001.png", "p002.png")
+    lesions = files(tmp_path / "lesions", f"p001{ending}.png")
+    listed = table(tmp_path / "list.csv", "beside/p001.png", "beside/p002.png")
+    for arguments, folder in (
+        ((beside,), beside),
+        ((images, lesions), lesions),
+        ((listed,), beside),
+    ):
+        one, two = slice_folder(*arguments)
+        assert (one.subject, one.lesion) == ("p001", folder / f"p001{ending}.png")
+        assert (two.subject, two.lesion) == ("p002", None)
+
+
+def test_two_endings_are_one_mask(tmp_path):
+    (one,) = slice_folder(files(tmp_path, "a.png", "a_lesion_mask.nii.gz"))
+    assert one.lesion == tmp_path / "a_lesion_mask.nii.gz"
+
+
+def test_masks_are_no_slices_to_train_on(tmp_path):
+    with pytest.raises(ValueError, match=r"masks without an image: .*p001_GT\.png"):
+        slice_folder(files(tmp_path / "1", "p002.png", "p001_GT.png"), split=THIRDS)
+    folder = files(tmp_path / "2", "a.png", "a_seg.png")
+    index = table(tmp_path / "x.csv", "file,split", "a.png,train", "a_seg.png,train")
+    with pytest.raises(ValueError, match=r"lists masks as slices: a_seg\.png; list images alone"):
+        slice_folder(folder, index=index)
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path):
+    folder = files(tmp_path / "1", "a.png", "a_seg.png", "a_mask.png")
+    lesions = files(tmp_path / "l", "a.png", "a_lesion.png")
+    listed = table(tmp_path / "list.csv", "1/a.png")
+    for arguments in ((folder,), (files(tmp_path / "2", "a.png"), lesions), (listed,)):
+        with pytest.raises(ValueError, match=r"are two masks of one image; leave one"):
+            slice_folder(*arguments)
+
+
+# --- what is in a folder -------------------------------------------------------------------------
+
+
+def test_links_are_followed_and_one_that_leads_nowhere_is_named(tmp_path):
+    files(tmp_path / "real", "a.png", "b.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    (tmp_path / "real" / "c.png").symlink_to(tmp_path / "real" / "a.png")
+    assert len(slice_folder(tmp_path / "link")) == 3
+    (tmp_path / "real" / "d.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(FileNotFoundError, match=r"d\.png: is a link that leads nowhere"):
+        slice_folder(tmp_path / "link")
+
+
+def test_folders_that_are_not_searched_are_named(tmp_path, caplog):
+    folder = files(tmp_path, "a.png", "p1/b.png", "p2/c.png", "lesions/a.png")
+    assert len(slice_folder(folder, folder / "lesions")) == 1
+    assert "2 folders in it are not searched: p1, p2" in caplog.text
+
+
+def test_capital_endings_are_one_suffix(tmp_path):
+    (one,) = slice_folder(files(tmp_path, "A.NII.GZ", "A_MASK.NII"))
+    assert (one.subject, one.lesion.name) == ("A", "A_MASK.NII")

@@ -1,6 +1,7 @@
 """The slices that are cut out of one volume in memory, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.spatial.transform import Rotation
 
 from autoddpm.data.preprocess import preprocess
-from autoddpm.preparation.cutting import Steps, cut
+from autoddpm.preparation import cutting
+from autoddpm.preparation.cutting import Cut, ImplausibleError, Steps
 from autoddpm.preparation.geometry import to_volume
 from autoddpm.preparation.volume import RawVolume, Source, Volume, volume_of
 
 SHAPE = (18, 21, 6)
 AFFINE = np.eye(4)
 AFFINE[:3, :3] = Rotation.from_euler("xyz", [12, -20, 25], degrees=True).as_matrix() @ np.diag(
-    [1.2, 0.9, 2.5]
+    [0.9, 0.9, 2.5]
 )
 AFFINE[:3, 3] = -9, 4, 30
 PLAIN = Steps(n4=False, brain_mask="none", register=False, slices=3)
@@ -54,6 +56,13 @@ def raw(
     folder.mkdir(exist_ok=True)
     mask = None if lesion is None else save(folder / f"{name}_mask.nii.gz", lesion.astype(np.uint8))
     return RawVolume(name, name, "test", save(folder / f"{name}.nii.gz", data(seed)), mask, **more)
+
+
+def cut(*arguments: Any, **settings: Any) -> list[Cut]:
+    """The slices, if none was left out."""
+    cuts, empty = cutting.cut(*arguments, **settings)
+    assert not empty
+    return cuts
 
 
 def test_a_slice_is_the_volume_s_own_voxels() -> None:
@@ -109,10 +118,17 @@ def test_a_box_is_a_rectangle_with_the_front_of_the_head_above() -> None:
         ("2", [2]),
         ("middle", [3]),
         ("1:4", [1, 2, 3]),
+        ("4:", [4, 5]),
+        (":2", [0, 1]),
+        ("::2", [0, 2, 4]),
+        ("all", [0, 1, 2, 3, 4, 5]),
+        ([4, 1], [1, 4]),
+        ("1,4", [1, 4]),
+        ("[1, 4, 4]", [1, 4]),
         ("0:6:2", [0, 2, 4]),
     ],
 )
-def test_any_slices_can_be_chosen(slices: int | str, expected: list[int]) -> None:
+def test_any_slices_can_be_chosen(slices: int | str | list[int], expected: list[int]) -> None:
     cuts = cut(in_memory(1), replace(PLAIN, slices=slices))
     assert [one.z for one in cuts] == expected
     for one, z in zip(cuts, expected, strict=True):
@@ -152,8 +168,8 @@ def test_a_record_of_steps_is_of_plain_values() -> None:
         ({"register": True}, "brain_mask=none: registration"),
         ({"window": "brain"}, "brain_mask=none: registration"),
         *[
-            ({"slices": s}, f"slices={s}: must be an index")
-            for s in (-1, "top", "4:2", "1:9:0", "1:2:3:4")
+            ({"slices": s}, f"slices={re.escape(str(s))}: must be an index")
+            for s in (-1, "top", "4:2", "1:9:0", "1:2:3:4", "-3:", "3:1:-1", "1,,2", "")
         ],
     ],
 )
@@ -176,7 +192,9 @@ def empty_above(z: int) -> np.ndarray:
     ("volume", "steps", "words"),
     [
         (data(1), replace(PLAIN, slices=6), "has no slice 6, it has 6"),
-        (empty_above(3), replace(PLAIN, slices="1:5"), "slice 3 is empty"),
+        (empty_above(3), replace(PLAIN, slices="9:"), "has no slice of 9:, it has 6"),
+        (empty_above(3), PLAIN, "slice 3 is empty; choose others"),
+        (empty_above(1), replace(PLAIN, slices="3:"), "3 is empty, and so are the other 2; choose"),
         (
             nothing_above_0(),
             replace(PLAIN, window="brain", brain_mask="nonzero"),
@@ -190,3 +208,70 @@ def test_a_volume_without_the_slice_is_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=f"^head: .*{words}"):
         cut(volume_of(stored(volume), "head"), steps)
+
+
+def test_empty_slices_are_left_out_and_named() -> None:
+    volume = empty_above(3)
+    volume[4, 5, 4] = 7  # one voxel
+    for window in ("slice", "volume"):
+        steps = replace(PLAIN, slices="1:", window=window)
+        cuts, empty = cutting.cut(volume_of(stored(volume)), steps)
+        assert [one.z for one in cuts] == [1, 2]
+        assert empty == {z: f"the volume: slice {z} is empty" for z in (3, 4, 5)}
+
+
+def test_a_slice_with_next_to_nothing_in_it_is_left_out() -> None:
+    volume = data(1)
+    volume[:, :, 4] = 0
+    volume[4, 3:17, 4] = np.arange(14)
+    volume[5, 3:17, 4] = np.arange(14) / 2
+    volume[:2, :, 4], volume[6:, :, 4] = -1e-3, -1e-3
+    volume[4:6, 6:, 4] = 0
+    cuts, empty = cutting.cut(volume_of(stored(volume)), replace(PLAIN, slices="3:"))
+    assert [one.z for one in cuts] == [3, 5]
+    assert list(empty) == [4]
+
+
+STRETCHED = np.diag([-1.2, 2.4, 5, 1])
+
+
+def test_pixels_of_slices_are_squares() -> None:
+    """A disc of the scanner's stays a disc, of 20 mm, in image, lesion and box."""
+    x, y = np.meshgrid(1.2 * np.arange(40), 2.4 * np.arange(20), indexing="ij")
+    disc = np.hypot(x - 24, y - 24) < 10
+    image = np.where(disc, 500, 100 + np.add.outer(np.arange(40), np.arange(20)))
+    data = np.stack([image] * 4, -1).astype(np.float32)
+    lesion = np.stack([disc] * 4, -1)
+    volume = volume_of(Nifti1Image(data, STRETCHED))
+    (one,) = cut(volume, replace(PLAIN, slices=2), lesion[::-1])
+    assert one.image.shape == (40, 40)
+    for seen in (one.image > 400, one.lesion):
+        width, height = np.ptp(np.argwhere(seen), axis=0) + 1
+        assert abs(width - height) <= 1
+        assert abs(1.2 * width - 20) < 2.5
+    np.testing.assert_allclose(np.linalg.norm(one.geometry.slice_affine[:3, :2], axis=0), 1.2)
+    centre = one.geometry.slice_affine @ [*np.argwhere(one.image > 400).mean(0), 0, 1]
+    expected = volume.affine @ [*np.argwhere(volume.data[..., 2] > 400).mean(0), 2, 1]
+    np.testing.assert_allclose(centre, expected, atol=0.7)
+    (boxed,) = cut(volume, replace(PLAIN, slices=2), boxes={2: [(10, 5, 10, 5)]})
+    assert np.ptp(np.argwhere(boxed.lesion), axis=0).tolist() == [9, 9]
+
+
+@pytest.mark.parametrize(
+    ("dice", "millimetres", "words"),
+    [
+        (0.39, 9, "covers the template's with a Dice of 0.39, below 0.8"),
+        (0.95, 1, "its brain has 1 ml, outside of 400 to 2800"),
+        (0.95, 20, "outside of 400 to 2800"),
+    ],
+)
+def test_a_brain_that_cannot_be_one_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, dice: float, millimetres: float, words: str
+) -> None:
+    monkeypatch.setattr(cutting, "register", lambda *_: np.eye(4))
+    monkeypatch.setattr(cutting, "brain_dice", lambda *_: dice)
+    affine = np.diag([*[float(millimetres)] * 3, 1.0])
+    head = Volume(data(1), affine, SHAPE, affine, name="head")
+    steps = replace(PLAIN, register=True, brain_mask="nonzero")
+    with pytest.raises(ImplausibleError, match=f"^head: .*{words}"):
+        cutting.cut(head, steps)

@@ -17,9 +17,10 @@ from test_cutting import AFFINE, PLAIN, SHAPE, data, raw, save
 from autoddpm.atomic import read_json, write_json
 from autoddpm.data.image_file import read_image, read_lesion
 from autoddpm.data.store import build_store
+from autoddpm.preparation import cutting
 from autoddpm.preparation import folder as preparation
-from autoddpm.preparation.cutting import Steps
-from autoddpm.preparation.folder import prepare_volumes, prepared, read_index, write_slices
+from autoddpm.preparation.cutting import Aligned, Steps, align
+from autoddpm.preparation.folder import EMPTY, prepare_volumes, prepared, read_index, write_slices
 from autoddpm.preparation.geometry import SliceGeometry, to_volume
 from autoddpm.preparation.volume import RawVolume, Source, Volume, read_volume
 
@@ -68,7 +69,7 @@ def test_a_slice_is_written_turned_with_the_front_above(tmp_path: Path, parts: P
     np.testing.assert_array_equal(plane(parts, row["lesion_file"]), lesion[:, :, 3])
     image = read_image(parts / row["file"])
     np.testing.assert_array_equal(image, np.rot90(data(1)[:, :, 3]))
-    seen = read_lesion(parts / row["lesion_file"], image)
+    seen = read_lesion(parts / row["lesion_file"], image, parts / row["file"]).pixels
     np.testing.assert_array_equal(seen, np.rot90(lesion[:, :, 3]))
     corner = nibabel.load(parts / row["file"]).affine @ [5, 7, 0, 1]
     np.testing.assert_allclose(corner, AFFINE @ [5, 7, 3, 1], atol=1e-4)
@@ -86,14 +87,102 @@ def test_each_slice_has_its_name_and_only_a_lesion_has_a_mask(tmp_path: Path, pa
     assert sorted(path.name for path in (parts / "lesions").iterdir()) == ["a_z002.nii.gz"]
 
 
-def test_a_volume_of_which_one_slice_is_empty_leaves_nothing(tmp_path: Path, parts: Path) -> None:
+def test_empty_slices_are_left_out_and_counted(tmp_path: Path) -> None:
     volume = raw(tmp_path, "a", 1)
     values = data(1)
     values[:, :, 3:] = 0
     save(volume.image.path, values)
-    with pytest.raises(ValueError, match=rf"^{tmp_path}/a\.nii\.gz: slice 3 is empty"):
-        write_slices(volume, replace(PLAIN, slices="1:5"), parts)
-    assert not list(parts.glob("*/*"))
+    index = prepare(tmp_path, [volume], replace(PLAIN, slices="all"))
+    assert index["id"].tolist() == [f"a_z00{z}" for z in range(6)]
+    assert index["excluded"].tolist() == [""] * 3 + [EMPTY] * 3
+    assert [record.id for record in prepared(tmp_path / "set", "s")] == [
+        f"s/a_z00{z}" for z in range(3)
+    ]
+    with pytest.raises(ValueError, match=r"a\.nii\.gz: slice 4 is empty; choose others"):
+        prepare(tmp_path, [volume], replace(PLAIN, slices=4), to="one")
+    assert not (tmp_path / "one").exists()
+
+
+def test_one_slice_that_is_left_of_two_keeps_its_number(tmp_path: Path) -> None:
+    volume = raw(tmp_path, "a", 1)
+    values = data(1)
+    values[:, :, 3:] = 0
+    save(volume.image.path, values)
+    index = prepare(tmp_path, [volume], replace(PLAIN, slices=[2, 3]))
+    assert index.loc[index["excluded"] == "", "id"].tolist() == ["a_z002"]
+
+
+STRANGE: dict[str, Exception] = {
+    "SimpleITK's": RuntimeError("Exception thrown in ShrinkImageFilter:\n/x.cxx:1:\nITK ERROR: 7"),
+    "NumPy's": ValueError("operands could not be broadcast"),
+    "memory": MemoryError(),
+    "none of ours": KeyError("lost"),
+}
+
+
+@pytest.mark.parametrize("whose", STRANGE)
+def test_any_error_of_a_volume_is_that_volume_s_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    def corrected(volume: Volume) -> np.ndarray:
+        if volume.name.endswith("/a.nii.gz"):
+            raise STRANGE[whose]
+        return volume.data
+
+    monkeypatch.setattr(cutting, "n4", corrected)
+    volumes, steps = three(tmp_path), replace(PLAIN, n4=True)
+    with pytest.raises(ValueError, match=r"raw/a\.nii\.gz: cannot be prepared \(.*\); ") as refused:
+        prepare(tmp_path, volumes, steps)
+    assert "\n" not in str(refused.value)
+    assert "preparation.exclude, or on_error=skip" in str(refused.value)
+    index = prepare(tmp_path, volumes, steps, on_error="skip").set_index("id")
+    assert index["excluded"].str.startswith("error: ").tolist() == [True, False, False]
+    assert [record.id for record in prepared(tmp_path / "set", "s")] == ["s/b", "s/c"]
+
+
+def test_a_localiser_of_few_slices_is_left_out_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    volumes, steps = three(tmp_path)[1:], replace(PLAIN, n4=True, slices=0)
+    localiser = np.random.default_rng(0).integers(1, 900, (18, 21, 3)).astype(np.float32)
+    save(volumes[0].image.path, localiser)
+    (tmp_path / "raw" / "a_mask.nii.gz").unlink()
+    volumes = [replace(volume, lesion=None) for volume in volumes]
+    thick = np.random.default_rng(1).integers(1, 900, (18, 21, 9)).astype(np.float32)
+    save(volumes[1].image.path, thick)
+    index = prepare(tmp_path, volumes, steps, on_error="skip").set_index("id")
+    assert index.loc["a", "excluded"].startswith(f"error: {tmp_path}/raw/a.nii.gz: cannot be prep")
+    assert index.loc["b", "excluded"] == ""
+
+
+def test_an_implausible_brain_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = replace(PLAIN, register=True, brain_mask="nonzero", slices=3)
+    monkeypatch.setattr(cutting, "BRAIN_ML", (0, 2800))
+    dice = {"a": 0.39, "b": 0.81, "c": 0.97}
+
+    def aligned(volume: Volume, _: Steps) -> Aligned:
+        name = Path(volume.name).name[0]
+        return replace(align(volume, PLAIN), brain=volume.data > 0, brain_dice=dice[name])
+
+    monkeypatch.setattr(cutting, "align", aligned)
+    index = prepare(tmp_path, three(tmp_path), steps).set_index("id")
+    assert index.loc["a", "excluded"] == (
+        f"implausible brain: {tmp_path}/raw/a.nii.gz: its brain covers the template's with a Dice "
+        "of 0.39, below 0.8"
+    )
+    assert index["excluded"].tolist()[1:] == ["", ""]
+
+
+def test_without_a_library_nothing_is_left_out_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(volume: Volume) -> np.ndarray:
+        raise ValueError("N4 needs SimpleITK: pip install") from ImportError("SimpleITK")
+
+    monkeypatch.setattr(cutting, "n4", missing)
+    with pytest.raises(ValueError, match=r"^N4 needs SimpleITK"):
+        prepare(tmp_path, three(tmp_path), replace(PLAIN, n4=True), on_error="skip")
 
 
 def test_a_folder_lists_its_slices_and_what_was_left_out(tmp_path: Path) -> None:
@@ -319,7 +408,7 @@ def test_a_bad_file_is_skipped_and_listed_if_one_says_so(tmp_path: Path) -> None
     index = prepare(tmp_path, volumes, on_error="skip")
     excluded = index.set_index("id")["excluded"]
     assert excluded["a"].startswith(
-        f"error: {tmp_path}/raw/a_mask.nii.gz: holds NaN or negative voxels"
+        f"error: {tmp_path}/raw/a_mask.nii.gz: holds NaN, infinite or negative"
     )
     assert [record.id for record in prepared(tmp_path / "set", "s")] == ["s/b", "s/c"]
     assert sorted(path.name for path in (tmp_path / "set").glob("*/*")) == ["b.nii.gz", "c.nii.gz"]

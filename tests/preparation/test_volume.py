@@ -278,12 +278,12 @@ def pair(tmp_path: Path) -> tuple[Source, Volume]:
     return source, read_volume(source)
 
 
-def test_a_mask_is_true_above_0_in_the_orientation_of_its_image(
+def test_a_mask_is_read_in_the_orientation_of_its_image(
     pair: tuple[Source, Volume], tmp_path: Path
 ) -> None:
     _, volume = pair
     values = np.zeros(SHAPE, np.float32)
-    values[6, 0, 1], values[2, 3, 4] = 1, 0.01
+    values[6, 0, 1], values[2, 3, 4] = 1, 1
     for number, shape in enumerate((SHAPE, (*SHAPE, 1))):
         label = stored_as(Nifti1Image(values, OBLIQUE), "RAI")
         path = tmp_path / f"mask{number}.nii.gz"
@@ -293,24 +293,88 @@ def test_a_mask_is_true_above_0_in_the_orientation_of_its_image(
         np.testing.assert_array_equal(mask, values > 0)
 
 
+@pytest.mark.parametrize("axes", AXES)
+def test_a_mask_may_store_its_voxels_in_any_order(
+    pair: tuple[Source, Volume], tmp_path: Path, axes: str
+) -> None:
+    _, volume = pair
+    values = np.zeros(SHAPE, np.uint8)
+    values[6, 0, 1] = values[2, 3, 4] = 1
+    nibabel.save(stored_as(Nifti1Image(values, OBLIQUE), axes), tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(read_mask(Source(tmp_path / "mask.nii.gz"), volume), values > 0)
+
+
+def test_a_mask_on_the_qform_of_its_scan_keeps_its_voxels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    moved = OBLIQUE.copy()
+    moved[0, 3] += 20
+    scan = Nifti1Image(DATA, OBLIQUE)
+    scan.set_qform(moved, 1)
+    nibabel.save(scan, tmp_path / "scan.nii.gz")
+    volume = read_volume(Source(tmp_path / "scan.nii.gz"))
+    assert "scan.nii.gz: its sform and its qform lie 20 mm apart; the sform is used" in caplog.text
+    values = np.zeros(SHAPE, np.uint8)
+    values[2, 3, 4] = 1
+    mask = Nifti1Image(values, None)
+    mask.set_qform(moved, 1)
+    nibabel.save(mask, tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(read_mask(Source(tmp_path / "mask.nii.gz"), volume), values > 0)
+
+
+def test_forms_that_agree_are_not_spoken_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = Nifti1Image(DATA, OBLIQUE)
+    scan.set_qform(OBLIQUE, 1)
+    nibabel.save(scan, tmp_path / "scan.nii.gz")
+    read_volume(Source(tmp_path / "scan.nii.gz"))
+    assert not caplog.text
+
+
+def test_a_soft_mask_of_a_volume_is_cut_at_half_and_said(
+    pair: tuple[Source, Volume], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, volume = pair
+    values = np.zeros(SHAPE, np.float32)
+    values[2, 3, 1:6] = 0.1, 0.6, 1, 0.6, 0.2
+    mask = read_mask(save(tmp_path / "mask.nii.gz", values, OBLIQUE), volume)
+    np.testing.assert_array_equal(mask, values >= 0.5)
+    assert "mask.nii.gz: 80% of its pixels above 0 (4 of 5)" in caplog.text
+
+
+ONES = np.ones(SHAPE, np.uint8)
 BAD_MASKS: dict[str, tuple[Callable[[Nifti1Image], bytes], str]] = {
     "other shape": (
         lambda i: Nifti1Image(DATA[:6], i.affine).to_bytes(),
-        "another grid .6 x 5 x 6",
+        "another grid .*6 x 5 x 6 voxels and not 7 x 5 x 6",
     ),
-    "turned": (
-        lambda _: Nifti1Image(np.ones(SHAPE, np.uint8), OBLIQUE).to_bytes(),
-        "another grid",
-    ),  # not top to bottom
+    "flipped": (
+        lambda i: Nifti1Image(
+            np.eye(7, 5)[..., None] * np.ones(6), i.affine * [-1, 1, 1, 1]
+        ).to_bytes(),
+        "another grid .* mm apart",
+    ),
     "moved": (
-        lambda i: Nifti1Image(np.ones(SHAPE, np.uint8), i.affine + np.eye(4, k=3)).to_bytes(),
-        "another position",
+        lambda i: Nifti1Image(ONES, i.affine + np.eye(4, k=3)).to_bytes(),
+        "another grid .* 1 mm apart; .*save it with the image's affine, else resample",
     ),
     "negative": (
         lambda i: Nifti1Image(-np.ones(SHAPE, np.float32), i.affine).to_bytes(),
-        "NaN or negative",
+        "NaN, infinite or negative",
     ),
-    "NaN": (lambda i: Nifti1Image(changed(np.nan), i.affine).to_bytes(), "NaN or negative"),
+    "NaN": (
+        lambda i: Nifti1Image(changed(np.nan), i.affine).to_bytes(),
+        "NaN, infinite or negative",
+    ),
+    "inverted": (
+        lambda i: Nifti1Image((DATA > 20).astype(np.uint8), i.affine).to_bytes(),
+        "of the image's border: it is inverted",
+    ),
+    "labels": (
+        lambda i: Nifti1Image((np.eye(7, 5)[..., None] * [0, 1, 2, 0, 0, 0]), i.affine).to_bytes(),
+        "several labels, its values are 0, 1, 2",
+    ),
     "no orientation": (lambda _: without_orientation(), "no orientation"),
 }
 

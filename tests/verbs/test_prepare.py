@@ -184,6 +184,28 @@ def test_without_a_data_set_the_choices_are_named(verb: Verb) -> None:
     assert "prepare: say which data set: +experiment=ixi, fastmri or atlas" in outcome.err
 
 
+def test_a_setting_of_preparation_that_is_not_read_is_refused(verb: Verb, tmp_path: Path) -> None:
+    outcome = verb(
+        "prepare", "+experiment=ixi", f"paths.raw={tmp_path}", "+preparation.leave_out=[x]"
+    )
+    assert outcome.code == 1
+    assert "prepare: unknown setting preparation.leave_out; preparation has exclude" in outcome.err
+
+
+def test_who_is_excluded_and_not_there_is_named(verb: Verb, tmp_path: Path) -> None:
+    write_fastmri_tree(tmp_path / "h5", [next(iter(published_splits()))])
+    (tmp_path / "brain.csv").write_text(",".join(COLUMNS) + "\n")
+    outcome = verb(
+        "prepare",
+        "+experiment=fastmri",
+        f"paths.raw={tmp_path / 'h5'}",
+        f"paths.annotations={tmp_path / 'brain.csv'}",
+        "preparation.exclude={nobody:motion}",
+    )
+    assert outcome.code == 1
+    assert "prepare: preparation.exclude: nobody is none of the " in outcome.err
+
+
 def test_a_head_with_its_skull_is_stripped_and_registered(tmp_path: Path) -> None:
     pytest.importorskip("deepbet", reason="the extra `prepare` is not installed")
     image, _ = head_in_scanner(5)

@@ -201,8 +201,10 @@ class SliceDataModule(LightningDataModule):
         leaks = leaks_between({role: (one.images(), one.index) for role, one in used.items()})
         if leaks and not self.allow_leaks:
             raise ValueError(
-                f"{first_few([leak.text for leak in leaks])} Leave one of each two out, or, if "
-                "they are different people, say data.allow_leaks=true"
+                f"{first_few([leak.text for leak in leaks])} Leave one of each two out, or put "
+                "all slices of a person into one split: a csv with the columns file and subject, "
+                "data.sources.NAME.index=FILE. Only if they are different people, say "
+                "data.allow_leaks=true"
             )
         for leak in leaks:
             log.warning("allowed: %s", leak.text)

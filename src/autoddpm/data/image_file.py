@@ -4,35 +4,44 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from PIL import Image
 
-SUFFIXES = (".png", ".npy", ".nii", ".nii.gz")
+from autoddpm.data.grid import by, forms, in_order_of, unequal_sides
+from autoddpm.data.mask import Mask, covering, mask_of
+
+NIFTI = (".nii", ".nii.gz")
+SUFFIXES = (".png", ".npy", *NIFTI)
 MIN_SIDE = 16
+#: An image has at least so many different values; what has fewer is a mask or labels.
+MIN_VALUES = 10
 
 
 def stem(path: Path) -> str:
     """The file's name without its suffix, `.nii.gz` being one suffix."""
-    return Path(path.stem).stem if path.suffix == ".gz" else path.stem
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
-def read_image(path: Path, dimensions: int = 2) -> NDArray[np.float32]:
-    """Read one image as it is on disk: float32, any scale, finite, not constant.
+def read_image(path: Path, dimensions: int = 2, like: Path | None = None) -> NDArray[np.float32]:
+    """Read one image as it is on disk: float32, any scale, finite, at least 10 different values.
 
     dimensions: 2 for a slice, (H, W); 3 for a volume, (D, H, W), a NIfTI file.
+    like: the file of another modality, which must lie on the same grid.
 
     NIfTI is brought to the closest canonical (RAS) orientation, and each axial slice is turned. Its
     rows run from anterior to posterior, its columns from left to right. A volume's slices run
-    upwards. Each side must have at least 16 pixels.
+    upwards. Its pixels are squares, or cubes. Each side must have at least 16 pixels.
 
     Raises ValueError that names the file, what is wrong and what to do.
     """
-    image = _read(path, dimensions).astype(np.float32)
+    image = _read(path, dimensions, like).astype(np.float32)
     what = "slice" if dimensions == 2 else "volume"
     if min(image.shape) < MIN_SIDE:
         raise ValueError(
-            f"{path}: {_by(image)} pixels are too few; a {what} has at least {MIN_SIDE} a side."
+            f"{path}: {by(image.shape)} pixels are too few; a {what} has at least {MIN_SIDE} a "
+            "side."
         )
     if not np.isfinite(image).all():
         raise ValueError(
@@ -42,27 +51,49 @@ def read_image(path: Path, dimensions: int = 2) -> NDArray[np.float32]:
         raise ValueError(
             f"{path}: every pixel is {image.flat[0]:g}; an empty {what} must be left out."
         )
+    if number := few_values(image):
+        raise ValueError(
+            f"{path}: has only {number} different values, as a mask or labels have; if it is a "
+            f"mask, name it {stem(path)}_mask after its image, else leave it out."
+        )
     return image
 
 
-def read_lesion(path: Path, image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Read the lesion of `image`: bool, True if the file is above 0, as the published authors do.
+def few_values(image: NDArray) -> int:
+    """How many different values an image has, if they are fewer than `MIN_VALUES`; else 0."""
+    rest = image.ravel()
+    for number in range(MIN_VALUES):
+        if not rest.size:
+            return number
+        rest = rest[rest != rest[0]]
+    return 0
 
-    Raises ValueError if the file is broken, holds NaN or negative values, or differs in size from
-    the image.
+
+def read_lesion(
+    path: Path, image: NDArray[np.float32], image_path: Path, above_0: bool = False
+) -> Mask:
+    """Read the lesion of `image`: the pixels of at least half of the file's maximum.
+
+    image_path: the image's file. A NIfTI image has a NIfTI mask that lies on the same grid, by
+        either form of the image's header, its voxels in any order. Pictures (PNG, NPY) have the
+        same rows and columns.
+    above_0: see `mask_of`.
+
+    Raises ValueError that names the file if it is broken, lies elsewhere, or holds no lesion's
+    values (`mask_of`).
     """
-    lesion = _read(path, image.ndim).astype(np.float32)
-    if not (lesion >= 0).all():  # NaN is not >= 0
+    values = _read(path, image.ndim, image_path).astype(np.float32)
+    if values.shape != image.shape:
         raise ValueError(
-            f"{path}: a lesion mask holds NaN or negative pixels; save 0 for healthy, 1 or 255 for "
-            "lesion."
+            f"{path}: the lesion mask has {by(values.shape)} pixels, its image {by(image.shape)}; "
+            "save both alike."
         )
-    if lesion.shape != image.shape:
-        raise ValueError(
-            f"{path}: the lesion mask has {_by(lesion)} pixels, its image {_by(image)}; save both "
-            "alike."
-        )
-    return lesion > 0
+    try:
+        mask = mask_of(values, above_0)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.") from error
+    remarks = [remark for remark in (mask.remark, covering(mask.pixels, image)) if remark]
+    return mask._replace(remark="; ".join(remarks))
 
 
 def write_picture(path: Path, image: NDArray) -> None:
@@ -70,24 +101,41 @@ def write_picture(path: Path, image: NDArray) -> None:
     Image.fromarray(np.round(255 * image.astype(np.float32)).astype(np.uint8)).save(path)
 
 
-def _by(image: NDArray) -> str:
-    return " x ".join(map(str, image.shape))
+def _read(path: Path, dimensions: int, like: Path | None) -> NDArray:
+    """The one channel of a slice or a volume.
 
-
-def _read(path: Path, dimensions: int) -> NDArray:
-    """The one channel of a slice or a volume."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; correct the list that names it.")
-    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+    like: a file whose grid it must have.
+    """
+    for file in (path, like):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: there is no such file; correct the list that names it."
+            )
+    is_nifti = _is_nifti(path)
     if dimensions == 3 and not is_nifti:
         raise ValueError(f"{path}: a volume is a NIfTI file; save it as .nii.gz.")
+    if like is not None and _is_nifti(like) != is_nifti:
+        raise ValueError(
+            f"{path}: belongs to {like}, and one of the two is NIfTI: how they lie on each other "
+            "is stated nowhere; save both as NIfTI, or both as PNG or NPY."
+        )
     try:
-        data = _read_nifti(path, dimensions) if is_nifti else _read_picture(path)
+        data = _read_nifti(path, dimensions, like) if is_nifti else _read_picture(path)
+    except MisplacedError as error:
+        raise ValueError(f"{path}: {error}.") from error
     except Exception as error:  # each reader has its own dozen of exceptions for a broken file
         raise ValueError(
             f"{path}: cannot be read ({error}); restore it or leave it out."
         ) from error
     return data if dimensions == 3 else _one_channel(path, data)
+
+
+class MisplacedError(ValueError):
+    """The file is whole, and its grid is not one that can be used."""
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI)
 
 
 def _read_picture(path: Path) -> NDArray:
@@ -98,19 +146,52 @@ def _read_picture(path: Path) -> NDArray:
         return np.asarray(png.convert(colours) if png.mode == "P" else png)
 
 
-def _read_nifti(path: Path, dimensions: int) -> NDArray:
+def _read_nifti(path: Path, dimensions: int, like: Path | None) -> NDArray:
     """(H, W) of a slice, (D, H, W) of a volume."""
+    image = _load(path)
+    shape = _three(image)
+    sides = sum(side > 1 for side in image.shape)
+    if sides > 2 and dimensions == 2:
+        raise ValueError(f"its shape is {by(image.shape)}, not one slice: cut the slice out first")
+    if dimensions == 3 and (sides != 3 or min(image.shape[:3]) < 2):
+        raise ValueError(f"its shape is {by(image.shape)}, not one volume: save one 3-D image")
+    data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    affine = image.affine
+    if like is not None:
+        other = _load(like)
+        try:
+            data = in_order_of(data, affine, _three(other), forms(other))
+        except ValueError as error:
+            raise MisplacedError(
+                f"is on another grid than its image {like}: {error}; if it was drawn on the image, "
+                "save it with the image's affine, else resample it to the image"
+            ) from error
+        affine = other.affine
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)[[side > 1 for side in data.shape]]
+    if len(sizes) and (unequal := unequal_sides(sizes)):
+        raise MisplacedError(
+            f"its pixels have {unequal}, and a network sees squares; resample it to equal sides, "
+            "or prepare it anew from the volume"
+        )
+    return _upright(data, affine, dimensions)
+
+
+def _load(path: Path) -> SpatialImage:
     stored = nibabel.load(path)
     if not isinstance(stored, SpatialImage):
         raise ValueError("it is no NIfTI image")
-    data = np.asarray(stored.dataobj, dtype=np.float32)
-    sides = sum(side > 1 for side in data.shape)
-    if sides > 2 and dimensions == 2:
-        raise ValueError(f"its shape is {_by(data)}, not one slice: cut the slice out first")
-    if dimensions == 3 and (sides != 3 or min(data.shape[:3]) < 2):
-        raise ValueError(f"its shape is {_by(data)}, not one volume: save one 3-D image")
-    three = nibabel.Nifti1Image(data.reshape((*data.shape, 1)[:3]), stored.affine)
-    turned = np.rot90(np.asarray(nibabel.as_closest_canonical(three).dataobj).squeeze())
+    return stored
+
+
+def _three(image: SpatialImage) -> tuple[int, ...]:
+    """Its shape, with three axes if it has fewer."""
+    return (*image.shape, 1, 1)[:3]
+
+
+def _upright(data: NDArray, affine: NDArray, dimensions: int) -> NDArray:
+    """(X, Y, Z) voxels as pictures with the front of the head above."""
+    canonical = apply_orientation(data, io_orientation(affine))
+    turned = np.rot90(canonical.squeeze())
     return turned if dimensions == 2 else np.moveaxis(turned, -1, 0)
 
 
@@ -126,7 +207,7 @@ def _one_channel(path: Path, data: NDArray) -> NDArray:
         return data
     if data.ndim != 3 or channels > 4:
         raise ValueError(
-            f"{path}: its shape is {_by(data)}, not one slice; save one slice of one channel."
+            f"{path}: its shape is {by(data.shape)}, not one slice; save one slice of one channel."
         )
     colours, alpha = (data[..., :-1], data[..., -1]) if channels in (2, 4) else (data, None)
     if alpha is not None and (alpha.min() != alpha.max() or alpha.max() == 0):

@@ -201,5 +201,5 @@ def _doubtful_preparations(prepared: pd.DataFrame) -> Iterator[Finding]:
         if d < ALIGNED:
             yield Finding(f"{i}: its brain covers the template's with a Dice of {d:.2f} only")
     for reason in prepared["excluded"]:
-        if reason.startswith("error: "):
+        if reason.startswith(("error: ", "implausible brain: ")):
             yield Finding(reason)

@@ -16,6 +16,10 @@ from torch.nn import functional
 VERSION = 1
 
 
+class EmptyError(ValueError):
+    """There is nothing above 0 to divide an image by."""
+
+
 class Preprocessed(NamedTuple):
     """One channel and its lesion, as the network is given them.
 
@@ -54,7 +58,7 @@ def window_scale(image: NDArray) -> float:
     was_windowed = image.max() > 0 and is_windowed(image)
     scale = float(image.max()) if was_windowed else float(np.percentile(image, 98))
     if scale <= 0:
-        raise ValueError(
+        raise EmptyError(
             "98 % of its pixels are not above 0; leave the slice out or crop its empty border"
         )
     if image.min() < -0.2 * scale:

@@ -23,11 +23,12 @@ class Record:
     subject: the person, e.g. "IXI002". The same person has the same subject in every source.
     split: train, val or test.
     images: the file of each modality, e.g. {"T1": path}, in the order of the channels.
-    lesion: the file of the true lesion, of the images' size, any value above 0 is lesion. None if
-        it is healthy.
+    lesion: the file of the true lesion, on the images' grid; see `read_lesion`. None if it is
+        healthy.
     windowed: the images are in [0, 1] already, as they are to be.
     origin: its provenance, for the index: see `ORIGIN` in `autoddpm.data.store`.
     dimensions: 2 if a file holds one slice, 3 if it holds a volume (NIfTI).
+    above_0: every pixel above 0 of the mask is lesion; see `mask_of`.
     preparation: how slices were made from volumes, in plain containers. None if nobody says.
     """
 
@@ -39,6 +40,7 @@ class Record:
     windowed: bool = False
     origin: Mapping[str, str] = field(default_factory=dict)
     dimensions: int = 2
+    above_0: bool = False
     preparation: Mapping[str, Any] | None = None
 
     @property

@@ -21,7 +21,7 @@ from autoddpm.data.sample import Record
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the files: raise it with any change of what they hold or how
+FORMAT = 3  # of the files: raise it with any change of what they hold or how
 SHOWN = 5  # bad files in one message
 LONG = 100  # records; above it the build shows a progress bar
 
@@ -141,7 +141,9 @@ def _check_alike(records: Sequence[Record]) -> None:
 def _particular(record: Record) -> list[str]:
     """Marks in the hash of a record that is not one of slices to be windowed."""
     windowed = ["windowed"] if record.windowed else []
-    return windowed if record.dimensions == 2 else [*windowed, f"{record.dimensions}-D"]
+    shrunk = ["above 0"] if record.above_0 else []
+    space = [] if record.dimensions == 2 else [f"{record.dimensions}-D"]
+    return [*windowed, *shrunk, *space]
 
 
 def _digests(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -191,19 +193,22 @@ def _build(
     lesions = np.lib.format.open_memmap(
         folder / "lesions.npy", "w+", np.bool_, (len(records), 1, *space)
     )
-    rows, errors = [], []
+    rows, errors, remarks = [], [], []
     for i, record in enumerate(track(records, title, disable=len(records) <= LONG)):
         try:
-            channels = _preprocess(record, size)
+            channels, remark = _preprocess(record, size)
         except ValueError as error:
             errors.append(error)
             continue
+        remarks += [f"{record.lesion}: {remark}"] if remark else []
         images[i] = np.stack([channel.image for channel in channels])
         lesions[i, 0] = channels[0].lesion
         pixels, full = int(np.count_nonzero(lesions[i])), channels[0].lesion_pixels_full
         sizes = (pixels, full, pixels == 0 < full)
         rows.append((record.id, record.subject, record.split, *digests[i], *sizes))
     _refuse(errors)
+    if remarks:
+        log.warning("%d doubtful masks. %s", len(remarks), _lines(remarks))
     images.flush()
     lesions.flush()
     index = pd.DataFrame(rows, columns=BUILT)
@@ -211,13 +216,17 @@ def _build(
     return list(index.loc[index["lesion_lost"], "id"])
 
 
-def _preprocess(record: Record, size: int) -> list[Preprocessed]:
-    """The channels of one record, each with its lesion."""
-    images = [read_image(path, record.dimensions) for path in record.images.values()]
+def _preprocess(record: Record, size: int) -> tuple[list[Preprocessed], str]:
+    """The channels of one record, each with its lesion, and what is doubtful in the lesion."""
+    first, *others = record.images.values()
+    images = [read_image(first, record.dimensions)]
+    images += [read_image(path, record.dimensions, like=first) for path in others]
     if len({image.shape for image in images}) > 1:
         shapes = " and ".join(" x ".join(map(str, image.shape)) for image in images)
         raise ValueError(f"{record.files}: have {shapes} pixels; save all modalities alike.")
-    lesion = None if record.lesion is None else read_lesion(record.lesion, images[0])
+    lesion, remark = None, ""
+    if record.lesion is not None:
+        lesion, remark = read_lesion(record.lesion, images[0], first, record.above_0)
     window = not record.windowed
     channels = []
     for path, image in zip(record.images.values(), images, strict=True):
@@ -225,11 +234,16 @@ def _preprocess(record: Record, size: int) -> list[Preprocessed]:
             channels.append(preprocess(image, lesion, size, window))
         except ValueError as error:
             raise ValueError(f"{path}: {error}.") from error
-    return channels
+    return channels, remark
 
 
 def _refuse(errors: Sequence[Exception]) -> None:
     """Raise one error for all of them, if there are any."""
     if errors:
-        more = [f"... and {len(errors) - SHOWN} more files."] if len(errors) > SHOWN else []
-        raise type(errors[0])("\n".join([*map(str, errors[:SHOWN]), *more]))
+        raise type(errors[0])(_lines(list(map(str, errors))))
+
+
+def _lines(texts: Sequence[str]) -> str:
+    """The first texts, and how many more there are."""
+    more = [f"... and {len(texts) - SHOWN} more files."] if len(texts) > SHOWN else []
+    return "\n".join([*texts[:SHOWN], *more])

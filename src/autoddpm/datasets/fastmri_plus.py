@@ -1,5 +1,6 @@
 """fastMRI's axial T1-weighted brains with the labels of fastMRI+ (Zhao et al., 2022)."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from autoddpm.data.sample import Record
-from autoddpm.datasets.paths import existing
+from autoddpm.datasets.others import not_understood
+from autoddpm.datasets.paths import existing, files_below
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import split_by_subject
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.volume import Boxes, RawVolume, Source
 
 PREFIX = "file_brain_AXT1_"
+LIKE = f"{PREFIX}200_6002646.h5"
+#: Other contrasts: file_brain_AXT2_..., file_brain_AXT1POST_...
+NO_AXT1 = re.compile(r"file_brain_AX(?!T1_)[A-Z0-9]+_.*\.h5")
 HEALTHY = ("Normal for age", "Normal variant")
 COLUMNS = ("file", "slice", "study_level", "x", "y", "width", "height", "label")
 FRACTIONS = {"train": 0.75, "val": 0.08, "test": 0.17}  # near the published 131 / 15 / 30
@@ -47,10 +52,11 @@ def fastmri_volumes(
     labels: boxes of these labels only. None: of all but `HEALTHY`. Boxes without area (one of
         fastMRI+'s in AXT1) mark nothing.
 
-    Files that the list or the annotations name and the folder lacks are marked as left out.
+    Files that the list or the annotations name and the folder lacks are marked as left out, and so
+    are those whose names are not fastMRI's. Other contrasts are not listed.
     """
     raw, table = existing(raw, "paths.raw"), read_annotations(annotations)
-    files = _files(raw)
+    files, others = _files(raw)
     if healthy not in ("published", "labels"):
         raise ValueError(f"healthy={healthy}: must be published or labels")
     if labels and (unknown := sorted(set(labels) - set(table["label"]))):
@@ -80,18 +86,20 @@ def fastmri_volumes(
                 volume, excluded=is_said if name in said else "not labelled by fastMRI+"
             )
         volumes.append(volume)
-    return volumes
+    return volumes + not_understood(others, raw, LIKE)
 
 
-def _files(raw: Path) -> dict[str, Path]:
-    """The AXT1 files of a folder by stem."""
-    paths = sorted(raw.rglob(f"{PREFIX}*.h5"))
+def _files(raw: Path) -> tuple[dict[str, Path], list[Source]]:
+    """The AXT1 files of a folder by stem, and files of unknown names."""
+    every = [path for path in files_below(raw) if path.suffix.lower() == ".h5"]
+    paths = [path for path in every if path.name.startswith(PREFIX) and path.suffix == ".h5"]
+    others = [path for path in every if path not in paths and not NO_AXT1.fullmatch(path.name)]
     files = {path.stem: path for path in paths}
     if twice := [path for path in paths if files[path.stem] != path]:
         raise ValueError(f"{twice[0]} and {files[twice[0].stem]} have the same name; leave one out")
     if not files:
         raise FileNotFoundError(f"{raw}: holds no {PREFIX}*.h5; correct paths.raw")
-    return files
+    return files, list(map(Source, others))
 
 
 def _boxes(table: pd.DataFrame, labels: Collection[str] | None) -> dict[str, Boxes]:

@@ -7,20 +7,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autoddpm.data.image_file import read_image
+from autoddpm.data.image_file import NIFTI, read_image
+from autoddpm.data.integrity import first_few
 from autoddpm.data.preprocess import window98
 from autoddpm.data.sample import Record, Split
-from autoddpm.datasets.paths import existing
+from autoddpm.datasets.others import not_understood
+from autoddpm.datasets.paths import existing, files_below
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.folder import prepared
 from autoddpm.preparation.template import SHAPE
 from autoddpm.preparation.volume import RawVolume, Source, members
 
-#: IXI012-HH-1211-T1.nii.gz as downloaded; sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz after
-# Clinica's t1-linear.
-AS_DOWNLOADED = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[^-]+)-\d+-T1\.nii(\.gz)?")
-REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?")
+LIKE = "IXI012-HH-1211-T1.nii.gz"
+#: As downloaded, or as others write it: IXI012-HH-1211_t1.nii.gz. After Clinica's t1-linear:
+#: sub-IXI012_ses-M00_T1w_space-..._T1w.nii.gz.
+AS_DOWNLOADED = re.compile(
+    r"(?P<subject>IXI\d+)-(?P<site>[^-_]+)-\d+[-_]T1w?\.nii(\.gz)?", re.IGNORECASE
+)
+REGISTERED = re.compile(r"sub-(?P<subject>IXI\d+)_.*T1w\.nii(\.gz)?", re.IGNORECASE)
+#: The other modalities that IXI has.
+NO_T1 = re.compile(r"IXI\d+-[^-_]+-\d+[-_](T2|PD|MRA|DTI(-\d+)?)\.nii(\.gz)?", re.IGNORECASE)
 
 
 def ixi(root: str | Path, everyone: Split | None = None) -> list[Record]:
@@ -59,19 +66,20 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
 
     raw: a folder (however deep), or IXI-T1.tar.
     The split is this project's (`published/ixi_split.csv`). A subject that is not in it is used for
-    training.
+    training. T2, PD, MRA and DTI are not listed. A volume of any other name is marked as left out.
     """
     raw = existing(raw, "paths.raw")
-    files = (
-        members(raw) if raw.is_file() else [Source(path) for path in sorted(raw.rglob("*.nii*"))]
-    )
+    files = members(raw) if raw.is_file() else list(map(Source, files_below(raw)))
+    files = [f for f in files if f.name[0] != "." and f.name.lower().endswith(NIFTI)]
     split = published("ixi_split.csv").set_index("subject")["split"].to_dict()
     volumes: dict[str, RawVolume] = {}
+    others = []
     for file in files:
         match = AS_DOWNLOADED.fullmatch(file.name) or REGISTERED.fullmatch(file.name)
         if match is None:
+            others += [] if NO_T1.fullmatch(file.name) else [file]
             continue
-        subject = match["subject"]
+        subject = match["subject"].upper()
         if subject in volumes:
             raise ValueError(
                 f"{file} and {volumes[subject].image} are of the same subject; leave one out"
@@ -80,6 +88,8 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
         volumes[subject] = RawVolume(subject, subject, split.get(subject, "train"), file, site=site)
     if not volumes:
         raise FileNotFoundError(
-            f"{raw}: holds no IXI volume such as IXI012-HH-1211-T1.nii.gz; correct paths.raw"
+            f"{raw}: holds no IXI volume such as {LIKE}"
+            + (f", and {len(others)} others: {first_few(f.name for f in others)}" if others else "")
+            + "; correct paths.raw"
         )
-    return [volumes[subject] for subject in sorted(volumes)]
+    return [*(volumes[subject] for subject in sorted(volumes)), *not_understood(others, raw, LIKE)]

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +13,16 @@ import pandas as pd
 from autoddpm.data.image_file import SUFFIXES, stem
 from autoddpm.data.integrity import first_few
 from autoddpm.data.sample import SPLITS, Record
+from autoddpm.datasets.paths import entries
+from autoddpm.datasets.subjects import subjects_of
 
 log = logging.getLogger(__name__)
 
 MODALITY = "T1"
-MASK = "_mask"
+#: p001_seg, p001-Label, p001_lesion_mask: the mask of p001.
+MASK = re.compile(
+    r"(?P<image>.*[^/])[_\-. ](?:mask|seg|segmentation|label|lesion|gt|roi|annotation)s?", re.I
+)
 #: Files that may lie beside slices.
 NOT_SLICES = (".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".db")
 
@@ -29,21 +35,24 @@ def slice_folder(
     split: str | Mapping[str, float] = "test",
     name: str = "slice_folder",
     seed: int = 0,
+    subject: str | None = None,
 ) -> list[Record]:
     """List the slices of a folder of PNG, NPY or NIfTI files (.png, .npy, .nii, .nii.gz).
 
     images: the folder, or a csv with one path per line, relative to the csv's own folder, with or
         without a header. A file holds one slice.
     lesions: a folder with masks of the same names. Without it the mask of `NAME.png` is
-        `NAME_mask.png` beside it. An image without a mask is healthy. A mask without an image is
-        refused.
+        `NAME_mask.png` beside it. `_seg`, `_label`, `_lesion`, `_gt` and the like are masks too, in
+        any case, also in that folder. An image without a mask is healthy. A mask without an image
+        is refused.
     index: a csv with the column `file` and, as there are, `subject`, `split` and `kind`. Without a
-        subject it is the file's stem. The kind is healthy or lesion, and a lesion slice must have a
-        mask. Only images listed there are used.
+        subject, names say it (`subjects_of`). The kind is healthy or lesion, and a lesion slice
+        must have a mask. Only images listed there are used.
     split: used if `index` has no column of that name. One split for all, or fractions such as
         {train: 0.8, val: 0.1, test: 0.1}, which are drawn by subject.
     name: the first part of every slice's id, `name/path-without-suffix`.
     seed: of the draw of splits: the order of a hash of (seed, subject).
+    subject: a regular expression, whose first group in a file's name is the subject.
 
     Returns the records, sorted by id. Raises FileNotFoundError or ValueError in one message for bad
     files or lists.
@@ -54,9 +63,9 @@ def slice_folder(
     if index is None:
         table = pd.DataFrame({"key": list(files)})
     else:
-        table = _read_index(Path(index), root, files)
+        table = _read_index(Path(index), root, files, masks)
     if "subject" not in table:
-        table["subject"] = [stem(files[key]) for key in table["key"]]
+        table["subject"] = subjects_of(list(table["key"]), name, subject)
     if "kind" in table:
         _check_masks(table, files, masks)
     if "split" not in table:
@@ -77,9 +86,9 @@ def slice_folder(
 def _files_and_masks(images: Path, lesions: Path | None) -> tuple[dict[str, Path], dict[str, Path]]:
     """The images by key, and the masks by the key of their image."""
     is_list = images.suffix == ".csv"
-    every = _listed(images) if is_list else _in_folder(images, "images")
-    files = {key: path for key, path in every.items() if not key.endswith(MASK)}
-    masks = {key.removesuffix(MASK): path for key, path in every.items() if key.endswith(MASK)}
+    every = _listed(images) if is_list else _in_folder(images, "images", lesions)
+    files = {key: path for key, path in every.items() if _image_of(key) is None}
+    masks = _by_image({key: path for key, path in every.items() if key not in files})
     if lesions is not None:
         if masks:
             raise ValueError(
@@ -88,7 +97,7 @@ def _files_and_masks(images: Path, lesions: Path | None) -> tuple[dict[str, Path
             )
         masks = _in_lesions(lesions, files, images)
     elif is_list:
-        masks |= {key: mask for key, path in files.items() if (mask := _beside(path)) is not None}
+        masks = _beside(files) | masks
     if orphans := sorted(str(masks[key]) for key in masks.keys() - files.keys()):
         raise ValueError(
             _several("masks without an image", orphans, "add the image or remove the mask")
@@ -107,7 +116,26 @@ def _in_lesions(lesions: Path, files: Mapping[str, Path], images: Path) -> dict[
         raise ValueError(
             f"{images}: two images have the same name, so masks cannot be told by name; rename one."
         )
-    return {key_of.get(name, name): path for name, path in _in_folder(lesions, "lesions").items()}
+    return {key_of.get(n, n): path for n, path in _by_image(_in_folder(lesions, "lesions")).items()}
+
+
+def _image_of(key: str) -> str | None:
+    """The image whose mask a file is by its ending; None if it has no such ending."""
+    found = MASK.fullmatch(key)
+    return None if found is None else (_image_of(found["image"]) or found["image"])
+
+
+def _by_image(masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Masks by the key of their image."""
+    by_image: dict[str, Path] = {}
+    for key, path in masks.items():
+        image = _image_of(key) or key
+        if image in by_image:
+            raise ValueError(
+                f"{by_image[image]} and {path} are two masks of one image; leave one of them."
+            )
+        by_image[image] = path
+    return by_image
 
 
 def _check_masks(table: pd.DataFrame, files: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
@@ -119,17 +147,27 @@ def _check_masks(table: pd.DataFrame, files: Mapping[str, Path], masks: Mapping[
         )
 
 
-def _in_folder(folder: Path, what: str) -> dict[str, Path]:
-    """The slice files of a folder by stem."""
+def _in_folder(folder: Path, what: str, known: Path | None = None) -> dict[str, Path]:
+    """The slice files of a folder by stem.
+
+    known: a folder in it that is read elsewhere.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder; correct `{what}`.")
-    every = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    found = entries(folder)
+    every = [path for path in found if path.is_file()]
+    if folders := [path.name for path in found if path.is_dir() and path != known]:
+        log.warning(
+            "%s: %d folders in it are not searched: %s", folder, len(folders), first_few(folders)
+        )
     files = [path for path in every if path.name.lower().endswith(SUFFIXES)]
     if not files:
         raise FileNotFoundError(
             f"{folder}: holds no file of {', '.join(SUFFIXES)}; correct `{what}`."
         )
-    if others := [path for path in every if path not in files and path.suffix not in NOT_SLICES]:
+    if others := [
+        path for path in every if path not in files and path.suffix.lower() not in NOT_SLICES
+    ]:
         raise ValueError(
             _several(
                 "files that are no slice", list(map(str, others)), f"save {', '.join(SUFFIXES)}"
@@ -186,12 +224,23 @@ def _by_key(keys: dict[Path, str]) -> dict[str, Path]:
     return by_key
 
 
-def _beside(image: Path) -> Path | None:
-    candidates = (image.with_name(stem(image) + MASK + suffix) for suffix in SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+def _beside(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The masks that lie beside listed images, by the images' keys."""
+    masks: dict[Path, dict[str, Path]] = {}
+    for folder in {path.parent for path in files.values()}:
+        slices = [path for path in entries(folder) if path.name.lower().endswith(SUFFIXES)]
+        named = {stem(path): path for path in slices if _image_of(stem(path)) is not None}
+        masks[folder] = _by_image(named)
+    return {
+        key: masks[path.parent][stem(path)]
+        for key, path in files.items()
+        if stem(path) in masks[path.parent]
+    }
 
 
-def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame:
+def _read_index(
+    index: Path, root: Path, files: Mapping[str, Path], masks: Mapping[str, Path]
+) -> pd.DataFrame:
     """The columns key, and subject, split, kind as there are; every row checked."""
     _lines(index)
     try:
@@ -207,6 +256,8 @@ def _read_index(index: Path, root: Path, files: dict[str, Path]) -> pd.DataFrame
             f"{index}: has no column `file`; its columns are {', '.join(table.columns)}."
         )
     table["key"] = [_key(file) for file in table["file"]]
+    if listed := [file for file in table["file"] if _image_of(_key(file)) in masks]:
+        raise ValueError(_several(f"{index}: lists masks as slices", listed, "list images alone"))
     if absent := [
         str(root / file)
         for file, key in zip(table["file"], table["key"], strict=True)

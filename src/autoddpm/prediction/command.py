@@ -148,7 +148,7 @@ def predict_image(
         scan, volume = image_of(source.read_bytes(), source.name), read_volume(source)
     brain = None
     if brain_mask is not None:
-        brain = read_mask(Source(existing_file(brain_mask, "brain_mask")), volume)
+        brain = read_mask(Source(existing_file(brain_mask, "brain_mask")), volume, above_0=True)
     prepared = prepare(volume, how, brain)
     on = device_of(device)
     put_on(method.trained, on)

@@ -117,7 +117,7 @@ def attempted(task: tuple[Path, Path | None, Preparation]) -> Prepared | Failed:
         seconds: dict[str, float] = {}
         with timed("read", seconds):
             volume = read_volume(Source(file))
-            brain = None if mask is None else read_mask(Source(mask), volume)
+            brain = None if mask is None else read_mask(Source(mask), volume, above_0=True)
         return prepare(volume, how, brain, seconds)
     except (ValueError, OSError) as error:
         return Failed(" ".join(str(error).split()))
@@ -181,7 +181,12 @@ def wanted_slices(how: Preparation, aligned: Aligned) -> tuple[list[int], list[i
     """The slices to map, margin included, and those of them that the weights know."""
     depth = aligned.shape[2]
     known = how.steps.axial(depth)
-    every = known[1] - known[0] if len(known) > 1 else 1
+    if not known:
+        raise ValueError(
+            f"{aligned.volume.name}: has {depth} slices, and none of {how.steps.slices}; leave it "
+            "out"
+        )
+    every = int(np.gcd.reduce(np.diff(known))) if len(known) > 1 else 1
     spacing = float(np.linalg.norm(aligned.grid[:3, 2]))
     more = int(how.margin_mm // (every * spacing) + 1e-9)
     wanted = range(known[0] - more * every, known[-1] + more * every + 1, every)

@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoddpm.data.preprocess import window_scale
+from autoddpm.data.grid import unequal_sides
+from autoddpm.data.image_file import few_values
+from autoddpm.data.preprocess import EmptyError, window_scale
 from autoddpm.preparation.correction import brain_mask, n4
 from autoddpm.preparation.geometry import Array, SliceGeometry, interpolate_slice
 from autoddpm.preparation.registration import brain_dice, register
@@ -17,6 +19,17 @@ from autoddpm.preparation.template import SHAPE, SLICE_Z, is_on_template_grid, t
 from autoddpm.preparation.volume import Boxes, Volume
 
 Mask = NDArray[np.bool_]
+
+DEEPEST = 10_000  # slices; no volume has more
+
+#: Brains outside of these are none, in ml: the smallest and the largest of people of any age.
+BRAIN_ML = (400.0, 2800.0)
+#: Below this Dice with the template's brain a registration has failed.
+LEAST_DICE = 0.8
+
+
+class ImplausibleError(ValueError):
+    """What was taken for a volume's brain is none, or was not aligned with the template."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,8 @@ class Steps:
     brain_mask: "deepbet", "nonzero" (volumes without skull) or "none".
     register: affinely to ICBM 2009a symmetric at 1 mm, brain to brain.
     slices: axial indices, of the template's grid after a registration, else of the volume. A
-        number, "middle" (n // 2, counted from 0), or "FIRST:END" or "FIRST:END:STEP" as Python's
-        ranges.
+        number, a list of numbers, "all", "middle" (n // 2, counted from 0), or a range as Python's:
+        "FIRST:END", "FIRST:", ":END", "FIRST:END:STEP".
     window: whose 98th percentile becomes 1: "slice" (done by `preprocess`, the paper's), "volume"
         or "brain".
     """
@@ -38,10 +51,12 @@ class Steps:
     n4: bool = True
     brain_mask: str = "deepbet"
     register: bool = True
-    slices: int | str = SLICE_Z
+    slices: int | str | Sequence[int] = SLICE_Z
     window: str = "slice"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.slices, int | str):  # a list of plain numbers, for the record
+            object.__setattr__(self, "slices", list(self.slices))
         if self.brain_mask not in ("deepbet", "nonzero", "none"):
             raise ValueError(
                 f"steps.brain_mask={self.brain_mask}: must be deepbet, nonzero or none"
@@ -53,7 +68,8 @@ class Steps:
                 "steps.brain_mask=none: registration and window=brain need the brain; choose "
                 "deepbet"
             )
-        _axial(self.slices, 200)
+        if not _axial(self.slices, DEEPEST):
+            raise _unknown(self.slices)
 
     def axial(self, depth: int) -> list[int]:
         """The chosen indices in a volume of `depth` slices."""
@@ -127,39 +143,58 @@ class Aligned:
         )
 
 
+class Cuts(NamedTuple):
+    """What was cut out of a volume.
+
+    cuts: the slices.
+    empty: why each of the other chosen slices was left out, by its index.
+    """
+
+    cuts: list[Cut]
+    empty: Mapping[int, str]
+
+
 def cut(
     volume: Volume,
     steps: Steps,
     lesion: Mask | None = None,
     boxes: Boxes | None = None,
     slices: Sequence[int] | None = None,
-) -> list[Cut]:
+) -> Cuts:
     """Slices of a volume. Nothing is read or written.
 
     lesion: (X, Y, Z) as `volume.data`.
     boxes: rectangles in the slices, instead of a mask.
     slices: axial indices instead of those of `steps`.
 
-    Raises ValueError that names the volume if it holds no brain, or if a slice is not there, is
-    empty or cannot be windowed.
+    Slices that are empty are left out. Raises ValueError that names the volume if it holds no
+    brain, if a slice is not there or cannot be windowed, or if all are empty. Raises
+    ImplausibleError if its brain cannot be one, or was not aligned.
     """
     aligned = align(volume, steps)
+    _check_plausible(aligned)
     scale = scale_of(aligned, steps.window)
     depth = aligned.shape[2]
     chosen = steps.axial(depth) if slices is None else list(slices)
     if wrong := [z for z in chosen if not 0 <= z < depth]:
         raise ValueError(f"{volume.name}: has no slice {wrong[0]}, it has {depth}")
-    return [
-        Cut(
-            slice_of(aligned, z, scale)[0],
-            _lesion(aligned, z, lesion, boxes),
-            z,
-            aligned.geometry(z),
-            aligned.done,
-            aligned.brain_dice,
-        )
-        for z in chosen
-    ]
+    if not chosen:
+        raise ValueError(f"{volume.name}: has no slice of {steps.slices}, it has {depth}")
+    if lesion is None and boxes:
+        lesion = _lesion_of_boxes(volume, boxes)
+    cuts, empty = [], {}
+    for z in chosen:
+        try:
+            image, _ = slice_of(aligned, z, scale)
+        except EmptyError as error:
+            empty[z] = str(error)
+            continue
+        mask = None if lesion is None else aligned.plane(lesion.astype(np.float32), z) >= 0.5
+        cuts.append(Cut(image, mask, z, aligned.geometry(z), aligned.done, aligned.brain_dice))
+    if not cuts:
+        more = f", and so are the other {len(empty) - 1}" if len(empty) > 1 else ""
+        raise ValueError(f"{empty[chosen[0]]}{more}; choose others, or leave the volume out")
+    return Cuts(cuts, empty)
 
 
 def align(
@@ -190,10 +225,11 @@ def align(
             to_source = register(volume, brain)
             dice = brain_dice(brain, volume.affine, to_source)
         steps_done = (*done, "registered")
-        grid = template().affine
-        return Aligned(volume, grid, SHAPE, to_source, brain, steps_done, dice, seconds)
+        return Aligned(
+            volume, template().affine, SHAPE, to_source, brain, steps_done, dice, seconds
+        )
     grid, shape = (
-        (template().affine, SHAPE) if is_in_template_space else (volume.affine, volume.data.shape)
+        (template().affine, SHAPE) if is_in_template_space else _with_square_pixels(volume)
     )
     return Aligned(volume, grid, shape, np.eye(4), brain, tuple(done), None, seconds)
 
@@ -225,52 +261,109 @@ def scale_of(aligned: Aligned, window: str) -> float | None:
     return scale
 
 
+def _with_square_pixels(volume: Volume) -> tuple[Array, tuple[int, ...]]:
+    """The affine and the shape of a volume's own grid, with square pixels in its axial slices.
+
+    If they are none, the longer side is cut into more. Corners stay.
+    """
+    sides, shape = volume.spacing[:2], np.array(volume.data.shape)
+    if not unequal_sides(sides):
+        return volume.affine, volume.data.shape
+    scale = sides.min() / sides
+    shape[:2] = np.round(shape[:2] / scale)
+    finer = np.diag([*scale, 1.0, 1.0])
+    finer[:2, 3] = (scale - 1) / 2
+    return volume.affine @ finer, tuple(shape.tolist())
+
+
+def _check_plausible(aligned: Aligned) -> None:
+    """Refuse a registered volume whose brain is none, or does not cover the template's."""
+    if aligned.brain_dice is None or aligned.brain is None:
+        return
+    volume = aligned.volume
+    ml = np.count_nonzero(aligned.brain) * float(np.prod(volume.spacing)) / 1000
+    if not BRAIN_ML[0] <= ml <= BRAIN_ML[1]:
+        raise ImplausibleError(
+            f"{volume.name}: its brain has {ml:.0f} ml, outside of {BRAIN_ML[0]:g} to "
+            f"{BRAIN_ML[1]:g}"
+        )
+    if aligned.brain_dice < LEAST_DICE:
+        raise ImplausibleError(
+            f"{volume.name}: its brain covers the template's with a Dice of "
+            f"{aligned.brain_dice:.2f}, below {LEAST_DICE:g}"
+        )
+
+
 def slice_of(aligned: Aligned, z: int, scale: float | None) -> tuple[NDArray[np.float32], float]:
     """Slice z, (X, Y), windowed if there is a scale, and the intensity that is or becomes 1 in it.
 
-    Raises ValueError that names the volume if the slice is empty or cannot be windowed.
+    Raises EmptyError that names the volume if the slice holds nothing, ValueError if it cannot be
+    windowed.
     """
     image = aligned.plane(aligned.volume.data, z).astype(np.float32)
     where = f"{aligned.volume.name}: slice {z}"
-    if image.min() == image.max():
-        raise ValueError(f"{where} is empty; choose another, or leave the volume out")
+    windowed = image if scale is None else np.clip(image / scale, 0, 1)
+    if few_values(windowed):
+        raise EmptyError(f"{where} is empty")
     if scale is not None:
-        return np.clip(image / scale, 0, 1), scale
+        return windowed, scale
     try:
         return image, window_scale(image)  # as `preprocess` will
+    except EmptyError as error:
+        raise EmptyError(f"{where} is nearly empty") from error
     except ValueError as error:
         raise ValueError(f"{where} cannot be used: {error}") from error
 
 
-def _lesion(aligned: Aligned, z: int, lesion: Mask | None, boxes: Boxes | None) -> Mask | None:
-    """The lesion in slice z, (X, Y). None if neither a mask nor boxes are given."""
-    if lesion is not None:
-        return aligned.plane(lesion.astype(np.float32), z) >= 0.5
-    if not boxes:
-        return None
-    mask = np.zeros((aligned.shape[1], aligned.shape[0]), bool)  # as a picture
-    rows, columns = mask.shape
-    for x, y, width, height in boxes.get(z, ()):
-        if not (x < columns and y < rows and x + width > 0 and y + height > 0):
-            raise ValueError(
-                f"{aligned.volume.name}: slice {z} has {columns} x {rows} pixels, and the box at "
-                f"({x}, {y}) lies outside; the annotations are of another image"
-            )
-        mask[max(y, 0) : y + height, max(x, 0) : x + width] = True
-    return np.rot90(mask, -1)
+def _lesion_of_boxes(volume: Volume, boxes: Boxes) -> Mask:
+    """Boxes as a mask, (X, Y, Z) as `volume.data`."""
+    columns, rows, depth = volume.data.shape
+    lesion = np.zeros(volume.data.shape, bool)
+    for z, rectangles in boxes.items():
+        picture = np.zeros((rows, columns), bool)
+        for x, y, width, height in rectangles:
+            if not (x < columns and y < rows and x + width > 0 and y + height > 0):
+                raise ValueError(
+                    f"{volume.name}: slice {z} has {columns} x {rows} pixels, and the box at "
+                    f"({x}, {y}) lies outside; the annotations are of another image"
+                )
+            picture[max(y, 0) : y + height, max(x, 0) : x + width] = True
+        if not 0 <= z < depth:
+            raise ValueError(f"{volume.name}: has no slice {z}, it has {depth}")
+        lesion[:, :, z] = np.rot90(picture, -1)
+    return lesion
 
 
-def _axial(slices: int | str, depth: int) -> list[int]:
-    text = str(slices)
+def _axial(slices: int | str | Sequence[int], depth: int) -> list[int]:
+    """The indices that are meant in a volume of `depth` slices, rising."""
     try:
-        if text == "middle":
-            return [depth // 2]
-        numbers = [int(part) for part in text.split(":")]
-        chosen = numbers if len(numbers) == 1 else list(range(*numbers))
-    except (TypeError, ValueError):
-        chosen = []
-    if not chosen or min(chosen) < 0:
-        raise ValueError(
-            f"steps.slices={slices}: must be an index from 0, middle, FIRST:END or FIRST:END:STEP"
-        )
-    return chosen
+        chosen = _meant(slices, depth)
+    except (TypeError, ValueError) as error:
+        raise _unknown(slices) from error
+    if min(chosen, default=0) < 0:
+        raise _unknown(slices)
+    return sorted(set(chosen))
+
+
+def _unknown(slices: object) -> ValueError:
+    return ValueError(
+        f"steps.slices={slices}: must be an index from 0, a list of them, all, middle, FIRST:END, "
+        "FIRST:, :END or FIRST:END:STEP"
+    )
+
+
+def _meant(slices: int | str | Sequence[int], depth: int) -> list[int]:
+    if not isinstance(slices, int | str):
+        return [int(str(z)) for z in slices]
+    text = str(slices).strip()
+    if text == "middle":
+        return [depth // 2]
+    if text == "all":
+        return list(range(depth))
+    if ":" not in text:
+        return [int(part) for part in text.strip("[]").split(",")]
+    first, end, *step = (int(part) if part.strip() else None for part in text.split(":"))
+    numbers = (first or 0, depth if end is None else end)
+    if min(numbers) < 0 or len(step) > 1 or any(each is not None and each < 1 for each in step):
+        raise ValueError(text)
+    return list(range(*numbers, *(each or 1 for each in step)))

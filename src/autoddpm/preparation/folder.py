@@ -30,13 +30,15 @@ from rich.progress import (
 from autoddpm.atomic import read_json, write_json, write_text, written_whole
 from autoddpm.data.sample import Record
 from autoddpm.data.store import ORIGIN
-from autoddpm.preparation.cutting import Cut, Steps, cut
+from autoddpm.preparation.cutting import Cut, ImplausibleError, Steps, cut
 from autoddpm.preparation.volume import RawVolume, Source, read_mask, read_volume
 from autoddpm.processes import cores, in_processes
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
-VERSION = 2
-ERROR = "error: "  # begins the reason of exclusion of a volume that could not be prepared
+VERSION = 3
+#: Reasons of exclusion: what begins that of a volume that could not be prepared, or whose brain
+#: cannot be one; and that of a slice.
+ERROR, IMPLAUSIBLE, EMPTY = "error: ", "implausible brain: ", "empty slice"
 OLDEST_MODALITY = "T1"  # of folders that do not state theirs
 
 
@@ -78,10 +80,16 @@ class Job:
         if not excluded:
             try:
                 rows = write_slices(volume, self.steps, self.work)
-            except ValueError as error:
-                if self.on_error == "stop":
+            except OSError:  # of the disk: files of the volume are refused by ValueError
+                raise
+            except ImplausibleError as error:
+                excluded = f"{IMPLAUSIBLE}{error}"
+            except Exception as error:  # of any library, about this volume
+                if isinstance(error.__cause__, ImportError):  # of this machine
                     raise
-                excluded = f"{ERROR}{error}"
+                if self.on_error == "stop":
+                    raise _named(error, volume) from error
+                excluded = f"{ERROR}{_named(error, volume)}"
         left_out = [{"id": volume.id, **common, "excluded": excluded}]
         write_json(self.rows_file, [common | row for row in rows] or left_out)
 
@@ -103,6 +111,9 @@ def prepare_volumes(
     on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of
         exclusion.
     title: of the progress bar.
+
+    Volumes whose brain cannot be one, or was not aligned with the template, are left out with the
+    reason, and so are empty slices.
 
     Raises ValueError or FileNotFoundError that names the file. Raises ValueError if `folder` holds
     something else, or if no volume can be used, and OSError if the disk is full.
@@ -132,16 +143,19 @@ def prepare_volumes(
 
 
 def write_slices(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, Any]]:
-    """Write a volume's slices to `folder`/slices (and lesions). Returns one row of the index each.
+    """Write a volume's slices to `folder`/slices (and lesions).
+
+    Returns one row of the index for each, and for each that was left out because it is empty.
 
     Raises ValueError that names the file if it cannot be read or cut; then nothing is written.
     """
     volume = read_volume(raw.image)
     lesion = read_mask(raw.lesion, volume) if raw.lesion else None
-    cuts = cut(volume, steps, lesion, raw.boxes, raw.slices)
+    cuts, empty = cut(volume, steps, lesion, raw.boxes, raw.slices)
+    is_one = len(cuts) + len(empty) == 1
     rows = []
     for one in cuts:
-        name = raw.id if len(cuts) == 1 else f"{raw.id}_z{one.z:03d}"
+        name = raw.id if is_one else f"{raw.id}_z{one.z:03d}"
         row = {"id": name, "volume": raw.id, "file": f"slices/{name}.nii.gz", "lesion_file": ""}
         _save(folder / row["file"], one.image, one)
         if one.lesion is not None and one.lesion.any():
@@ -159,7 +173,12 @@ def write_slices(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, A
                 "geometry": one.geometry.to_json(),
             }
         )
-    return rows
+    left_out = [
+        {"id": f"{raw.id}_z{z:03d}", "volume": raw.id, "file": "", "lesion_file": ""}
+        | {"slice": str(z), "excluded": EMPTY, "source_sha256": volume.sha256}
+        for z in empty
+    ]
+    return rows + left_out
 
 
 def read_index(folder: str | Path) -> pd.DataFrame:
@@ -255,6 +274,19 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
             f"{folder} was prepared with other settings or from other volumes "
             f"({_difference(there, settings)}): give another place, or move it away"
         )
+
+
+def _named(error: Exception, volume: RawVolume) -> ValueError:
+    """An error as one that names the volume, in one line."""
+    files = tuple(f"{file}: " for file in (volume.image, volume.lesion) if file is not None)
+    if isinstance(error, ValueError) and str(error).startswith(files):
+        return error
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    what = said[-1] if said else type(error).__name__
+    return ValueError(
+        f"{volume.image}: cannot be prepared ({what}); look at it, or leave it out: "
+        "preparation.exclude, or on_error=skip"
+    )
 
 
 def _run_missing(jobs: Sequence[Job], processes: int, title: str) -> None:

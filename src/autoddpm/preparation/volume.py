@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import logging
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,14 @@ import nibabel
 import numpy as np
 from nibabel.freesurfer.mghformat import MGHImage
 from nibabel.nifti1 import Nifti1Image
+from nibabel.orientations import apply_orientation, io_orientation
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
+
+from autoddpm.data.grid import apart, by, forms, in_order_of, tolerance
+from autoddpm.data.mask import mask_of
+
+log = logging.getLogger(__name__)
 
 SPACING = (0.2, 8.0)  # mm per voxel: what is outside is in other units
 INSTALL = "pip install 'autoddpm[prepare]'"
@@ -115,6 +122,7 @@ class Volume:
     file_affine: (4, 4) of the file itself.
     sha256: of the file. Of an h5, whose k-space is not read, of the reconstruction.
     name: of the volume in messages.
+    file_forms: the affines that the file states, `file_affine` and perhaps another.
     """
 
     data: NDArray[np.float32]
@@ -123,6 +131,7 @@ class Volume:
     file_affine: NDArray[np.float64]
     sha256: str = ""
     name: str = "the volume"
+    file_forms: tuple[NDArray[np.floating], ...] = ()
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -164,8 +173,9 @@ def volume_of(image: SpatialImage, name: str = "the volume") -> Volume:
         or min(image.shape[:3]) < 2
     ):
         raise ValueError(
-            f"{name}: its shape is {_by(image.shape)}, not one volume; save one 3-D image"
+            f"{name}: its shape is {by(image.shape)}, not one volume; save one 3-D image"
         )
+    stated = forms(image)
     image = Nifti1Image(_three_axes(image), image.affine)
     canonical = nibabel.as_closest_canonical(image)
     data = np.asarray(canonical.dataobj, dtype=np.float32)
@@ -175,17 +185,36 @@ def volume_of(image: SpatialImage, name: str = "the volume") -> Volume:
         )
     if data.min() == data.max():
         raise ValueError(f"{name}: every voxel is {data.flat[0]:g}; leave it out")
-    volume = Volume(data, canonical.affine, image.shape, image.affine, name=name)
+    volume = Volume(data, canonical.affine, image.shape, image.affine, name=name, file_forms=stated)
     if not (SPACING[0] <= volume.spacing).all() or not (volume.spacing <= SPACING[1]).all():
         sides = " x ".join(f"{side:.3g}" for side in volume.spacing)
         raise ValueError(f"{name}: its voxels have {sides} mm; correct the header's units")
+    _say_if_forms_differ(volume)
     return volume
 
 
-def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
-    """Read a mask of a volume, such as its lesion's: (X, Y, Z) bool as `volume.data`, True above 0.
+def _say_if_forms_differ(volume: Volume) -> None:
+    for other in volume.file_forms[1:]:
+        distance = apart(volume.file_affine, other, volume.file_shape)
+        if distance > tolerance(volume.file_affine):
+            log.warning(
+                "%s: its sform and its qform lie %.3g mm apart; the sform is used, and a mask may "
+                "lie on either",
+                volume.name,
+                distance,
+            )
 
-    Raises ValueError if it is on another grid than its volume, negative, or cannot be read.
+
+def read_mask(source: Source, volume: Volume, above_0: bool = False) -> NDArray[np.bool_]:
+    """Read a mask of a volume, such as its lesion's: (X, Y, Z) bool as `volume.data`.
+
+    above_0: every voxel above 0 is meant, as in a brain that was cut out; see `mask_of`.
+
+    True is half of the maximum or more. The mask lies on the volume's grid, by either form of the
+    volume's header, its voxels in any order.
+
+    Raises ValueError that names the file if it lies elsewhere, holds no mask's values
+    (`mask_of`), or cannot be read.
     """
     try:
         mask = image_of(source.read_bytes(), source.name)
@@ -193,20 +222,27 @@ def read_mask(source: Source, volume: Volume) -> NDArray[np.bool_]:
         raise ValueError(
             f"{source}: {_reason(error)}; download it again, or leave it out"
         ) from error
-    same_shape = mask.shape[:3] == volume.file_shape and mask.shape[3:] in ((), (1,))
-    if not same_shape or not np.allclose(mask.affine, volume.file_affine, atol=0.05):
-        raise ValueError(
-            f"{source}: is on another grid ({_by(mask.shape)}) than its image {volume.name} "
-            f"({_by(volume.file_shape)}, or another position); resample it to the image"
+    try:
+        if any(side > 1 for side in mask.shape[3:]) or len(mask.shape) < 3:
+            raise ValueError(f"its shape is {by(mask.shape)}")
+        stored = in_order_of(
+            _three_axes(mask),
+            mask.affine,
+            volume.file_shape,
+            volume.file_forms or (volume.file_affine,),
         )
-    values = np.asarray(nibabel.as_closest_canonical(mask).dataobj, dtype=np.float32).reshape(
-        volume.data.shape
-    )
-    if not (values >= 0).all():  # NaN is not >= 0
+    except ValueError as error:
         raise ValueError(
-            f"{source}: holds NaN or negative voxels; save 0 outside and 1 inside the mask"
-        )
-    return values > 0
+            f"{source}: is on another grid than its image {volume.name}: {error}; if it was drawn "
+            "on the image, save it with the image's affine, else resample it to the image"
+        ) from error
+    try:
+        read = mask_of(apply_orientation(stored, io_orientation(volume.file_affine)), above_0)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    if read.remark:
+        log.warning("%s: %s", source, read.remark)
+    return read.pixels
 
 
 def image_of(content: bytes, name: str) -> SpatialImage:
@@ -259,7 +295,7 @@ def _from_h5(path: Path) -> Nifti1Image:
         header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else b""
     if stack.ndim != 3:
         raise ValueError(
-            f"its reconstruction_rss has shape {_by(stack.shape)}, not slices x rows x columns"
+            f"its reconstruction_rss has shape {by(stack.shape)}, not slices x rows x columns"
         )
     return Nifti1Image(stack.transpose(2, 1, 0), np.diag([*_voxel_size(header), 1.0]))
 
@@ -298,7 +334,3 @@ def _reason(error: Exception) -> str:
     return (
         "is not whole" if isinstance(error, EOFError | zlib.error) else f"cannot be used ({text})"
     )
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

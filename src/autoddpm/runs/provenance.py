@@ -1,6 +1,7 @@
 """Provenance: the settings, code, machine and memory that a result was made with."""
 
 import datetime
+import os
 import resource
 import subprocess
 import sys
@@ -11,13 +12,15 @@ from typing import Any
 
 import torch
 
+OWN_PLACE = "src/autoddpm/runs/provenance.py"  # of this file in its checkout
+SET_BY_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Commit, versions, device and date of a result."""
     return {
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).resolve()),
         "versions": {
             name: _version(name) for name in ("autoddpm", "torch", "lightning", "monai", "numpy")
         },
@@ -48,14 +51,29 @@ def peak_memory_mb(device: torch.device) -> float:
     )
 
 
-def _commit() -> str | None:
-    """Of the checkout. None if this is none, or if there is no git."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    with suppress(FileNotFoundError):
-        return (
-            subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
+def commit_of(file: Path) -> str | None:
+    """The commit of the checkout that has this file as its own, with "-dirty" after a change.
+
+    None if none has, as of a package that is installed inside somebody's repository, or if there is
+    no git.
+    """
+    if _git(file, "ls-files", "--full-name", file.name) != OWN_PLACE:
+        return None
+    return _git(file, "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def _git(file: Path, *command: str) -> str | None:
+    """What git says in a file's folder. None if it refuses, or is not there."""
+    own = {name: value for name, value in os.environ.items() if name not in SET_BY_HOOKS}
+    with suppress(OSError):
+        said = subprocess.run(
+            ["git", "-C", str(file.parent), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=own,
         )
+        return said.stdout.strip() or None if said.returncode == 0 else None
     return None
 
 

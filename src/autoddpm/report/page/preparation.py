@@ -19,7 +19,7 @@ from autoddpm.data.integrity import Finding
 from autoddpm.data.lesion_size import GROUPS, LARGEST_OF_GROUP, size_group
 from autoddpm.data.montage import montage, outlined
 from autoddpm.data.store import Store
-from autoddpm.preparation.folder import ERROR
+from autoddpm.preparation.folder import EMPTY, ERROR, IMPLAUSIBLE
 from autoddpm.report.figures.figure import ReportFigure
 from autoddpm.report.figures.theme import DARK, DPI, LIGHT, METHOD, Theme, dress, png
 from autoddpm.report.page.html import render
@@ -95,14 +95,17 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
                 f"{', '.join(near) or 'none'}."
             )
     tables = [Counts("Slices", ["split", "slices", *GROUPS], rows, caption)]
-    why = prepared.drop_duplicates("source")["excluded"]
+    is_empty = prepared["excluded"] == EMPTY
+    why = prepared[~is_empty].drop_duplicates("source")["excluded"]
     found, used = int((~why.str.endswith("not in this folder")).sum()), int((why == "").sum())
-    reasons = Counter("cannot be used, see below" if w.startswith(ERROR) else w for w in why if w)
+    reasons = Counter(_in_short(w) for w in why if w)
     left_out: list[list[str | int]] = [
         [f"left out: {reason}", number] for reason, number in reasons.most_common()
     ]
+    caption = f"Empty slices of the used volumes that were left out: {is_empty.sum()}."
+    volumes: list[list[str | int]] = [["found", found], ["used", used], *left_out]
     tables.append(
-        Counts("Volumes", ["what", "volumes"], [["found", found], ["used", used], *left_out])
+        Counts("Volumes", ["what", "volumes"], volumes, caption if is_empty.any() else "")
     )
     if "contrast" in prepared:
         tables.append(_contrasts(prepared[prepared["contrast"] != ""]))
@@ -111,6 +114,13 @@ def count_tables(name: str, store: Store, prepared: pd.DataFrame) -> list[Counts
             Counts("Sites", ["site", "slices"], [[*pair] for pair in sorted(sites.items())])
         )
     return tables
+
+
+def _in_short(reason: str) -> str:
+    """A reason of exclusion without what is the volume's own."""
+    if reason.startswith(ERROR):
+        return "cannot be used, see below"
+    return "implausible brain, see below" if reason.startswith(IMPLAUSIBLE) else reason
 
 
 def _contrasts(strokes: pd.DataFrame) -> Counts:
