@@ -232,6 +232,17 @@ def test_a_slice_with_next_to_nothing_in_it_is_left_out() -> None:
     assert list(empty) == [4]
 
 
+def test_what_the_store_would_refuse_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="the lesion in slice 3 holds no 0"):
+        cut(in_memory(1), PLAIN, boxes={3: [(0, 0, 18, 21)]})
+    frame = np.ones(SHAPE, bool)
+    frame[1:-1, 1:-1] = False
+    with pytest.raises(ValueError, match="the lesion in slice 3 covers 100% of the image's border"):
+        cut(in_memory(1), PLAIN, frame)
+    with pytest.raises(ValueError, match=r"its slices have 18 x 15 pixels; at least 16 each"):
+        cut(volume_of(stored(data(1)[:, :15])), PLAIN)
+
+
 STRETCHED = np.diag([-1.2, 2.4, 5, 1])
 
 

@@ -54,7 +54,7 @@ def read_image(path: Path, dimensions: int = 2, like: Path | None = None) -> NDA
     if number := few_values(image):
         raise ValueError(
             f"{path}: has only {number} different values, as a mask or labels have; if it is a "
-            f"mask, name it {stem(path)}_mask after its image, else leave it out."
+            "mask, name it as its image with _mask at the end, else leave it out."
         )
     return image
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autoddpm.data.grid import unequal_sides
-from autoddpm.data.image_file import few_values
+from autoddpm.data.grid import by, unequal_sides
+from autoddpm.data.image_file import MIN_SIDE, few_values
+from autoddpm.data.mask import mask_of
 from autoddpm.data.preprocess import EmptyError, window_scale
 from autoddpm.preparation.correction import brain_mask, n4
 from autoddpm.preparation.geometry import Array, SliceGeometry, interpolate_slice
@@ -180,6 +181,9 @@ def cut(
         raise ValueError(f"{volume.name}: has no slice {wrong[0]}, it has {depth}")
     if not chosen:
         raise ValueError(f"{volume.name}: has no slice of {steps.slices}, it has {depth}")
+    if min(aligned.shape[:2]) < MIN_SIDE:
+        sides = by(aligned.shape[:2])
+        raise ValueError(f"{volume.name}: its slices have {sides} pixels; at least {MIN_SIDE} each")
     if lesion is None and boxes:
         lesion = _lesion_of_boxes(volume, boxes)
     cuts, empty = [], {}
@@ -189,7 +193,7 @@ def cut(
         except EmptyError as error:
             empty[z] = str(error)
             continue
-        mask = None if lesion is None else aligned.plane(lesion.astype(np.float32), z) >= 0.5
+        mask = None if lesion is None else _lesion(aligned, z, lesion)
         cuts.append(Cut(image, mask, z, aligned.geometry(z), aligned.done, aligned.brain_dice))
     if not cuts:
         more = f", and so are the other {len(empty) - 1}" if len(empty) > 1 else ""
@@ -313,6 +317,16 @@ def slice_of(aligned: Aligned, z: int, scale: float | None) -> tuple[NDArray[np.
         raise EmptyError(f"{where} is nearly empty") from error
     except ValueError as error:
         raise ValueError(f"{where} cannot be used: {error}") from error
+
+
+def _lesion(aligned: Aligned, z: int, lesion: Mask) -> Mask:
+    """The lesion in slice z, (X, Y). Raises ValueError if it will be refused as no lesion's."""
+    mask = aligned.plane(lesion.astype(np.float32), z) >= 0.5
+    try:
+        mask_of(mask.astype(np.float32))
+    except ValueError as error:
+        raise ValueError(f"{aligned.volume.name}: the lesion in slice {z} {error}") from error
+    return mask
 
 
 def _lesion_of_boxes(volume: Volume, boxes: Boxes) -> Mask:
