@@ -19,11 +19,13 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection, Detector, detect
 from autoddpm.detectors.mhd import MHD
 from autoddpm.detectors.one_step import OneStep
+from autoddpm.detectors.pddpm import PDDPMDetector
 from autoddpm.detectors.repaint_oracle import RepaintOracle
 from autoddpm.detectors.thor import THOR
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import Noise
 from autoddpm.diffusion.noise.gaussian import Gaussian
+from autoddpm.diffusion.pddpm import PDDPM
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler
 from autoddpm.random import Draw, Stage
 
@@ -43,12 +45,15 @@ KINDS: dict[str, Callable[[DDPM, Sampler], Detector]] = {
     "ANDi": lambda ddpm, sampler: ANDi(ddpm, low=2, high=T),
     "MHD": lambda ddpm, sampler: MHD(ddpm, sampler, t=T, samples=3),
     "OneStep": lambda ddpm, sampler: OneStep(ddpm, Difference(), residual, times=(3, 9)),
+    "PDDPMDetector": lambda ddpm, sampler: PDDPMDetector(
+        PDDPM(ddpm.denoiser, ddpm.schedule, ddpm.noise), Difference(), residual, t=T
+    ),
     "RepaintOracle": lambda ddpm, sampler: RepaintOracle(
         ddpm, sampler, Difference(), residual, **TWO_STAGES
     ),
     "THOR": lambda ddpm, sampler: THOR(ddpm, sampler, Difference(), t=T, harmonise=(9, 4)),
 }
-WITHOUT_NOISE = {"RestorationDetector"}
+WITHOUT_NOISE = {"DAEDetector", "RestorationDetector", "VAEDetector"}  # tested in their own files
 ORDERS = {
     "alone": [[slice_id] for slice_id in IDS],
     "all in one batch": [IDS],
