@@ -8,12 +8,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Verb
 from scan_files import LESION, affine_of, as_axes, head, write_scan, write_small_weights
 
 import autoddpm
 from autoddpm import cli
+from autoddpm.prediction import run as running
 from autoddpm.prediction.command import Asked, predict
 from autoddpm.prediction.detect import Detected, detect_scans, device_of
 from autoddpm.prediction.method import DetectorSettings, method_of
@@ -305,6 +307,36 @@ def test_python_gets_nibabel_images_and_a_record(tmp_path: Path, weights: Path) 
     )
     assert from_file.record["results"] == in_memory.record["results"]
     assert set(from_file.images) == {"anomaly_map", "mask", "pseudo_healthy", "brain_mask"}
+    assert ask(scan, tmp_path / "out", weights) == 0
+    said = record(tmp_path / "out" / "a")
+    assert said.keys() - from_file.record.keys() == {"scan"}
+    for key in ("program", "settings", "weights"):
+        assert from_file.record[key] == said[key]
+
+
+def test_an_image_in_memory_without_an_orientation_is_refused(weights: Path) -> None:
+    image = nibabel.Nifti1Image(head(), affine_of())
+    image.set_sform(None, 0)
+    with pytest.raises(ValueError, match="its header states no orientation"):
+        autoddpm.predict(image, str(weights), threshold=0.05)
+
+
+def test_a_scan_that_vanishes_is_a_reason_and_the_others_go_on(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_scan(tmp_path / "scans" / f"{name}.nii")
+    detect = running.detect_scans
+
+    def late(*arguments: Any) -> Any:
+        (tmp_path / "scans" / "a.nii").unlink(missing_ok=True)
+        return detect(*arguments)
+
+    monkeypatch.setattr(running, "detect_scans", late)
+    assert ask(tmp_path / "scans", tmp_path / "out", weights, "--processes", "0") == 1
+    rows = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("scan")
+    assert "a.nii: is no longer there" in rows["error"]["a"]
+    assert (tmp_path / "out" / "b" / "record.json").is_file()
 
 
 def test_the_verb_of_the_checkout_does_the_same(tmp_path: Path, weights: Path, verb: Verb) -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from autoddpm.prediction.detect import detect_scans, device_of, put_on
 from autoddpm.prediction.method import DetectorSettings, Method, method_of
 from autoddpm.prediction.prepared import Preparation, prepare
 from autoddpm.prediction.result import NOTICE, Prediction, result
-from autoddpm.prediction.run import Running, predict_scans
+from autoddpm.prediction.run import Running, made_with, predict_scans
 from autoddpm.prediction.scans import Listing, existing_file, list_scans
 from autoddpm.preparation.correction import require_brain_extraction
 from autoddpm.preparation.itk import simple_itk
@@ -153,7 +153,9 @@ def predict_image(
     on = device_of(device)
     put_on(method.trained, on)
     (detected,) = detect_scans(method.detector, [prepared], on)
-    return result(scan, prepared, detected, method)
+    made = result(scan, prepared, detected, method)
+    mask = None if brain_mask is None else Path(brain_mask)
+    return replace(made, record=made_with(method, how, on, mask) | made.record)
 
 
 def first_line(method: Method, how: Preparation, count: int, device: str) -> str:

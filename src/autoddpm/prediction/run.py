@@ -193,7 +193,11 @@ class _Work:
 
     def _write(self, scan: Scan, prepared: Prepared, detected: Any) -> None:
         began = time.perf_counter()
-        image = image_of(scan.file.read_bytes(), scan.file.name)
+        try:
+            image = image_of(scan.file.read_bytes(), scan.file.name)
+        except FileNotFoundError:
+            self._note(scan, f"{scan.file}: is no longer there; put it back, and run this again")
+            return
         made = result(image, prepared, detected, self.method)
         record = record_of(made, scan, self.method, self.how, self.running.device)
         write_results(self.out, scan, made, record, self.running.is_bids)
@@ -234,16 +238,25 @@ def record_of(
     """The content of record.json."""
     affine = made.anomaly_map.affine
     return {
-        "program": f"autoddpm {__version__}",
+        **made_with(method, how, device, scan.brain_mask),
         "scan": {
             "file": scan.uri or scan.file.name,
             "sha256": made.prepared.sha256,
             "shape": list(made.anomaly_map.shape),
             "axes": "".join(nibabel.aff2axcodes(affine)),
         },
-        "settings": settings_of(method, how, scan.brain_mask),
-        "weights": {"file": method.trained.path.name, "step": method.trained.step},
         **made.record,
+    }
+
+
+def made_with(
+    method: Method, how: Preparation, device: torch.device, mask: Path | None = None
+) -> dict[str, Any]:
+    """What a record says beside the scan: program, settings, weights and machine."""
+    return {
+        "program": f"autoddpm {__version__}",
+        "settings": settings_of(method, how, mask),
+        "weights": {"file": method.trained.path.name, "step": method.trained.step},
         "environment": environment(device),
     }
 

@@ -175,6 +175,7 @@ def volume_of(image: SpatialImage, name: str = "the volume") -> Volume:
         raise ValueError(
             f"{name}: its shape is {by(image.shape)}, not one volume; save one 3-D image"
         )
+    _check_codes(image, f"{name}: ")
     stated = forms(image)
     image = Nifti1Image(_three_axes(image), image.affine)
     canonical = nibabel.as_closest_canonical(image)
@@ -268,14 +269,20 @@ def _from_nifti(content: bytes) -> Nifti1Image:
         content = gzip.decompress(content)
     kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else Nifti1Image
     image = kind.from_bytes(content)
-    if not (image.header["qform_code"] or image.header["sform_code"]):
-        raise ValueError("its header states no orientation (qform and sform codes are 0)")
+    _check_codes(image)
     if np.linalg.matrix_rank(image.affine[:3, :3]) < 3:
         raise ValueError("its affine cannot be inverted")
     if (dtype := image.get_data_dtype()).kind not in "buif":
         raise ValueError(f"it holds {dtype} instead of real numbers")
     np.asarray(image.dataobj)  # a truncated file shows here
     return image
+
+
+def _check_codes(image: SpatialImage, before: str = "") -> None:
+    if isinstance(image, nibabel.Nifti1Pair) and not (
+        image.header["qform_code"] or image.header["sform_code"]
+    ):
+        raise ValueError(f"{before}its header states no orientation (qform and sform codes are 0)")
 
 
 def _from_h5(path: Path) -> Nifti1Image:
