@@ -32,8 +32,9 @@ KEYS = [
     *(
         f"lesion/{name}@{threshold}"
         for threshold in HEALTHY_FPRS
-        for name in ("lesion_f1", "count_difference", "volume_difference", "dice_gap")
+        for name in ("lesion_f1", "count_difference", "volume_difference")
     ),
+    *(f"lesion/dice_gap@{threshold}" for threshold in HEALTHY_FPRS),
     "healthy/ssim",
     *(
         f"lesion/{name}{suffix}"

@@ -104,7 +104,7 @@ def _metrics(scored: ScoredSlices) -> Iterator[Metric]:
     yield ["lesion/aupimo"], partial(lesion_aupimo, scored)
     for name in scored.thresholds:
         yield [f"lesion/{one}@{name}" for one in REGIONS], partial(regions_above, scored, name)
-        yield [f"lesion/dice_gap@{name}"], partial(dice_gap, scored, name)
+    yield [f"lesion/dice_gap@{name}" for name in scored.thresholds], partial(dice_gaps, scored)
     for name in scored.fidelity:
         yield [f"healthy/{name}"], partial(healthy_mean, scored, name)
     for population in ("lesion", *GROUPS[1:]):
@@ -201,11 +201,10 @@ def regions_above(scored: ScoredSlices, threshold: str, weights: np.ndarray) -> 
     ]
 
 
-def dice_gap(scored: ScoredSlices, threshold: str, weights: np.ndarray) -> list[np.ndarray]:
-    """The highest Dice of lesion slices' pooled pixels, minus that above a calibrated threshold."""
-    (calibrated,) = dice_above(scored, "lesion", threshold, weights)
+def dice_gaps(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
+    """Highest Dice of lesion slices' pooled pixels, minus that above each calibrated threshold."""
     (best,) = overlap(scored, "lesion", ("max_dice",), weights)
-    return [best - calibrated]
+    return [best - dice_above(scored, "lesion", name, weights)[0] for name in scored.thresholds]
 
 
 def healthy_mean(scored: ScoredSlices, name: str, weights: np.ndarray) -> list[np.ndarray]:
