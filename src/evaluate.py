@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.detectors.detector import checked_detector
 from autoddpm.evaluation.detect import Bench
-from autoddpm.evaluation.row import RowSettings, evaluate
+from autoddpm.evaluation.row import RowSettings, evaluate, metrics_of_rows
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
-from autoddpm.launch.search import check_search_data, objective_value
+from autoddpm.launch.search import check_search, objective_value
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
-        check_search_data(cfg.objective, cfg.data.test)
+        check_search(cfg.objective, cfg.data.test, metrics_of_rows())
         trained = load_checkpoint(cfg.checkpoint)
         make_detector, lpips = instantiate(cfg.detector), instantiate(cfg.lpips)
         datamodule = instantiate(cfg.data, _convert_="all")

@@ -1,16 +1,19 @@
 """`python -m src.train`: train a model on healthy slices, or continue."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.launch.names import check_same_run, register_resolvers
 from autoddpm.launch.refusal import refusal
+from autoddpm.locks import alone
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
 from autoddpm.machine.devices import claimed_device
 from autoddpm.machine.progress import quiet_lightning
@@ -25,8 +28,14 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with refusal("train"):
-        datamodule, module = data_and_module(cfg, folder)
+    first = rank_zero_only.rank == 0  # it starts the processes of further devices, in this folder
+    with refusal("train"), alone(folder) if first else nullcontext():
+        train(cfg, folder)
+
+
+def train(cfg: DictConfig, folder: Path) -> None:
+    """Train into a folder that no other run has, or continue there."""
+    datamodule, module = data_and_module(cfg, folder)
     log.info(
         "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
         len(datamodule.index("train")),
@@ -40,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     if last.is_file():
         log.info("continuing from %s", last)
     advice = smaller_steps(datamodule.batch_size, cfg.trainer.accumulate_grad_batches)
-    with refusal("train"), out_of_memory(advice), claimed_device(cfg.trainer) as devices:
+    with out_of_memory(advice), claimed_device(cfg.trainer) as devices:
         trainer = instantiate(
             cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices
         )

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ from autoddpm.detectors.repaint_oracle import RepaintOracle
 from autoddpm.detectors.thor import THOR
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.detect import Bench
-from autoddpm.evaluation.row import RowSettings, check_geometry, evaluate
+from autoddpm.evaluation.row import RowSettings, evaluate
 from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import write_weights
@@ -710,9 +709,3 @@ def test_two_processes_give_one_s_numbers_even_with_few_slices(
         np.testing.assert_allclose(kept[2][name][same], kept[1][name][same], atol=1e-4)
     assert numbers(rows[2]) == pytest.approx(numbers(rows[1]), abs=1e-6)
     assert rows[2]["thresholds"] == pytest.approx(rows[1]["thresholds"], rel=1e-4)
-
-
-def test_maps_of_slices_that_were_not_cut_here_are_refused() -> None:
-    index = pd.DataFrame({"id": ["s/a", "s/b"], "geometry": ["{}", ""]})
-    with pytest.raises(ValueError, match=r"do not say which volumes .*; see src\.prepare"):
-        check_geometry(SimpleNamespace(index=lambda role: index))

@@ -111,7 +111,7 @@ def test_a_killed_holder_frees_it_and_until_then_others_wait(
     with caplog.at_level("INFO"):
         waiter.start()
         assert not have.wait(20 * SOON)
-    assert caplog.text.count("every GPU is taken by another job") == 1
+    assert caplog.text.count("waiting for a free GPU, which another process has") == 1
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
     assert have.wait(10)

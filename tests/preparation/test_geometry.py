@@ -1,5 +1,6 @@
 """The way back: from what the network sees to the voxels of the source."""
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from autoddpm.preparation.geometry import (
     to_volume,
     undo_preprocess,
 )
-from autoddpm.preparation.nifti import write_nifti
+from autoddpm.preparation.nifti import check_volumes, write_nifti
 from autoddpm.preparation.volume import Source, read_volume
 
 
@@ -220,6 +221,7 @@ def evaluated(folder: Path) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     sources = [str(folder / "A.nii.gz")] * 2 + [f"{folder}/all.tar/B.nii.gz"]
     rows = zip(["s/A_z1", "s/A_z3", "s/B"], ["A", "A", "B"], sources, geometries, strict=True)
     index = pd.DataFrame(rows, columns=["id", "subject", "source", "geometry"])
+    index["volume"] = ["s/A", "s/A", "s/B"]
     values = np.stack([np.full((16, 16), v, np.float16) for v in (3, 1, 2)])
     return {
         "id": np.array(["s/B", "s/A_z1", "s/A_z3"]),
@@ -248,3 +250,41 @@ def test_maps_are_written_on_their_source_s_grid_with_its_header(tmp_path: Path)
         np.asarray(other.dataobj).max(axis=(0, 1)), [0, 0, 3, 0, 0], atol=1e-4
     )
     np.testing.assert_allclose(other.affine, source.affine, atol=1e-6)
+
+
+def test_maps_of_slices_that_were_not_cut_here_are_refused(tmp_path: Path) -> None:
+    _, index = evaluated(tmp_path)
+    check_volumes(index)
+    with pytest.raises(ValueError, match=r"do not say which volumes .*; see src\.prepare"):
+        check_volumes(index.assign(geometry=["{}", "", "{}"]))
+
+
+@pytest.mark.parametrize("kind", ["plain", "NIfTI-2"])
+def test_a_source_s_content_says_what_it_is_not_its_name(tmp_path: Path, kind: str) -> None:
+    maps, index = evaluated(tmp_path)
+    source = tmp_path / "A.nii.gz"
+    image = nibabel.load(source)
+    if kind == "plain":
+        source.write_bytes(gzip.decompress(source.read_bytes()))
+    else:
+        other = nibabel.Nifti2Image(np.asarray(image.dataobj), image.affine)
+        other.header["descrip"] = b"of the scanner"
+        nibabel.save(other, source)
+    check_volumes(index)
+    written = nibabel.load(write_nifti(tmp_path / "nifti", maps, index)[0])
+    assert written.header["descrip"].tobytes().rstrip(b"\0") == b"of the scanner"
+    np.testing.assert_allclose(np.asarray(written.dataobj).max(axis=(0, 1)), [0, 1, 0, 2, 0])
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b\x08", b"no image" * 100])
+def test_a_source_that_was_damaged_is_named_before_work(tmp_path: Path, content: bytes) -> None:
+    _, index = evaluated(tmp_path)
+    (tmp_path / "A.nii.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"A\.nii\.gz: its header cannot be read .*nifti=true"):
+        check_volumes(index)
+
+
+def test_two_volumes_of_one_subject_have_files_of_their_own(tmp_path: Path) -> None:
+    maps, index = evaluated(tmp_path)
+    written = write_nifti(tmp_path / "nifti", maps, index.assign(subject="A"))
+    assert [path.name[:2] for path in written] == ["A_", "A_", "B_", "B_"]

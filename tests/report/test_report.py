@@ -26,6 +26,7 @@ from report_runs import (
 from report_runs import no_pictures as no_pictures
 from report_runs import runs as runs
 
+from autoddpm.locks import alone
 from autoddpm.report.page.html import provenance
 from autoddpm.report.rows.methods import Method
 from autoddpm.report.write import write_report
@@ -126,6 +127,15 @@ def test_a_report_is_made_without_torch():
     code = "import sys, autoddpm.report.write; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", check=False)
     assert done.returncode == 0
+
+
+def test_a_second_report_is_told_of_the_first(runs):
+    write_all(runs)
+    with (
+        alone(runs.parent / "report", beside=True),
+        pytest.raises(ValueError, match="another process is at work here"),
+    ):
+        report(runs)
 
 
 def test_without_a_page_there_are_the_same_tables(whole, tmp_path):

@@ -1,6 +1,7 @@
 """Bad input through the verbs: one message as the last line, which names the file and the remedy,
 and no work begun."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from conftest import (
 )
 
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.locks import alone
+
+PID = os.getpid()
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +52,7 @@ def assert_refused(outcome: Outcome, site: Site, *words: str) -> None:
         for path in (site.folder / "runs").rglob("*")
         if path.is_file() and ".hydra" not in path.parts
     ]
-    assert {path.suffix for path in written} <= {".log"}
+    assert {path.suffix for path in written} <= {".log", ".lock"}
 
 
 def train(verb: Verb, site: Site, *overrides: str) -> Outcome:
@@ -174,3 +178,48 @@ def test_the_whole_traceback_can_be_had(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         train(verb, own, f"paths.ixi={own.folder}/nowhere")
+
+
+# two at once
+
+
+def test_a_second_training_in_one_folder_is_told_of_the_first(verb: Verb, own: Site) -> None:
+    name = "name=twice"
+    assert train(verb, own, name, "data.size=-1").code == 1  # makes the folder, which it names
+    (folder,) = (own.folder / "runs" / "twice" / "train").iterdir()
+    with alone(folder):
+        second = train(verb, own, name, "data.size=-1")
+    assert_refused(second, own, f"train: {folder}", f"another process is at work here (pid {PID} ")
+
+
+def test_a_second_preparation_is_told_of_the_first(verb: Verb, tmp_path: Path) -> None:
+    with alone(tmp_path / "ixi", beside=True):
+        paths = [f"paths.{name}={tmp_path / name}" for name in ("ixi", "raw", "prepared")]
+        second = verb("prepare", "+experiment=ixi", *paths)
+    assert second.code == 1
+    assert f"prepare: {tmp_path / 'ixi'}: another process is at work here (pid {PID} " in second.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("size_groups=thirds", "size_groups=thirds: must be published or percentiles"),
+        ("mask_false_positive_rate=5", "mask_false_positive_rate=5: must be above 0 and below 1"),
+        ("objective=lesion/dice", "objective=lesion/dice: is no metric; there are "),
+        ("postprocess=median", "postprocess=median: must be none or median5"),
+        ("nifti=true", "do not say which volumes they were cut from; see src.prepare"),
+    ],
+)
+def test_what_is_needed_after_the_work_is_tried_before(
+    verb: Verb, own: Site, checkpoint: Path, setting: str, said: str
+) -> None:
+    assert_refused(evaluate(verb, own, checkpoint, setting), own, said)
+
+
+def test_stores_that_cannot_be_written_are_named_first(verb: Verb, tmp_path: Path) -> None:
+    (tmp_path / "prepared").write_text("a file")
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("ixi", "raw", "prepared")]
+    outcome = verb("prepare", "+experiment=ixi", *paths)
+    assert outcome.code == 1
+    assert f"{tmp_path / 'prepared'}: cannot be written to" in outcome.err
+    assert "paths.prepared=DIR" in outcome.err

@@ -1,6 +1,8 @@
 """`src.prepare` on small copies of the three data sets in their real layouts, then training and
 evaluation on them."""
 
+import gzip
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,6 +178,13 @@ def test_training_and_evaluation_run_on_what_was_prepared(
     with np.load(row / "maps.npz") as maps:
         ours = maps["anomaly_map"][maps["id"].tolist().index("atlas/r009s003")]
     assert np.asarray(volume.dataobj).max() == pytest.approx(ours.max(), rel=0.2)
+    before = (row / "nifti" / "r009s003_anomaly_map.nii.gz").read_bytes()
+    shutil.rmtree(row / "nifti")
+    again = verb("evaluate", "+experiment=atlas", *overrides)
+    assert again.code == 0, again.err
+    assert "finished already" in again.out
+    after = (row / "nifti" / "r009s003_anomaly_map.nii.gz").read_bytes()
+    assert gzip.decompress(after) == gzip.decompress(before)
 
 
 def test_without_a_data_set_the_choices_are_named(verb: Verb) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 GROUPS = ("healthy", "small", "medium", "large")
+CUTS = ("published", "percentiles")  # between small, medium and large
 HEALTHY = 0  # index of a slice's group in GROUPS
 #: Lesion pixels at 128 x 128, by the authors' code (the text prints < 71 and >= 570).
 LARGEST_OF_GROUP = (1, 71, 570)
@@ -22,6 +23,6 @@ def size_group(lesion_pixels: ArrayLike, size: int, cuts: str = "published") -> 
     lesions = at_128[at_128 > largest[HEALTHY]]
     if cuts == "percentiles" and len(lesions):
         largest[1:] = np.quantile(np.unique(lesions), [0.25, 0.75])
-    elif cuts not in ("published", "percentiles"):
-        raise ValueError(f"size_groups={cuts}: must be published or percentiles")
+    elif cuts not in CUTS:
+        raise ValueError(f"size_groups={cuts}: must be {' or '.join(CUTS)}")
     return np.searchsorted(largest, at_128)

@@ -122,6 +122,19 @@ def build_store(name: str, records: Sequence[Record], size: int, stores: str | P
     return Store(folder, key, index[list(COLUMNS)], tuple(first.images), preparation)
 
 
+def check_stores(stores: str | Path) -> None:
+    """Try to write to the folder of the stores, which is made if it is not there.
+
+    Raises OSError that says how to give another.
+    """
+    try:
+        with folder_written_whole(Path(stores) / ".tried"):
+            pass
+        (Path(stores) / ".tried").rmdir()
+    except OSError as error:
+        raise OSError(f"{stores}: cannot be written to ({error}): paths.prepared=DIR") from error
+
+
 def _check_alike(records: Sequence[Record]) -> None:
     """Refuse records that cannot be channels and space of one array."""
     first = records[0]

@@ -10,18 +10,18 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from lightning import Trainer
 from torch import Tensor
 
 from autoddpm.atomic import read_json, write_json
 from autoddpm.detectors.detector import Detector, Reconstruction, Slices, parts
+from autoddpm.locks import in_turn
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment
 from autoddpm.settings import describe
@@ -52,20 +52,12 @@ def locked(path: Path, trainer: Trainer, what: str) -> Iterator[None]:
     path: of the lock's file.
     what: it is for, said if it must be waited for.
     """
-    lock = FileLock(path)
-    if trainer.is_global_zero:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            log.info("another run makes the same %s: waiting for it", what)
-            lock.acquire()
-    trainer.strategy.barrier()
-    try:
-        yield
-    finally:
+    with in_turn([path], what) if trainer.is_global_zero else nullcontext():
         trainer.strategy.barrier()
-        lock.release()
+        try:
+            yield
+        finally:
+            trainer.strategy.barrier()
 
 
 class Reconstructions:
@@ -89,7 +81,7 @@ class Reconstructions:
     def claimed(self, trainer: Trainer) -> Iterator[None]:
         """Hold the lock of this hash, waiting while another run makes the same reconstructions."""
         noted = self.path / "conditions.json"
-        with locked(self.path.with_suffix(".lock"), trainer, f"reconstructions, {self.path}"):
+        with locked(self.path.with_suffix(".lock"), trainer, f"the reconstructions {self.path}"):
             if trainer.is_global_zero and not noted.is_file():
                 made = {
                     "conditions": self.conditions,

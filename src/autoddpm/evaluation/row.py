@@ -14,20 +14,20 @@ import pandas as pd
 import torch
 from lightning import Trainer
 
-from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.data.lesion_size import GROUPS, HEALTHY, size_group
+from autoddpm.atomic import folder_written_whole
+from autoddpm.data.lesion_size import CUTS, GROUPS, HEALTHY, size_group
 from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.reconstructions import locked
 from autoddpm.evaluation.record import provenance_of
 from autoddpm.evaluation.thresholds import Thresholds, with_added
 from autoddpm.metrics.counts import every_score, refuse_non_finite
-from autoddpm.metrics.localization import dice, localization
-from autoddpm.metrics.measure import measure
+from autoddpm.metrics.localization import HEALTHY_FPRS, dice, localization
+from autoddpm.metrics.measure import measure, metric_keys
 from autoddpm.metrics.reconstruction import Lpips, fidelity, mse, ssim
 from autoddpm.metrics.scored_slices import ScoredSlices
-from autoddpm.preparation.nifti import write_nifti
-from autoddpm.runs.folder import UnreadableRunError, is_finished
+from autoddpm.preparation.nifti import check_volumes, write_nifti
+from autoddpm.runs.folder import MAPS, UnreadableRunError, is_finished
 from autoddpm.runs.maps import as_stored
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment, forget_peak_memory, peak_memory_mb
@@ -35,6 +35,7 @@ from autoddpm.runs.row import read_record, write_row
 from autoddpm.settings import describe
 
 log = logging.getLogger(__name__)
+COSTS = ("calls_per_slice", "seconds_per_slice")
 IN_VOLUMES = ("id", "anomaly_map", "mask")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -48,6 +49,8 @@ class RowSettings:
     about: further entries of the provenance.
     config: the composed configuration, YAML.
     nifti: also write the maps as volumes, nifti/*.nii.gz.
+
+    Raises ValueError if a setting cannot be meant.
     """
 
     mask_false_positive_rate: float = 0.05
@@ -56,10 +59,24 @@ class RowSettings:
     config: str = ""
     nifti: bool = False
 
+    def __post_init__(self) -> None:
+        if self.size_groups not in CUTS:
+            raise ValueError(f"size_groups={self.size_groups}: must be {' or '.join(CUTS)}")
+        if not 0 < self.mask_false_positive_rate < 1:
+            raise ValueError(
+                f"mask_false_positive_rate={self.mask_false_positive_rate}: must be above 0 and "
+                "below 1, a share of the pixels"
+            )
+
     def recorded(self) -> dict[str, Any]:
         """The settings that the provenance holds."""
         names = ("size_groups", "mask_false_positive_rate")
         return {name: getattr(self, name) for name in names} | dict(self.about)
+
+
+def metrics_of_rows() -> list[str]:
+    """The keys of the metrics that a row may have, without those of single sites."""
+    return [*metric_keys([*HEALTHY_FPRS], ("ssim", "mse", "lpips")), *COSTS]
 
 
 def evaluate(
@@ -88,12 +105,17 @@ def evaluate(
     fixed_precision(trainer)
     own = settings.recorded() | {"postprocess": bench.postprocess}
     provenance = provenance_of(detector, bench.trained, bench.datamodule, trainer, own)
+    if settings.nifti:
+        check_volumes(bench.datamodule.index("test"))
+    row = None
     if not is_finished(folder):
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-        with locked(bench.reconstructions / f"row-{name}.lock", trainer, f"row, {folder}"):
+        with locked(bench.reconstructions / f"row-{name}.lock", trainer, f"the row {folder}"):
             if not is_finished(folder):
-                return make_row(detector, bench, lpips, folder, settings, provenance)
-    return finished_row(folder, detector, provenance)
+                row = make_row(detector, bench, lpips, folder, settings, provenance)
+    row = row or finished_row(folder, detector, provenance)
+    write_volumes(folder, bench, settings.nifti)
+    return row
 
 
 def make_row(
@@ -106,8 +128,6 @@ def make_row(
 ) -> dict[str, Any]:
     """Make and write a row that is not finished, as `evaluate`."""
     trainer = bench.trainer
-    if settings.nifti:
-        check_geometry(bench.datamodule)
     forget_peak_memory(trainer.strategy.root_device)
     thresholds = Thresholds(bench, folder, provenance)
     of_mask = set_calibrated(detector, thresholds, settings.mask_false_positive_rate)
@@ -127,9 +147,6 @@ def make_row(
     }
     trainer.strategy.barrier()  # every process has read the parts
     if trainer.is_global_zero:
-        if settings.nifti:
-            shown = {name: arrays[name] for name in IN_VOLUMES if name in arrays}
-            write_nifti(folder / "nifti", shown, bench.datamodule.index("test"))
         slices = slice_lines(arrays, group, index, found["healthy_fpr5"])
         write_row(folder, row, settings.config, arrays, slices)
         shutil.rmtree(parts.folder)
@@ -149,18 +166,6 @@ def fixed_precision(trainer: Trainer) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def check_geometry(datamodule: SliceDataModule) -> None:
-    """Refuse test slices that do not say which volumes they were cut from.
-
-    Raises ValueError.
-    """
-    if (datamodule.index("test")["geometry"] == "").any():
-        raise ValueError(
-            "nifti=true: the test slices do not say which volumes they were cut from; "
-            "see src.prepare"
-        )
-
-
 def made_with(trainer: Trainer, made: Made) -> dict[str, Any]:
     """The machine's part of the provenance, and the origin of reconstructions that are reused."""
     memory = round(peak_memory_mb(trainer.strategy.root_device))
@@ -176,6 +181,15 @@ def defined_and_not(values: Mapping[str, float | str]) -> dict[str, dict[str, An
         "metrics": {key: None if isinstance(one, str) else one for key, one in values.items()},
         "undefined": {key: one for key, one in values.items() if isinstance(one, str)},
     }
+
+
+def write_volumes(folder: Path, bench: Bench, wanted: bool) -> None:
+    """Write a finished row's maps into volumes, if that is wanted and not done: `folder`/nifti."""
+    if not wanted or (folder / "nifti").is_dir() or not bench.trainer.is_global_zero:
+        return
+    with np.load(folder / MAPS) as maps, folder_written_whole(folder / "nifti") as volumes:
+        shown = {name: maps[name] for name in IN_VOLUMES if name in maps}
+        write_nifti(volumes, shown, bench.datamodule.index("test"))
 
 
 def finished_row(folder: Path, detector: Detector, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,10 +280,7 @@ def score(
     scored = ScoredSlices(maps, arrays["lesion"], group, thresholds, kept, site)
     found = measure(scored, np.ones((1, len(maps))))
     values = {key: one if isinstance(one, str) else float(one[0]) for key, one in found.items()}
-    return values | {
-        "calls_per_slice": float(arrays["calls"].mean()),
-        "seconds_per_slice": float(arrays["seconds"].mean()),
-    }
+    return values | {key: float(arrays[key.removesuffix("_per_slice")].mean()) for key in COSTS}
 
 
 def slice_lines(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from autoddpm.atomic import read_json, write_json
 from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.record import record_of_parts
+from autoddpm.locks import in_turn
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.metrics.typical import typical
 from autoddpm.models.weights_file import known_thresholds
@@ -91,7 +91,8 @@ class Thresholds:
             {"threshold": value, "conditions": one} | ({"healthy": healthy} if healthy else {})
             for value, one in found
         ]
-        with FileLock(self.path.with_suffix(".lock")):  # rows are made by several processes
+        # Rows are made by several processes.
+        with in_turn([self.path.with_suffix(".lock")], str(self.path)):
             entries = self._entries()
             write_json(self.path, entries + [entry for entry in new if entry not in entries])
 

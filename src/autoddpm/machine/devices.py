@@ -1,20 +1,17 @@
 """Choice of a GPU for each job of a multirun: one that no other job has, by a lock file."""
 
-import logging
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-log = logging.getLogger(__name__)
+from autoddpm.locks import in_turn
 
 #: Folder of the lock files, for all runs of this user on this machine.
 LOCKS = Path(tempfile.gettempdir()) / f"autoddpm-devices-{os.getuid()}"
@@ -85,27 +82,10 @@ def claimed(
     first: the place at which the search starts.
     every_s: seconds between two tries while all are taken.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    locks = [FileLock(folder / f"{name}.lock") for name in names]
     order = [*range(first, len(names)), *range(first)]
-    waiting = False
-    while (number := next((number for number in order if _acquired(locks[number])), None)) is None:
-        if not waiting:
-            log.info("every GPU is taken by another job (locks in %s): waiting", folder)
-        waiting = True
-        time.sleep(every_s)
-    try:
-        yield number
-    finally:
-        locks[number].release()
-
-
-def _acquired(lock: FileLock) -> bool:
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
+    locks = [folder / f"{names[number]}.lock" for number in order]
+    with in_turn(locks, "a free GPU", every_s) as place:
+        yield order[place]
 
 
 def _gpus_here(trainer: DictConfig) -> int:

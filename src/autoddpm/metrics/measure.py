@@ -90,6 +90,23 @@ def measure(
     return {key: one for key, one in found.items() if wanted is None or key in wanted}
 
 
+def metric_keys(thresholds: Sequence[str], fidelity: Sequence[str]) -> list[str]:
+    """The keys of `measure`, without those of single sites.
+
+    thresholds: names of the calibrated ones.
+    fidelity: names of what is measured of reconstructions, such as "ssim".
+    """
+    none = np.zeros((0, 1, 1))
+    scored = ScoredSlices(
+        none,
+        none.astype(bool),
+        np.zeros(0, int),
+        dict.fromkeys(thresholds, 0.0),
+        dict.fromkeys(fidelity, np.zeros(0)),
+    )
+    return [key for keys, _ in _metrics(scored) for key in keys]
+
+
 def _metrics(scored: ScoredSlices) -> Iterator[Metric]:
     """In the order of metrics.json."""
     yield ["all/auprc", "all/max_dice"], partial(overlap, scored, "all", OVERLAP[:2])

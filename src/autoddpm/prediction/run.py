@@ -11,10 +11,10 @@ from typing import Any
 import nibabel
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 
 from autoddpm import __version__
 from autoddpm.atomic import read_json, write_bytes, write_json, write_text, written_whole
+from autoddpm.locks import alone
 from autoddpm.prediction.bids import sidecars
 from autoddpm.prediction.detect import detect_scans
 from autoddpm.prediction.method import Method
@@ -80,18 +80,8 @@ def predict_scans(
     if the disk is full.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".autoddpm.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ValueError(
-            f"{out}: another process writes there; wait for it, or give another -o"
-        ) from error
-    try:
+    with alone(out):
         return _Work(listing, out, method, how, running).run()
-    finally:
-        lock.release()
 
 
 def settings_of(method: Method, how: Preparation, mask: Path | None = None) -> dict[str, Any]:

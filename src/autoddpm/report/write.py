@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from autoddpm.atomic import write_bytes
+from autoddpm.locks import alone
 from autoddpm.report.figures.curve import Curve, curves
 from autoddpm.report.figures.examples import Examples
 from autoddpm.report.page.browser_data import browser_data
@@ -61,6 +62,18 @@ def write_report(
     Raises as `select` does, before anything is written.
     """
     selection = select(runs, settings)
+    with alone(folder, beside=True):
+        return _write(selection, folder, name, settings, console)
+
+
+def _write(
+    selection: Selection,
+    folder: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    console: Console | None,
+) -> Report:
+    """Write the report of what was selected."""
     number, seed = settings["resamples"], settings["seed"]
     resamples = bootstrap_rows(
         selection.rows, folder / CACHE, number, seed, console, settings["processes"]
