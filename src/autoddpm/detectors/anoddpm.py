@@ -5,12 +5,12 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from autoddpm.detectors.anomaly_map import AnomalyMap, compare
+from autoddpm.detectors.anomaly_map import AnomalyMap, compare, residual
 from autoddpm.detectors.detector import PlainDetector, Reconstruction, Slices
-from autoddpm.detectors.perceptual import Perceptual
+from autoddpm.detectors.perceptual import NoPerceptual, Perceptual
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.sampler import Sampler, count_calls, reconstruct
+from autoddpm.diffusion.sampler import Ancestral, Sampler, count_calls, reconstruct
 from autoddpm.random import Stage
 
 
@@ -18,8 +18,8 @@ class AnoDDPM(PlainDetector):
     """Reconstruct a slice from noise level `t` and map its difference from the input.
 
     model: the DDPM that denoises.
-    sampler: the times of denoising and the step between two.
-    perceptual: the distance for maps that take one.
+    sampler: the times of denoising and the step between two. None: Eq. (2), every time.
+    perceptual: the distance for maps that take one. None: no distance.
     map: how the two images are compared.
     seed: of the noise, with each slice's id.
     t: noise level, 1..T.
@@ -30,15 +30,15 @@ class AnoDDPM(PlainDetector):
     def __init__(
         self,
         model: DDPM,
-        sampler: Sampler,
-        perceptual: Perceptual,
-        map: AnomalyMap,
+        sampler: Sampler | None = None,
+        perceptual: Perceptual | None = None,
+        map: AnomalyMap = residual,
         seed: int = 0,
         t: int = 200,
     ) -> None:
         check_time("detector.t", t, model)
-        self.model, self.sampler = self.used(model), sampler
-        self.perceptual, self.map = perceptual, map
+        self.model, self.sampler = self.used(model), sampler or Ancestral()
+        self.perceptual, self.map = perceptual or NoPerceptual(), map
         self.seed, self.t = seed, t
 
     def used(self, model: DDPM) -> DDPM:

@@ -15,6 +15,7 @@ from autoddpm.detectors.anomaly_map import (
     head,
     head_product,
     product,
+    residual,
 )
 from autoddpm.detectors.detector import (
     Detector,
@@ -23,10 +24,10 @@ from autoddpm.detectors.detector import (
     Slices,
     seen_by,
 )
-from autoddpm.detectors.perceptual import Perceptual
+from autoddpm.detectors.perceptual import Perceptual, default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
-from autoddpm.diffusion.sampler import Sampler, count_calls, step_noise
+from autoddpm.diffusion.sampler import Ancestral, Sampler, count_calls, step_noise
 from autoddpm.random import Draw, Stage
 
 
@@ -44,8 +45,9 @@ class AutoDDPM(PlainDetector):
     """Find what may be anomalous (3.1), replace it by healthy tissue (3.2, 3.3), map what changed.
 
     model: the DDPM that denoises.
-    sampler: the times of denoising and the step between two.
-    perceptual: the distance of the initial map, and for maps that take one.
+    sampler: the times of denoising and the step between two. None: Eq. (2), every time.
+    perceptual: the distance of the initial map, and for maps that take one. None:
+        `default_distance`.
     map: how the input and the final reconstruction are compared.
     seed: of the noise, with each slice's id.
     t: noise level of the initial reconstruction.
@@ -71,9 +73,9 @@ class AutoDDPM(PlainDetector):
     def __init__(
         self,
         model: DDPM,
-        sampler: Sampler,
-        perceptual: Perceptual,
-        map: AnomalyMap,
+        sampler: Sampler | None = None,
+        perceptual: Perceptual | None = None,
+        map: AnomalyMap = residual,
         seed: int = 0,
         t: int = 200,
         t_resample: int = 50,
@@ -87,8 +89,8 @@ class AutoDDPM(PlainDetector):
     ) -> None:
         check_time("detector.t", t, model)
         check_time("detector.t_resample", t_resample, model)
-        self.model, self.sampler = self.used(model), sampler
-        self.perceptual, self.map = perceptual, map
+        self.model, self.sampler = self.used(model), sampler or Ancestral()
+        self.perceptual, self.map = perceptual or default_distance(), map
         self.seed, self.t = seed, t
         self.t_resample, self.resample_steps = t_resample, resample_steps
         self.dilation, self.use_uncertainty = dilation, use_uncertainty
@@ -98,7 +100,7 @@ class AutoDDPM(PlainDetector):
         initial_map = head_product if mask_region == "head" else product
         self.initial = initial
         self.first: OneStage = initial or self.first_stage(
-            self.model, sampler, perceptual, initial_map, seed, t
+            self.model, self.sampler, self.perceptual, initial_map, seed, t
         )
 
     def used(self, model: DDPM) -> DDPM:
@@ -214,8 +216,8 @@ class AutoDDPM(PlainDetector):
         elif isinstance(self.mask_threshold, str):
             raise ValueError(
                 "detector.mask_threshold=calibrated: no calibrated value was set. Evaluate through "
-                "`src.evaluate`, which calibrates it on healthy validation slices, "
-                "or give a number."
+                "`src.evaluate`, which calibrates it on healthy validation slices, or give a "
+                "number, or 'percentile'."
             )
         else:
             threshold = self.mask_threshold

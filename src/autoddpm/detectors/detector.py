@@ -1,5 +1,6 @@
 """The interface of every detector: what it takes and what it gives."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -209,3 +210,25 @@ def detect(detector: Detector, batch: Slices) -> Detection:
     seen = seen_by(detector, batch)
     made = detector.reconstruct(seen)
     return Detection(detector.anomaly_map(seen, made), made.image, made.calls, made.stages)
+
+
+def detect_images(
+    detector: Detector, images: Tensor, ids: Sequence[str] | None = None
+) -> Detection:
+    """Reconstruct and map slices that are no part of a data set.
+
+    images: (B, C, *space) float32 in [0, 1], on the model's device.
+    ids: names, which seed the noise. None: each image's own content is its name.
+
+    Raises ValueError if `images` are something else, or if there are not as many names.
+    """
+    if images.dtype != float32 or images.ndim < 4 or not (images >= 0).all() or images.max() > 1:
+        raise ValueError(
+            f"images: {tuple(images.shape)} {images.dtype}, must be (B, C, *space) {float32} in "
+            "[0, 1]"
+        )
+    if ids is None:
+        ids = [hashlib.sha256(one.cpu().numpy().tobytes()).hexdigest() for one in images]
+    if len(ids) != len(images):
+        raise ValueError(f"ids: {len(ids)} names of {len(images)} images")
+    return detect(detector, Unlabelled(images, ids))

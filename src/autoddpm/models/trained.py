@@ -76,6 +76,17 @@ def load_checkpoint(path: str | Path | None) -> Trained:
     return _read_checkpoint(path)
 
 
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Read a model, as `load_checkpoint` does, and put it on a device.
+
+    path: a checkpoint, a weights file, or the name of released weights: "ixi-small".
+    device: as PyTorch names it.
+    """
+    model = load_checkpoint(path).model
+    cast(nn.Module, model).to(device)
+    return model
+
+
 #: Errors of `torch.load`, and of a look into what it gave, on a file that is something else.
 NOT_A_CHECKPOINT = (
     LookupError,
