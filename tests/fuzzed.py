@@ -31,7 +31,8 @@ def or_refused(read: Callable[[], Result], *paths: Path) -> Result | None:
     try:
         return read()
     except (ValueError, OSError) as error:
-        assert any(str(path) in str(error) for path in paths), f"names no file: {error!r}"
+        if not any(str(path) in str(error) for path in paths):
+            raise AssertionError(f"names no file: {error!r}") from error
     return None
 
 
@@ -71,7 +72,13 @@ def any_json(*leaves: Any) -> st.SearchStrategy[Any]:
 
 def places(tree: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths to every value in nested containers, the whole among them."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    inner = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     return [at, *(place for key, value in inner for place in places(value, (*at, key)))]
 
 

@@ -59,12 +59,12 @@ def nifti(
 
     codes: of its sform and its qform.
     """
-    image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(data, None)
+    image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(data, None, dtype=data.dtype)
     image.header["sform_code"], image.header["qform_code"] = codes
     for row, name in zip(affine, ("srow_x", "srow_y", "srow_z"), strict=False):
         image.header[name] = row
     image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
-    image = type(image)(data, None, image.header)
+    image = type(image)(data, None, image.header, dtype=data.dtype)
     return image.to_bytes()
 
 
@@ -163,15 +163,14 @@ def test_an_npy_slice_is_right_or_refused(folder, seed, shape, dtype, harm):
 @given(
     seed=st.integers(0, 99),
     sides=st.tuples(st.integers(MIN_SIDE - 1, 20), st.integers(MIN_SIDE - 1, 20)),
-    mode=st.sampled_from(["L", "LA", "RGB", "RGBA", "P", "1", "I", "I;16"]),
+    mode=st.sampled_from(["L", "LA", "RGB", "RGBA", "P", "1", "I;16"]),
     pages=st.sampled_from([1, 1, 1, 2]),
     harm=damage(),
 )
 def test_a_png_slice_is_right_or_refused(folder, seed, sides, mode, pages, harm):
     grey = [values(seed + n, sides, "u1") for n in range(pages)]
-    wide = {"I": "i4", "I;16": "u2"}
     pictures = [
-        Image.fromarray(g.astype(wide[mode])) if mode in wide else Image.fromarray(g).convert(mode)
+        Image.fromarray(g.astype("u2")) if mode == "I;16" else Image.fromarray(g).convert(mode)
         for g in grey
     ]
     file = io.BytesIO()
@@ -225,7 +224,7 @@ def test_another_kind_of_file_is_right_or_refused(folder, kind, suffix, harm):
     path = folder / f"other{suffix}"
     path.write_bytes(harm(OTHERS[kind]()))
     read = or_refused(lambda: read_image(path), path)
-    assert read is None or kind in ("npy", "nifti")
+    assert read is None or kind in ("npy", "nifti"), "it holds several slices, or none"
 
 
 @examples(120)
