@@ -100,17 +100,18 @@ def main(words: list[str]) -> int:
     """Try them all, and say what survived; 1 if anything did."""
     chosen = [m for m in mutations() if not words or any(w in m["file"] + m["line"] for w in words)]
     kept = json.loads(KEPT.read_text("utf-8")) if KEPT.is_file() else {}
-    open_ = [one for one in chosen if kept.get(key(one)) != KILLED]
+    keys = [key(one) for one in chosen]  # now: a test may change while others run
+    open_ = [(k, one) for k, one in zip(keys, chosen, strict=True) if kept.get(k) != KILLED]
     print(f"{len(chosen) - len(open_)} of {len(chosen)} were killed before")
     for name in PRELOADED if open_ else ():
         import_module(name)
-    sets = {tuple(one["tests"]) for one in open_}
+    sets = {tuple(one["tests"]) for _, one in open_}
     if failing := [" ".join(tests) for tests in sorted(sets) if verdict(tests) != SURVIVED]:
         print(f"these fail without a fault, mend them first: {', '.join(failing)}")
         return 1
     began = time.monotonic()
-    for number, one in enumerate(open_, start=1):
-        kept[key(one)] = found = verdict(one["tests"], one)
+    for number, (at, one) in enumerate(open_, start=1):
+        kept[at] = found = verdict(one["tests"], one)
         KEPT.parent.mkdir(exist_ok=True)
         KEPT.write_text(json.dumps(kept, indent=1), "utf-8")
         left = (time.monotonic() - began) / number * (len(open_) - number)
@@ -118,7 +119,7 @@ def main(words: list[str]) -> int:
             f"{number}/{len(open_)} {found}: {one['file']}: {one['to']} ({left:.0f} s left)",
             flush=True,
         )
-    alive = [one for one in chosen if kept[key(one)] != KILLED]
+    alive = [at for at in keys if kept[at] != KILLED]
     print(f"{len(chosen) - len(alive)} of {len(chosen)} are killed")
     return int(bool(alive))
 
