@@ -14,7 +14,7 @@ ARGS ?=
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-gpu lint format bench train evaluate report clean \
+.PHONY: help install demo test test-fast test-gpu mutations lint format bench train evaluate report clean \
 	table1 table2 figure4 table3 figure3 figure5 fairness ablations authors_code
 
 help:  ## list these targets
@@ -35,6 +35,9 @@ test-fast: $(INSTALLED)  ## the suite without the tests that train or sample
 
 test-gpu: $(INSTALLED)  ## only the tests that need a GPU
 	@$(PY) -m pytest -m gpu $(ARGS)
+
+mutations: $(INSTALLED)  ## break one line at a time; the tests must notice (about ten minutes; a second call continues)
+	@OMP_NUM_THREADS=1 $(PY) tests/mutate.py $(ARGS)
 
 lint: $(INSTALLED)  ## style, format and types; changes nothing
 	@$(PY) -m ruff check .

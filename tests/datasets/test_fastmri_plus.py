@@ -296,7 +296,7 @@ BAD_TABLES = {
         "line 2 has slice='-1', no integer from 0",
     ),
     "nothing": (b"", "is no csv table"),
-    "ragged": (f"{HEAD}\na,1\n{'a,' * 20}\n".encode(), "is no csv table"),
+    "ragged": (f"{HEAD}\na,1\n{'a,' * 20}\n".encode(), "line 2 has 2 cells, its header 8"),
 }
 
 

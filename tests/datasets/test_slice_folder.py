@@ -161,7 +161,7 @@ def refusals(tmp_path: Path) -> dict[str, tuple[tuple, dict]]:
             (listed("1/a.png", "2/a.png"), tmp_path / "m"),
             {},
         ),
-        r"has no column `file`; its columns are name, split": (
+        r"has no column file, its columns are name, split": (
             (images,),
             index("name,split", "a.png,test"),
         ),
@@ -175,7 +175,10 @@ def refusals(tmp_path: Path) -> dict[str, tuple[tuple, dict]]:
         ),
         r"unknown kind 'sick'": ((images,), index("file,kind", "a.png,sick")),
         r"lesion slices without a mask: .*a\.png": ((images,), index("file,kind", "a.png,lesion")),
-        r"is no csv table": ((images,), index("file,kind", "a.png,healthy", "a,b,c,d")),
+        r"line 3 has 4 cells, its header 2": (
+            (images,),
+            index("file,kind", "a.png,healthy", "a,b,c,d"),
+        ),
         r"unknown split 'dev'; fractions are given for": (
             (images,),
             {"split": {"train": 0.5, "dev": 0.5}},

@@ -35,3 +35,10 @@ def test_min_snr_counts_each_sample_by_its_noise_level() -> None:
 def test_a_share_or_a_strength_that_cannot_be_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         Objective(**settings)
+
+
+def test_times_go_from_1_to_t_and_each_is_as_likely() -> None:
+    u = (torch.arange(40) + 0.5) / 40
+    times = Objective().times(u, 10)
+    assert times.bincount(minlength=11).tolist() == [0, *[4] * 10]
+    assert Objective().times(torch.tensor([0.0, 1 - 2**-24]), 1000).tolist() == [1, 1000]

@@ -26,9 +26,14 @@ def forms(image: SpatialImage) -> tuple[Array, ...]:
     if isinstance(image, Nifti1Pair):
         with suppress(HeaderDataError):  # a qform that is no rotation
             qform = image.get_qform(coded=True)[0]
-            if qform is not None:
+            if qform is not None and can_be_inverted(qform):
                 stated.append(qform)
     return tuple(stated)
+
+
+def can_be_inverted(affine: Array) -> bool:
+    """Whether an affine, (4, 4), is finite and gives each place one voxel."""
+    return bool(np.isfinite(affine).all()) and np.linalg.matrix_rank(affine[:3, :3]) == 3
 
 
 def apart(affine: Array, other: Array, shape: tuple[int, ...]) -> float:
@@ -54,7 +59,7 @@ def in_order_of(
 
     Raises ValueError, which says how far the two lie apart, if the grids are not the same.
     """
-    if any(np.linalg.matrix_rank(one[:3, :3]) < 3 for one in (affine, *stated)):
+    if not all(map(can_be_inverted, (affine, *stated))):
         raise ValueError("an affine cannot be inverted")
     nearest = np.inf
     for form in stated:

@@ -9,7 +9,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from PIL import Image
 
-from autoddpm.data.grid import by, forms, in_order_of, unequal_sides
+from autoddpm.data.grid import by, can_be_inverted, forms, in_order_of, unequal_sides
 from autoddpm.data.mask import Mask, covering, mask_of
 
 NIFTI = (".nii", ".nii.gz")
@@ -140,8 +140,13 @@ def _is_nifti(path: Path) -> bool:
 
 def _read_picture(path: Path) -> NDArray:
     if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False)
+        data = np.load(path, allow_pickle=False)
+        if not isinstance(data, np.ndarray):
+            raise ValueError("it is an .npz of several arrays, not one array")
+        return data
     with Image.open(path) as png:
+        if (number := getattr(png, "n_frames", 1)) > 1:
+            raise ValueError(f"it holds {number} pictures, not one slice: save each as a file")
         colours = "RGBA" if "transparency" in png.info else "RGB"
         return np.asarray(png.convert(colours) if png.mode == "P" else png)
 
@@ -157,6 +162,8 @@ def _read_nifti(path: Path, dimensions: int, like: Path | None) -> NDArray:
         raise ValueError(f"its shape is {by(image.shape)}, not one volume: save one 3-D image")
     data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     affine = image.affine
+    if not can_be_inverted(affine):
+        raise ValueError("its affine cannot be inverted")
     if like is not None:
         other = _load(like)
         try:
@@ -197,6 +204,8 @@ def _upright(data: NDArray, affine: NDArray, dimensions: int) -> NDArray:
 
 def _one_channel(path: Path, data: NDArray) -> NDArray:
     """(H, W) of one slice, whose colour channels are equal and whose alpha channel is opaque."""
+    if not data.size:
+        raise ValueError(f"{path}: its shape is {by(data.shape)}, it is empty; leave it out.")
     if data.dtype.kind not in "buif":
         raise ValueError(
             f"{path}: holds {data.dtype} instead of real numbers; save one grey value per pixel."

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from autoddpm.data.sample import Record
+from autoddpm.data.table import read_table
 from autoddpm.datasets.others import not_understood
 from autoddpm.datasets.paths import existing, files_below
 from autoddpm.datasets.published import published
@@ -121,14 +122,7 @@ def read_annotations(path: str | Path | None) -> pd.DataFrame:
         raise FileNotFoundError(
             f"{path}: there is no such file; give paths.annotations=brain.csv of fastMRI+"
         )
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # as pandas' own are
-        raise ValueError(
-            f"{path}: is no csv table ({error}); give paths.annotations=brain.csv of fastMRI+"
-        ) from error
-    if absent := [column for column in COLUMNS if column not in table]:
-        raise ValueError(f"{path}: has no column {absent[0]}; it is not fastMRI+'s brain.csv")
+    table = read_table(path, COLUMNS, "give paths.annotations=brain.csv of fastMRI+")
     local = table[table["study_level"] != "Yes"]
     for column in ("slice", "x", "y", "width", "height"):
         wrong = local[~local[column].str.fullmatch(r"\d+")]

@@ -2,15 +2,15 @@
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from autoddpm.atomic import written_whole
+from autoddpm.data.grid import by
 from autoddpm.data.store import COLUMNS, Store
 
 FORMAT = 2
@@ -62,17 +62,30 @@ def packed(path: str | Path, name: str) -> PackedStore:
                 raise ValueError("it was packed by another version of this program")
             if name not in about:
                 raise ValueError(f"it holds {', '.join(about)}, and no {name}")
-            images, bits = stored[f"{name}.images"].astype(np.float32), stored[f"{name}.lesions"]
-            table = io.StringIO(str(stored[f"{name}.index"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return _store(path, stored, name, about[name])
+    except Exception as error:  # numpy, zipfile, zlib and pandas each have their own
         raise ValueError(
             f"{path}: not a file of packed slices, or damaged ({error}); pack it again"
         ) from error
+
+
+def _store(
+    path: Path, stored: Mapping[str, np.ndarray], name: str, said: Mapping[str, Any]
+) -> PackedStore:
+    """A source's part of a packed file. ValueError if its arrays do not belong together."""
+    images, bits = stored[f"{name}.images"].astype(np.float32), stored[f"{name}.lesions"]
+    table = io.StringIO(str(stored[f"{name}.index"]))
     index = pd.read_csv(table, dtype={"id": str, "subject": str}, keep_default_na=False)
     lesions = np.unpackbits(bits, axis=-1, count=images.shape[-1]).astype(bool)
-    said = about[name]
-    store = PackedStore(
-        path, said["hash"], index[list(COLUMNS)], tuple(said["modalities"]), said["preparation"]
-    )
+    modalities = tuple(said["modalities"])
+    if images.shape[:2] != (len(index), len(modalities)) or not index["id"].is_unique:
+        raise ValueError(f"{len(index)} slices are listed, the images are {by(images.shape)}")
+    if images.ndim not in (4, 5) or lesions.shape != (len(images), 1, *images.shape[2:]):
+        raise ValueError(f"the images are {by(images.shape)}, the lesions {by(lesions.shape)}")
+    if not (images.min(initial=0) >= 0 and images.max(initial=1) <= 1):
+        raise ValueError("the images are not in [0, 1]")
+    if not (isinstance(said["hash"], str) and isinstance(said["preparation"], dict | None)):
+        raise ValueError("its hash or its preparation is none")
+    store = PackedStore(path, said["hash"], index[list(COLUMNS)], modalities, said["preparation"])
     store.__dict__ |= {"images": images, "lesions": lesions}  # as the cached properties keep them
     return store

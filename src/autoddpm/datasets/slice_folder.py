@@ -13,6 +13,7 @@ import pandas as pd
 from autoddpm.data.image_file import SUFFIXES, stem
 from autoddpm.data.integrity import first_few
 from autoddpm.data.sample import SPLITS, Record
+from autoddpm.data.table import read_lines, read_table
 from autoddpm.datasets.paths import entries
 from autoddpm.datasets.subjects import subjects_of
 
@@ -178,7 +179,7 @@ def _in_folder(folder: Path, what: str, known: Path | None = None) -> dict[str, 
 
 def _listed(table: Path) -> dict[str, Path]:
     """The paths that a csv lists, by their path without suffix below the csv's folder."""
-    lines = [line.split(",")[0].strip().strip('"') for line in _lines(table)]
+    lines = [cells[0] for _, cells in read_lines(table, "give it one path per line")]
     if lines and not lines[0].lower().endswith(SUFFIXES):
         lines = lines[1:]  # the header
     if strange := [line for line in lines if not line.lower().endswith(SUFFIXES)]:
@@ -197,12 +198,6 @@ def _listed(table: Path) -> dict[str, Path]:
     if twice := sorted({line for line in lines if lines.count(line) > 1}):
         raise ValueError(_several(f"{table}: lists files twice", twice, "list each once"))
     return _by_key({path: _key(line) for path, line in zip(paths, lines, strict=True)})
-
-
-def _lines(table: Path) -> list[str]:
-    if not table.is_file():
-        raise FileNotFoundError(f"{table}: there is no such file; correct the path of the list.")
-    return [line for line in table.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def _key(file: str) -> str:
@@ -242,19 +237,7 @@ def _read_index(
     index: Path, root: Path, files: Mapping[str, Path], masks: Mapping[str, Path]
 ) -> pd.DataFrame:
     """The columns key, and subject, split, kind as there are; every row checked."""
-    _lines(index)
-    try:
-        table = pd.read_csv(
-            index, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(
-            f"{index}: is no csv table ({error}); give it a header and one row per slice."
-        ) from error
-    if "file" not in table:
-        raise ValueError(
-            f"{index}: has no column `file`; its columns are {', '.join(table.columns)}."
-        )
+    table = read_table(index, ["file"], "give it a header and one row per slice")
     table["key"] = [_key(file) for file in table["file"]]
     if listed := [file for file in table["file"] if _image_of(_key(file)) in masks]:
         raise ValueError(_several(f"{index}: lists masks as slices", listed, "list images alone"))

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from autoddpm.atomic import read_json, write_json
+from autoddpm.atomic import write_json
 from autoddpm.detectors.detector import Detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.record import record_of_parts
 from autoddpm.locks import in_turn
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.metrics.typical import typical
-from autoddpm.models.weights_file import known_thresholds
+from autoddpm.models.weights_file import known_thresholds, read_thresholds
 from autoddpm.runs.former_names import detector_as_now
 from autoddpm.runs.parts import PartFolder
 from autoddpm.settings import describe
@@ -97,7 +97,7 @@ class Thresholds:
             write_json(self.path, entries + [entry for entry in new if entry not in entries])
 
     def _entries(self) -> list[dict[str, Any]]:
-        return read_json(self.path) if self.path.is_file() else []
+        return read_thresholds(self.path)
 
 
 def of_detector(detector: Detector) -> dict[str, Any]:

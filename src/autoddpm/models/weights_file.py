@@ -21,6 +21,7 @@ import glob
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -167,11 +168,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
             and isinstance(about["data"]["size"], int)
             and isinstance(about["data"]["train_subjects"], list)
         )
-        whole = whole and all(
-            isinstance(entry["threshold"], float) and "weights_hash" in entry["conditions"]
-            for entry in about["thresholds"]
-        )
-    except (json.JSONDecodeError, LookupError, TypeError, AttributeError):
+        whole = whole and all(map(_is_threshold, about["thresholds"]))
+    except (json.JSONDecodeError, RecursionError, LookupError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise ValueError(
@@ -239,9 +237,33 @@ def write_weights(
 
 def known_thresholds(trained: Trained) -> list[dict[str, Any]]:
     """The thresholds stored in a model's file and those kept beside it, each once."""
-    beside = trained.path.with_suffix(".thresholds.json")
-    entries = [*trained.thresholds, *(read_json(beside) if beside.is_file() else [])]
+    beside = read_thresholds(trained.path.with_suffix(".thresholds.json"))
+    entries = [*trained.thresholds, *beside]
     return [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
+
+
+def read_thresholds(path: Path) -> list[dict[str, Any]]:
+    """The thresholds kept in a file of their own, none if it is not there.
+
+    Raises ValueError, naming the file, if it holds something else.
+    """
+    entries = read_json(path) if path.is_file() else []
+    if not isinstance(entries, list) or not all(map(_is_threshold, entries)):
+        raise ValueError(f"{path}: holds no thresholds; delete it, and they are calibrated anew")
+    return entries
+
+
+def _is_threshold(entry: Any) -> bool:
+    """Whether a value from JSON is an entry of `thresholds`, see this module."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("conditions"), dict):
+        return False
+    conditions, value = entry["conditions"], entry.get("threshold")
+    return (
+        isinstance(value, float)
+        and math.isfinite(value)
+        and isinstance(conditions.get("weights_hash"), str)
+        and isinstance(conditions.get("detector", {}), dict)
+    )
 
 
 def known_preparation(trained: Trained) -> dict[str, Any] | None:
@@ -256,6 +278,8 @@ def known_preparation(trained: Trained) -> dict[str, Any] | None:
     """
     beside = trained.path.with_suffix(".preparation.json")
     stated = trained.data.get("preparation") or (read_json(beside) if beside.is_file() else None)
+    if stated and not (isinstance(stated, dict) and {"modality", "slices", "steps"} <= set(stated)):
+        raise ValueError(f"{beside}: says no modality, slices and steps; fetch it again")
     return dict(stated) if stated else None
 
 

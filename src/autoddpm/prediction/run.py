@@ -291,7 +291,12 @@ def _finished_rows(path: Path) -> dict[str, dict[str, Any]]:
     """
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
+        raise ValueError(
+            f"{path}: cannot be read ({error}); give another -o, or move it away"
+        ) from error
     if tuple(table.columns) != COLUMNS:
         raise ValueError(f"{path}: is no summary of autoddpm; give another -o, or move it away")
     rows = [{str(key): value for key, value in one.items()} for one in table.to_dict("records")]

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
+from autoddpm.data.table import read_table
 from autoddpm.preparation.volume import RawVolume
 
 UNSAID = "left out by preparation.exclude, without a reason"
@@ -51,14 +50,7 @@ def _reasons_in(path: Path) -> dict[str, str]:
     remedy = "give [SUBJECT], {SUBJECT: reason}, or a csv with the columns subject and reason"
     if not path.is_file():
         raise FileNotFoundError(f"preparation.exclude={path}: there is no such file; {remedy}")
-    try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
-        )
-    except ValueError as error:  # as pandas' own are
-        raise ValueError(f"{path}: is no csv table ({error}); {remedy}") from error
-    if "subject" not in table:
-        raise ValueError(f"{path}: has no column subject; {remedy}")
+    table = read_table(path, ["subject"], remedy)
     reasons = table["reason"] if "reason" in table else [UNSAID] * len(table)
     return {
         who: reason or UNSAID for who, reason in zip(table["subject"], reasons, strict=True) if who

@@ -28,8 +28,9 @@ from rich.progress import (
 )
 
 from autoddpm.atomic import read_json, write_json, write_text, written_whole
-from autoddpm.data.sample import Record
+from autoddpm.data.sample import SPLITS, Record
 from autoddpm.data.store import ORIGIN
+from autoddpm.data.table import read_table
 from autoddpm.preparation.cutting import Cut, ImplausibleError, Steps, cut
 from autoddpm.preparation.volume import RawVolume, Source, read_mask, read_volume
 from autoddpm.processes import cores, in_processes
@@ -39,6 +40,9 @@ VERSION = 3
 #: Reasons of exclusion: what begins that of a volume that could not be prepared, or whose brain
 #: cannot be one; and that of a slice.
 ERROR, IMPLAUSIBLE, EMPTY = "error: ", "implausible brain: ", "empty slice"
+#: Columns without which an index of slices cannot be used.
+NEEDED = ("id", "subject", "split", "file", "lesion_file", "excluded", "windowed")
+REMEDY = "delete the folder and prepare it again: python -m src.prepare"
 OLDEST_MODALITY = "T1"  # of folders that do not state theirs
 
 
@@ -90,7 +94,7 @@ class Job:
                 if self.on_error == "stop":
                     raise _named(error, volume) from error
                 excluded = f"{ERROR}{_named(error, volume)}"
-        left_out = [{"id": volume.id, **common, "excluded": excluded}]
+        left_out = [{"id": volume.id, **common, "excluded": " ".join(excluded.split())}]
         write_json(self.rows_file, [common | row for row in rows] or left_out)
 
 
@@ -182,8 +186,15 @@ def write_slices(raw: RawVolume, steps: Steps, folder: Path) -> list[dict[str, A
 
 
 def read_index(folder: str | Path) -> pd.DataFrame:
-    """The index of a prepared folder, every column as text."""
-    return pd.read_csv(Path(folder) / "index.csv", dtype=str, keep_default_na=False)
+    """The index of a prepared folder, every column as text.
+
+    Raises ValueError, naming the file, if it is damaged, and FileNotFoundError if it is lost.
+    """
+    path = Path(folder) / "index.csv"
+    index = read_table(path, NEEDED, REMEDY)
+    if unknown := sorted(set(index["split"]) - set(SPLITS)):
+        raise ValueError(f"{path}: unknown split {unknown[0]!r}; {REMEDY}")
+    return index
 
 
 def prepared(root: str | Path, name: str) -> list[Record]:
@@ -192,7 +203,7 @@ def prepared(root: str | Path, name: str) -> list[Record]:
     Raises FileNotFoundError if `root` is no such folder, or lost a file.
     """
     root, records = Path(root), []
-    stored = read_json(root / "preparation.json")
+    stored = _stored(root)
     modality, preparation = stored.get("modality", OLDEST_MODALITY), _preparation(stored)
     for row in read_index(root).to_dict("records"):
         if row["excluded"]:
@@ -217,6 +228,21 @@ def prepared(root: str | Path, name: str) -> list[Record]:
         )
         records.append(record)
     return sorted(records, key=lambda record: record.id)
+
+
+def _stored(root: Path) -> dict[str, Any]:
+    """The content of a folder's preparation.json. ValueError if it is another's."""
+    path = root / "preparation.json"
+    stored = read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("steps", {}), dict):
+        raise ValueError(f"{path}: says nothing about a preparation; {REMEDY}")
+    if not isinstance(stored.get("modality", OLDEST_MODALITY), str):
+        raise ValueError(f"{path}: its modality is {stored['modality']!r}; {REMEDY}")
+    try:
+        _preparation(stored)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its steps are none ({error}); {REMEDY}") from error
+    return stored
 
 
 def _preparation(stored: dict[str, Any]) -> dict[str, Any] | None:

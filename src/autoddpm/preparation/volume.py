@@ -18,7 +18,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
-from autoddpm.data.grid import apart, by, forms, in_order_of, tolerance
+from autoddpm.data.grid import apart, by, can_be_inverted, forms, in_order_of, tolerance
 from autoddpm.data.mask import mask_of
 
 log = logging.getLogger(__name__)
@@ -75,11 +75,17 @@ def members(tar: Path) -> list[Source]:
     """
     try:
         with tarfile.open(tar, "r:") as archive:
-            return [Source(tar, m.name, m.offset_data, m.size) for m in archive if m.isfile()]
+            files = [Source(tar, m.name, m.offset_data, m.size) for m in archive if m.isfile()]
+            end = archive.offset
+        with tar.open("rb") as file:
+            file.seek(end)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it has no end")
     except tarfile.TarError as error:
         raise ValueError(
             f"{tar}: cannot be read as a tar ({error}); download it again, or unpack it first"
         ) from error
+    return files
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,11 @@ def volume_of(image: SpatialImage, name: str = "the volume") -> Volume:
             f"{name}: its shape is {by(image.shape)}, not one volume; save one 3-D image"
         )
     _check_codes(image, f"{name}: ")
+    if not can_be_inverted(image.affine):
+        raise ValueError(
+            f"{name}: cannot be used (its affine cannot be inverted); convert it again, or leave "
+            "it out"
+        )
     stated = forms(image)
     image = Nifti1Image(_three_axes(image), image.affine)
     canonical = nibabel.as_closest_canonical(image)
@@ -270,8 +281,6 @@ def _from_nifti(content: bytes) -> Nifti1Image:
     kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else Nifti1Image
     image = kind.from_bytes(content)
     _check_codes(image)
-    if np.linalg.matrix_rank(image.affine[:3, :3]) < 3:
-        raise ValueError("its affine cannot be inverted")
     if (dtype := image.get_data_dtype()).kind not in "buif":
         raise ValueError(f"it holds {dtype} instead of real numbers")
     np.asarray(image.dataobj)  # a truncated file shows here

@@ -19,7 +19,8 @@ from autoddpm.runs.folder import UnreadableRunError
 
 KEPT_BYTES = 2**30
 ONE_CHANNEL = ("anomaly_map", "lesion")
-DAMAGES = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+#: Errors of zipfile and numpy on a damaged file; RuntimeError if it says that it is encrypted.
+DAMAGES = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
