@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.launch.command_line import at_home, command, pasteable
 from autoddpm.launch.names import check_same_run, register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
@@ -22,10 +23,12 @@ quiet_lightning()
 log = logging.getLogger(__name__)
 
 
+@command("train")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> None:
+    at_home(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with refusal("train"):
+    with refusal("train", cfg.paths):
         datamodule, module = data_and_module(cfg, folder)
     log.info(
         "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
@@ -40,12 +43,12 @@ def main(cfg: DictConfig) -> None:
     if last.is_file():
         log.info("continuing from %s", last)
     advice = smaller_steps(datamodule.batch_size, cfg.trainer.accumulate_grad_batches)
-    with refusal("train"), out_of_memory(advice), claimed_device(cfg.trainer) as devices:
+    with refusal("train", cfg.paths), out_of_memory(advice), claimed_device(cfg.trainer) as devices:
         trainer = instantiate(
             cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices
         )
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
-    log.info("checkpoint=%s", last)
+    log.info("%s", pasteable("checkpoint", last))
 
 
 def data_and_module(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:
