@@ -17,7 +17,7 @@ from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.launch.search import check_search_data, objective_value
 from autoddpm.machine.batch_size import eval_batch_size
-from autoddpm.machine.devices import claimed_device
+from autoddpm.machine.devices import check_devices, claimed_device, cluster_plugins
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.compatibility import check_compatible
 from autoddpm.models.trained import load_checkpoint
@@ -33,6 +33,8 @@ def main(cfg: DictConfig) -> float | None:
     at_home(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("evaluate", cfg.paths), claimed_device(cfg.trainer) as devices:
+        check_devices(cfg.trainer)
+        plugins = cluster_plugins(cfg.trainer)
         check_search_data(cfg.objective, cfg.data.test)
         trained = load_checkpoint(cfg.checkpoint)
         make_detector, lpips = instantiate(cfg.detector), instantiate(cfg.lpips)
@@ -43,7 +45,9 @@ def main(cfg: DictConfig) -> float | None:
         check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
         detector = checked_detector(make_detector(model=trained.model))
         callbacks = list(instantiate(cfg.callbacks).values())
-        trainer = instantiate(cfg.trainer, callbacks=callbacks, devices=devices)
+        trainer = instantiate(
+            cfg.trainer, callbacks=callbacks, devices=devices, plugins=plugins or None
+        )
         datamodule.eval_batch_size = eval_batch_size(
             cfg.data.eval_batch_size, trained.model, datamodule.size, trainer
         )

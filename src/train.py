@@ -13,7 +13,7 @@ from autoddpm.launch.command_line import at_home, command, pasteable
 from autoddpm.launch.names import check_same_run, register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
-from autoddpm.machine.devices import claimed_device
+from autoddpm.machine.devices import check_devices, claimed_device, cluster_plugins
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import check_targets
 from autoddpm.training.begin import begin, check_size
@@ -29,6 +29,8 @@ def main(cfg: DictConfig) -> None:
     at_home(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("train", cfg.paths):
+        check_devices(cfg.trainer)
+        plugins = [instantiate(cfg.checkpoint_io), *cluster_plugins(cfg.trainer)]
         datamodule, module = data_and_module(cfg, folder)
     log.info(
         "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
@@ -39,7 +41,7 @@ def main(cfg: DictConfig) -> None:
     )
     callbacks = list(instantiate(cfg.callbacks).values())
     loggers = list(instantiate(cfg.logger).values()) if cfg.logger else False
-    last, plugins = folder / "checkpoints" / "last.ckpt", [instantiate(cfg.checkpoint_io)]
+    last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
         log.info("continuing from %s", last)
     advice = smaller_steps(datamodule.batch_size, cfg.trainer.accumulate_grad_batches)

@@ -68,8 +68,9 @@ def pasteable(key: str, value: object) -> str:
     """`KEY=VALUE` for a shell's line, whatever letters the value has."""
     text = str(value)
     parsed = _parsed(text)
-    plain = type(parsed) is str and parsed == text and "${" not in text
-    return shlex.quote(f"{key}={text if plain else _quoted(text.replace('${', '\\${'))}")
+    if type(parsed) is not str or parsed != text or "${" in text:
+        text = _quoted(text.replace("${", "\\${"))
+    return shlex.quote(f"{key}={text}")
 
 
 def at_home(config: DictConfig) -> DictConfig:

@@ -112,7 +112,10 @@ def known_reason(error: BaseException, paths: Paths) -> str | None:
             return f"{meaning} ({one_line(str(cause), 160)})"
     if type(cause).__name__ == "MisconfigurationException":
         return f"the settings of trainer do not go together: {one_line(str(cause))}"
-    return str(cause) if isinstance(cause, ValueError) else None
+    if not isinstance(cause, ValueError):
+        return None
+    group = re.search(r"full_key: ([\w.]+)", str(error)) if cause is not error else None
+    return f"{group[1]}: {one_line(str(cause))}" if group and _is_of_a_library(cause) else str(cause)
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -179,12 +182,12 @@ def _setting_of(file: str, paths: Paths) -> str:
 def _of_hydra(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override}: is not understood ({one_line(str(error), 120)}); say KEY=VALUE, "
+            f"{error.override}: is not understood ({one_line(error.message.split("See http")[0].split("\n", 1)[-1], 120)}); say KEY=VALUE, "
             "and put what has brackets, quotes or commas in two kinds of quotes: "
             "'KEY=\"VALUE\"'; for several values add -m"
         )
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
-    text = one_line(str(error))
+    text = one_line(re.sub(r"See https\S+ for details|Error parsing override \S+", "", str(error)))
     if found := re.search(r"Could not override '([^']+)'", text):
         return _of_unknown_key(found[1].lstrip("+"), cause)
     if "config group" in text or "mandatory" in text.lower():
@@ -202,7 +205,7 @@ def _of_unknown_key(key: str, cause: BaseException | None) -> str:
     known = sorted(map(str, parent)) if parent is not None and hasattr(parent, "keys") else []
     group = f"{key.rpartition('.')[0]}." if "." in key else ""
     near = get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.5)
-    guess = f"did you mean {group}{near[0]}? " if near else ""
+    guess = f"did you mean {group}{near[0]}? " if near and f"{group}{near[0]}" != key else ""
     listed = f"There are {', '.join(known[:12])}; " if known else ""
     return f"{key}: there is no such setting; {guess}{listed}--help shows the configuration"
 
