@@ -154,7 +154,7 @@ def of_system(error: OSError, paths: Paths) -> str:
         errno.EROFS: f"lies on a file system that cannot be written; {place}",
         errno.EACCES: f"permission denied; give yourself the right to it, or {place}",
         errno.EPERM: f"permission denied; give yourself the right to it, or {place}",
-        errno.ENOENT: "there is no such file or folder; correct the path",
+        errno.ENOENT: f"there is no such file or folder; correct the path, or {place}",
         errno.EEXIST: f"is there already, and no folder; move it away, or {place}",
         errno.ENOTDIR: f"a file is where a folder is needed; move it away, or {place}",
         errno.EISDIR: "is a folder, and a file is needed; correct the path",
@@ -181,8 +181,9 @@ def _setting_of(file: str, paths: Paths) -> str:
 
 def _of_hydra(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
+        what = error.message.split("See http")[0].split("\n", 1)[-1]
         return (
-            f"{error.override}: is not understood ({one_line(error.message.split("See http")[0].split("\n", 1)[-1], 120)}); say KEY=VALUE, "
+            f"{error.override}: is not understood ({one_line(what, 120)}); say KEY=VALUE, "
             "and put what has brackets, quotes or commas in two kinds of quotes: "
             "'KEY=\"VALUE\"'; for several values add -m"
         )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from autoddpm.launch.reasons import known_reason, traceback_wanted
+from autoddpm.launch.reasons import known_reason, reason, traceback_wanted
 
 
 class RefusedError(Exception):
@@ -29,8 +29,9 @@ def refusal(verb: str, paths: Mapping[str, object] | None = None) -> Iterator[No
         yield
     except Exception as error:
         named = {f"paths.{key}": str(value) for key, value in (paths or {}).items() if value}
-        said = known_reason(error, named)
+        in_multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        # An error that is not known is logged with its traceback by a multirun.
+        said = known_reason(error, named) if in_multirun else reason(error, named)
         if traceback_wanted() or said is None:
             raise
-        in_multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         raise (RefusedError if in_multirun else SystemExit)(f"{verb}: {said}") from error
