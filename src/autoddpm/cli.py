@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def at_home(path: str) -> Path:
+    """A path with the home folder instead of `~`: a shell leaves it in `--out=~/maps`."""
+    return Path(path).expanduser()
+
+
 def predict(arguments: argparse.Namespace) -> int:
     # Late, as below: torch takes seconds to import.
     from autoddpm.prediction.command import Asked, predict
@@ -83,9 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         "`model_weights`, or these alone as .safetensors) to a weights file. No code in the file "
         "is run, and every weight must find its place.",
     )
-    command.add_argument("file", metavar="FILE", type=Path, help="the authors' checkpoint")
+    command.add_argument("file", metavar="FILE", type=at_home, help="the authors' checkpoint")
     command.add_argument(
-        "--output", metavar="FILE.safetensors", type=Path, help="default: FILE with this suffix"
+        "--output", metavar="FILE.safetensors", type=at_home, help="default: FILE with this suffix"
     )
     command.set_defaults(run=import_weights)
 
@@ -96,9 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "and the thresholds that were calibrated with these very weights, to a .safetensors file.",
     )
     command.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=Path, help="a .ckpt of training, or a weights file"
+        "checkpoint", metavar="CHECKPOINT", type=at_home, help="a .ckpt of training, or a weights file"
     )
-    command.add_argument("file", metavar="FILE.safetensors", type=Path)
+    command.add_argument("file", metavar="FILE.safetensors", type=at_home)
     command.add_argument(
         "--half", action="store_true", help="round the weights to float16: half the size"
     )
@@ -119,12 +124,12 @@ def add_predict(commands: Any) -> None:
         "after a stop. No network is used. For research; not a medical device.",
     )
     add = command.add_argument
-    add("source", metavar="SCAN|FOLDER", type=Path)
-    add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder of the results")
+    add("source", metavar="SCAN|FOLDER", type=at_home)
+    add("-o", "--out", metavar="OUT", type=at_home, required=True, help="folder of the results")
     skip = "the scans are in the template's space already (ICBM 2009a symmetric)"
     add("--skip-registration", action="store_true", help=skip)
     mask = "of one scan, on its grid, instead of deepbet's"
-    add("--brain-mask", type=Path, metavar="FILE", help=mask)
+    add("--brain-mask", type=at_home, metavar="FILE", help=mask)
     bids = "SCAN is a BIDS dataset, OUT a derivative of it"
     add("--bids", dest="is_bids", action="store_true", help=bids)
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}

@@ -22,6 +22,8 @@ from autoddpm.launch.reasons import reason, traceback_wanted
 PATH_KEY = re.compile(r"\+{0,2}(paths\.\w+|checkpoint|begin_from|scan|out|hydra\.(run|sweep)\.dir)")
 #: What Hydra's own grammar is left to refuse: lists, mappings and functions.
 GRAMMAR = re.compile(r"[\[{=].*|[a-z]+\(.*\)", re.DOTALL)
+#: A path of the home folder in a list or a mapping.
+IN_BRACKETS = re.compile(r"(?<=[\[{,:\s])~/[^,\]}]*")
 FLAGS_OF_SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
@@ -57,10 +59,15 @@ def understood(arguments: Sequence[str]) -> list[str]:
 
     Raises SystemExit if `~NAME` is nobody's home.
     """
-    sweeps = bool(FLAGS_OF_SWEEPS & set(arguments))
-    return [
-        _override(argument, sweeps) if "=" in argument and argument[0] not in "-~" else argument
-        for argument in arguments
+    sweeps = bool(#: A path of the home folder in a list or a mapping.
+IN_BRACKETS = re.compile(r"(?<=[\[{,:\s])~/[^,\]}]*")
+FLAGS_OF_SWEEPS & set(arguments))
+    # Behind an override Hydra would not know the flag.
+    flags = [one for one in arguments if one in ("-m", "--multirun")]
+    return flags + [
+        _override(one, sweeps) if "=" in one and one[0] not in "-~" else one
+        for one in arguments
+        if one not in flags
     ]
 
 
@@ -122,6 +129,8 @@ def _value(value: str, is_path: bool, sweeps: bool) -> str:
         return ",".join(_value(part, is_path, False) for part in parts)
     if isinstance(parsed, str):  # Hydra would strip or unescape it
         return _quoted(value) if exists else value
+    if parsed is None and not exists and value[0] in "[{":
+        return IN_BRACKETS.sub(lambda found: _quoted(expanded(found[0].strip())), value)
     if parsed is None:
         is_path |= exists or not GRAMMAR.fullmatch(value)
     elif isinstance(parsed, Sweep):
@@ -139,7 +148,9 @@ def _parsed(value: str) -> Any:
 
 
 def _quoted(text: str) -> str:
-    return QuotedString(text=text, quote=Quote.single).with_quotes()
+    # A shell's line is quoted by ' once more, and is easier to read with " inside.
+    quote = Quote.single if '"' in text else Quote.double
+    return QuotedString(text=text, quote=quote).with_quotes()
 
 
 def _parts(value: str) -> list[str]:
@@ -167,7 +178,7 @@ def _strings(node: Any) -> Iterator[tuple[Any, Any, str]]:
 def _given_paths(arguments: Sequence[str]) -> Mapping[str, str]:
     """The folders that the command line names, and where runs lie if it does not."""
     given = dict(one.split("=", 1) for one in arguments if one.startswith("paths.") and "=" in one)
-    return {"paths.runs": "runs"} | {key: value.strip("'") for key, value in given.items()}
+    return {"paths.runs": "runs"} | {key: value.strip("'\"") for key, value in given.items()}
 
 
 @contextmanager

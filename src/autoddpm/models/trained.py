@@ -53,7 +53,7 @@ def load_checkpoint(path: str | Path | None) -> Trained:
         raise ValueError(
             f"checkpoint: none given; name one of `python -m src.train`: checkpoint=FILE{names}"
         )
-    path = Path(path)
+    path = Path(path).expanduser()
     if weights_files(path):
         stored = read_weights(path)
         about = stored.about

@@ -60,7 +60,7 @@ def list_scans(
     Raises FileNotFoundError if there is nothing. Raises ValueError if it is no scan, if two scans
     have one name, if `out` holds the folder, or if a brain mask is given for several scans.
     """
-    source, out = Path(source), Path(out)
+    source, out = Path(source).expanduser(), Path(out).expanduser()
     if source.is_file():
         if not source.name.endswith(SUFFIXES):
             raise ValueError(
@@ -99,7 +99,7 @@ def list_scans(
 
 def existing_file(path: str | Path, setting: str) -> Path:
     """A path. Raises FileNotFoundError, naming the setting, if there is no such file."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{setting} {path}: there is no such file; correct the path")
     return path
