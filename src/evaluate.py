@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from autoddpm.detectors.detector import checked_detector
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate
-from autoddpm.launch.command_line import at_home, command
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.launch.search import check_search_data, objective_value
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 @command("evaluate")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float | None:
-    at_home(cfg)
+    home_expanded(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("evaluate", cfg.paths), claimed_device(cfg.trainer) as devices:
         check_devices(cfg.trainer)

@@ -4,7 +4,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from autoddpm.launch.command_line import at_home, command
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.prediction.command import predict
@@ -15,7 +15,7 @@ register_resolvers()
 @command("predict")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
 def main(cfg: DictConfig) -> None:
-    at_home(cfg)
+    home_expanded(cfg)
     with refusal("predict", cfg.paths):
         for name in ("checkpoint", "scan", "out"):
             if cfg[name] is None:

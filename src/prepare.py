@@ -9,7 +9,7 @@ from rich.console import Console
 
 from autoddpm.data.integrity import inspect
 from autoddpm.data.store import build_store
-from autoddpm.launch.command_line import at_home, command
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.known_keys import refuse_unknown_keys
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
@@ -25,7 +25,7 @@ SETTINGS = ("name", "folder", "volumes", "steps", "exclude")
 @command("prepare")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
-    at_home(cfg)
+    home_expanded(cfg)
     with refusal("prepare", cfg.paths):
         name, folder = _check(cfg)
         try:

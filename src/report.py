@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from autoddpm.launch.command_line import at_home, command
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.refusal import refusal
 from autoddpm.report.tables.definition import register_tables
 from autoddpm.report.tables.terminal import print_table
@@ -25,7 +25,7 @@ with refusal("report"):
 @command("report")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def main(config: DictConfig) -> None:
-    at_home(config)
+    home_expanded(config)
     settings = cast(dict[str, Any], OmegaConf.to_container(config.report, resolve=True))
     rows, folder, progress = Path(settings["rows"]), Path(settings["folder"]), Console(stderr=True)
     with refusal("report", config.paths):

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from autoddpm.launch.command_line import at_home, command, pasteable
+from autoddpm.launch.command_line import command, home_expanded, pasteable
 from autoddpm.launch.names import check_same_run, register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 @command("train")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    at_home(cfg)
+    home_expanded(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     with refusal("train", cfg.paths):
         check_devices(cfg.trainer)

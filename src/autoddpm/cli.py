@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from autoddpm import __version__
+from autoddpm.home import at_home
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,11 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("autoddpm: stopped; the same command goes on from there", file=sys.stderr)
         return 130
-
-
-def at_home(path: str) -> Path:
-    """A path with the home folder instead of `~`: a shell leaves it in `--out=~/maps`."""
-    return Path(path).expanduser()
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -101,7 +96,10 @@ def _parser() -> argparse.ArgumentParser:
         "and the thresholds that were calibrated with these very weights, to a .safetensors file.",
     )
     command.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=at_home, help="a .ckpt of training, or a weights file"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=at_home,
+        help="a .ckpt of training, or a weights file",
     )
     command.add_argument("file", metavar="FILE.safetensors", type=at_home)
     command.add_argument(

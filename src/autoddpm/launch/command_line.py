@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import hydra._internal.utils as hydras
@@ -16,6 +15,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString, Swee
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from autoddpm.home import at_home
 from autoddpm.launch.reasons import reason, traceback_wanted
 
 #: Settings whose value is a path, whatever it looks like: a folder may be called 2024_10.
@@ -59,9 +59,7 @@ def understood(arguments: Sequence[str]) -> list[str]:
 
     Raises SystemExit if `~NAME` is nobody's home.
     """
-    sweeps = bool(#: A path of the home folder in a list or a mapping.
-IN_BRACKETS = re.compile(r"(?<=[\[{,:\s])~/[^,\]}]*")
-FLAGS_OF_SWEEPS & set(arguments))
+    sweeps = bool(FLAGS_OF_SWEEPS & set(arguments))
     # Behind an override Hydra would not know the flag.
     flags = [one for one in arguments if one in ("-m", "--multirun")]
     return flags + [
@@ -80,7 +78,7 @@ def pasteable(key: str, value: object) -> str:
     return shlex.quote(f"{key}={text}")
 
 
-def at_home(config: DictConfig) -> DictConfig:
+def home_expanded(config: DictConfig) -> DictConfig:
     """Expand `~` in the strings of a configuration: of yaml files and of the environment.
 
     Returns the configuration itself, changed.
@@ -88,22 +86,10 @@ def at_home(config: DictConfig) -> DictConfig:
     paths = config.get("paths", {})
     for key in paths:
         if _is_of_home(value := paths[key]):
-            OmegaConf.update(config, f"paths.{key}", expanded(value))
+            OmegaConf.update(config, f"paths.{key}", str(at_home(value)))
     for node, key, value in list(_strings(config)):
-        node._set_item_impl(key, expanded(value))
+        node._set_item_impl(key, str(at_home(value)))
     return config
-
-
-def expanded(path: str) -> str:
-    """A path with the home folder instead of `~` or `~NAME`.
-
-    Raises ValueError if there is no such home.
-    """
-    found = os.path.expanduser(path)
-    if found.startswith("~") and not Path(path).exists():
-        name = path.split("/")[0]
-        raise ValueError(f"{path}: {name} is no user here; write the folder's whole path")
-    return found
 
 
 def _override(argument: str, sweeps: bool) -> str:
@@ -119,10 +105,10 @@ def _value(value: str, is_path: bool, sweeps: bool) -> str:
         return value
     parsed = _parsed(value)
     if isinstance(parsed, QuotedString):
-        return _quoted(expanded(parsed.text)) if _is_of_home(parsed.text) else value
+        return _quoted(str(at_home(parsed.text))) if _is_of_home(parsed.text) else value
     if (type(parsed) is str and parsed == value) or value.lower() in ("", "null"):
         return value
-    exists = os.path.lexists(os.path.expanduser(value))
+    exists = _exists(value)
     if sweeps and not exists and isinstance(parsed, Sweep):
         return value
     if sweeps and not exists and len(parts := _parts(value)) > 1:
@@ -130,12 +116,16 @@ def _value(value: str, is_path: bool, sweeps: bool) -> str:
     if isinstance(parsed, str):  # Hydra would strip or unescape it
         return _quoted(value) if exists else value
     if parsed is None and not exists and value[0] in "[{":
-        return IN_BRACKETS.sub(lambda found: _quoted(expanded(found[0].strip())), value)
+        return IN_BRACKETS.sub(lambda found: _quoted(str(at_home(found[0].strip()))), value)
     if parsed is None:
         is_path |= exists or not GRAMMAR.fullmatch(value)
     elif isinstance(parsed, Sweep):
         is_path |= exists or "/" in value
-    return _quoted(expanded(value) if _is_of_home(value) else value) if is_path else value
+    return _quoted(str(at_home(value)) if _is_of_home(value) else value) if is_path else value
+
+
+def _exists(value: str) -> bool:
+    return os.path.lexists(at_home(value)) if _is_of_home(value) else os.path.lexists(value)
 
 
 def _parsed(value: str) -> Any:
@@ -185,7 +175,7 @@ def _given_paths(arguments: Sequence[str]) -> Mapping[str, str]:
 def _hydras_errors() -> Iterator[None]:
     """Have Hydra raise its errors, instead of printing them in its own words."""
     before = hydras.run_and_report
-    hydras.run_and_report = lambda function: function()
+    hydras.run_and_report = lambda func: func()
     try:
         yield
     finally:

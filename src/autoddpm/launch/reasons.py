@@ -115,7 +115,9 @@ def known_reason(error: BaseException, paths: Paths) -> str | None:
     if not isinstance(cause, ValueError):
         return None
     group = re.search(r"full_key: ([\w.]+)", str(error)) if cause is not error else None
-    return f"{group[1]}: {one_line(str(cause))}" if group and _is_of_a_library(cause) else str(cause)
+    return (
+        f"{group[1]}: {one_line(str(cause))}" if group and _is_of_a_library(cause) else str(cause)
+    )
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -171,8 +173,8 @@ def _setting_of(file: str, paths: Paths) -> str:
     """The setting whose folder a file lies in, or is above of."""
     if not file:
         return "paths.runs"
-    at = Path(os.path.abspath(file))
-    folders = {key: Path(os.path.abspath(value)) for key, value in paths.items()}
+    at = Path(file).absolute()
+    folders = {key: Path(value).absolute() for key, value in paths.items()}
     holding = {key: one for key, one in folders.items() if at.is_relative_to(one)}
     if not holding:
         holding = {key: one for key, one in folders.items() if one.is_relative_to(at)}

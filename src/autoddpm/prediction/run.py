@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from autoddpm import __version__
+from autoddpm.allowance import cores
 from autoddpm.atomic import read_json, write_bytes, write_json, write_text, written_whole
 from autoddpm.prediction.bids import sidecars
 from autoddpm.prediction.detect import detect_scans
@@ -24,7 +25,7 @@ from autoddpm.prediction.prepared import Failed, Preparation, Prepared, attempte
 from autoddpm.prediction.result import Prediction, result
 from autoddpm.prediction.scans import Listing, Scan
 from autoddpm.preparation.volume import image_of
-from autoddpm.processes import beside, cores
+from autoddpm.processes import beside
 from autoddpm.runs.provenance import environment
 
 #: Part of every record: raise it with any change of what is computed from a scan.

@@ -9,7 +9,6 @@ from torch import nn
 from autoddpm.models.model import BeginsWithAnother, Model, Trained
 from autoddpm.models.trained import load_checkpoint
 
-
 LARGEST_MULTIPLE = 64  # of a side, that a network is tried with
 
 
