@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from autoddpm import __version__
@@ -19,9 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     try:
+        for name, value in vars(parsed).items():
+            if isinstance(value, Path):  # a shell leaves `~` in --out=~/maps
+                setattr(parsed, name, at_home(value))
         return parsed.run(parsed) or 0
-    except (ValueError, OSError) as error:
-        print("autoddpm:", " ".join(str(error).split()), file=sys.stderr)
+    except Exception as error:
+        from autoddpm.launch.reasons import reason, traceback_wanted  # late: it imports Hydra
+
+        if traceback_wanted():
+            raise
+        print("autoddpm:", " ".join(reason(error).split()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("autoddpm: stopped; the same command goes on from there", file=sys.stderr)
@@ -83,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         "`model_weights`, or these alone as .safetensors) to a weights file. No code in the file "
         "is run, and every weight must find its place.",
     )
-    command.add_argument("file", metavar="FILE", type=at_home, help="the authors' checkpoint")
+    command.add_argument("file", metavar="FILE", type=Path, help="the authors' checkpoint")
     command.add_argument(
-        "--output", metavar="FILE.safetensors", type=at_home, help="default: FILE with this suffix"
+        "--output", metavar="FILE.safetensors", type=Path, help="default: FILE with this suffix"
     )
     command.set_defaults(run=import_weights)
 
@@ -98,10 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        type=at_home,
+        type=Path,
         help="a .ckpt of training, or a weights file",
     )
-    command.add_argument("file", metavar="FILE.safetensors", type=at_home)
+    command.add_argument("file", metavar="FILE.safetensors", type=Path)
     command.add_argument(
         "--half", action="store_true", help="round the weights to float16: half the size"
     )
@@ -122,12 +130,12 @@ def add_predict(commands: Any) -> None:
         "after a stop. No network is used. For research; not a medical device.",
     )
     add = command.add_argument
-    add("source", metavar="SCAN|FOLDER", type=at_home)
-    add("-o", "--out", metavar="OUT", type=at_home, required=True, help="folder of the results")
+    add("source", metavar="SCAN|FOLDER", type=Path)
+    add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder of the results")
     skip = "the scans are in the template's space already (ICBM 2009a symmetric)"
     add("--skip-registration", action="store_true", help=skip)
     mask = "of one scan, on its grid, instead of deepbet's"
-    add("--brain-mask", type=at_home, metavar="FILE", help=mask)
+    add("--brain-mask", type=Path, metavar="FILE", help=mask)
     bids = "SCAN is a BIDS dataset, OUT a derivative of it"
     add("--bids", dest="is_bids", action="store_true", help=bids)
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}

@@ -66,7 +66,8 @@ def list_scans(
     if source.is_file():
         if not source.name.endswith(SUFFIXES):
             raise ValueError(
-                f"{source}: is no {', '.join(SUFFIXES)} file; convert it, for DICOM with dcm2niix"
+                f"{source}: is no {', '.join(SUFFIXES)} file; convert it to NIfTI "
+                "(`dcm2niix -z y -o DIR FOLDER` for DICOM), or unpack it if it is an archive"
             )
         mask = None if brain_mask is None else existing_file(brain_mask, "--brain-mask")
         return Listing([_plain(source, stem_of(source), mask)])
