@@ -283,7 +283,12 @@ def test_every_target_in_conf_can_be_imported(path: Path) -> None:
 def commands() -> Iterator[tuple[Path, str]]:
     """Every `python -m src.VERB ...` of the recipes, the README and conf/ itself, with its file."""
     recipes = (path for path in ROOT.glob("experiments/**/*") if path.suffix in (".sh", ".md"))
-    for path in (ROOT / "README.md", *recipes, *CONF.rglob("*.yaml")):
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *recipes,
+        *CONF.rglob("*.yaml"),
+    ):
         text = path.read_text(encoding="utf-8").replace("\\\n", " ") if path.is_file() else ""
         variables = dict(re.findall(r'^(\w+)="?([^"\s#]+)"?', text, re.MULTILINE))
         for command in re.findall(r"python -m src\.\w+[^\n`#]*", text):
