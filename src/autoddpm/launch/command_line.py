@@ -115,7 +115,7 @@ def _value(value: str, is_path: bool, sweeps: bool) -> str:
         return ",".join(_value(part, is_path, False) for part in parts)
     if isinstance(parsed, str):  # Hydra would strip or unescape it
         return _quoted(value) if exists else value
-    if parsed is None and not exists and value[0] in "[{":
+    if parsed is None and not exists and not is_path and value[0] in "[{":
         return IN_BRACKETS.sub(lambda found: _quoted(str(at_home(found[0].strip()))), value)
     if parsed is None:
         is_path |= exists or not GRAMMAR.fullmatch(value)

@@ -26,7 +26,7 @@ EXTRAS = {
 }
 #: Words in the messages of libraries, and what they mean. Of the first that is found.
 SAID = {
-    r"DataLoader worker .*(Bus error|shared memory)|unable to (open|mmap) .*shm": (
+    r"DataLoader worker.*(Bus error|shared memory)|unable to (open|mmap) .*shm": (
         "the shared memory of this machine, or container, is too small: data.num_workers=0, or "
         "give the container more (docker run --shm-size=8g)"
     ),
