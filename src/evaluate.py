@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from autoddpm.detectors.detector import checked_detector
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate, metrics_of_rows
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.launch.search import check_search, objective_value
 from autoddpm.machine.batch_size import eval_batch_size
-from autoddpm.machine.devices import claimed_device
+from autoddpm.machine.devices import check_devices, claimed_device, cluster_plugins
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.compatibility import check_compatible
 from autoddpm.models.trained import load_checkpoint
@@ -26,10 +27,14 @@ quiet_lightning()
 log = logging.getLogger(__name__)
 
 
+@command("evaluate")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float | None:
+    home_expanded(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with refusal("evaluate"), claimed_device(cfg.trainer) as devices:
+    with refusal("evaluate", cfg.paths), claimed_device(cfg.trainer) as devices:
+        check_devices(cfg.trainer)
+        plugins = cluster_plugins(cfg.trainer)
         check_search(cfg.objective, cfg.data.test, metrics_of_rows())
         trained = load_checkpoint(cfg.checkpoint)
         make_detector, lpips = instantiate(cfg.detector), instantiate(cfg.lpips)
@@ -40,7 +45,9 @@ def main(cfg: DictConfig) -> float | None:
         check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
         detector = checked_detector(make_detector(model=trained.model))
         callbacks = list(instantiate(cfg.callbacks).values())
-        trainer = instantiate(cfg.trainer, callbacks=callbacks, devices=devices)
+        trainer = instantiate(
+            cfg.trainer, callbacks=callbacks, devices=devices, plugins=plugins or None
+        )
         datamodule.eval_batch_size = eval_batch_size(
             cfg.data.eval_batch_size, trained.model, datamodule.size, trainer
         )

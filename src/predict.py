@@ -4,6 +4,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.prediction.command import predict
@@ -11,9 +12,11 @@ from autoddpm.prediction.command import predict
 register_resolvers()
 
 
+@command("predict")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
 def main(cfg: DictConfig) -> None:
-    with refusal("predict"):
+    home_expanded(cfg)
+    with refusal("predict", cfg.paths):
         for name in ("checkpoint", "scan", "out"):
             if cfg[name] is None:
                 raise ValueError(f"{name}: none given; say {name}=... (see --help)")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from autoddpm.data.integrity import inspect
 from autoddpm.data.store import build_store, check_stores
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.known_keys import refuse_unknown_keys
 from autoddpm.launch.names import register_resolvers
 from autoddpm.launch.refusal import refusal
@@ -22,9 +23,11 @@ SHOWN = 8
 SETTINGS = ("name", "folder", "volumes", "steps", "exclude")
 
 
+@command("prepare")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
-    with refusal("prepare"):
+    home_expanded(cfg)
+    with refusal("prepare", cfg.paths):
         name, folder = _check(cfg)
         with alone(folder, beside=True):
             _prepare(cfg, name, folder)

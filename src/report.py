@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
+from autoddpm.launch.command_line import command, home_expanded
 from autoddpm.launch.refusal import refusal
 from autoddpm.report.tables.definition import register_tables
 from autoddpm.report.tables.terminal import print_table
@@ -21,11 +22,13 @@ with refusal("report"):
     register_tables(CHECKOUT / "experiments")
 
 
+@command("report")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def main(config: DictConfig) -> None:
+    home_expanded(config)
     settings = cast(dict[str, Any], OmegaConf.to_container(config.report, resolve=True))
     rows, folder, progress = Path(settings["rows"]), Path(settings["folder"]), Console(stderr=True)
-    with refusal("report"):
+    with refusal("report", config.paths):
         check_tracking(settings["wandb"])
         made = write_report(rows, folder, config.name, settings, progress)
         curves = list(chain.from_iterable(made.curves.values()))

@@ -11,11 +11,12 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from autoddpm.launch.command_line import command, home_expanded, pasteable
 from autoddpm.launch.names import check_same_run, register_resolvers
 from autoddpm.launch.refusal import refusal
 from autoddpm.locks import alone
 from autoddpm.machine.batch_size import out_of_memory, smaller_steps
-from autoddpm.machine.devices import claimed_device
+from autoddpm.machine.devices import check_devices, claimed_device, cluster_plugins
 from autoddpm.machine.progress import quiet_lightning
 from autoddpm.models.trained import check_targets
 from autoddpm.training.begin import begin, check_size
@@ -25,16 +26,20 @@ quiet_lightning()
 log = logging.getLogger(__name__)
 
 
+@command("train")
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> None:
+    home_expanded(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     first = rank_zero_only.rank == 0  # it starts the processes of further devices, in this folder
-    with refusal("train"), alone(folder) if first else nullcontext():
+    with refusal("train", cfg.paths), alone(folder) if first else nullcontext():
         train(cfg, folder)
 
 
 def train(cfg: DictConfig, folder: Path) -> None:
     """Train into a folder that no other run has, or continue there."""
+    check_devices(cfg.trainer)
+    plugins = [instantiate(cfg.checkpoint_io), *cluster_plugins(cfg.trainer)]
     datamodule, module = data_and_module(cfg, folder)
     log.info(
         "%d training slices, %d validation slices, %.1f M parameters; writing to %s",
@@ -45,7 +50,7 @@ def train(cfg: DictConfig, folder: Path) -> None:
     )
     callbacks = list(instantiate(cfg.callbacks).values())
     loggers = list(instantiate(cfg.logger).values()) if cfg.logger else False
-    last, plugins = folder / "checkpoints" / "last.ckpt", [instantiate(cfg.checkpoint_io)]
+    last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
         log.info("continuing from %s", last)
     advice = smaller_steps(datamodule.batch_size, cfg.trainer.accumulate_grad_batches)
@@ -54,7 +59,7 @@ def train(cfg: DictConfig, folder: Path) -> None:
             cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, devices=devices
         )
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.is_file() else None)
-    log.info("checkpoint=%s", last)
+    log.info("%s", pasteable("checkpoint", last))
 
 
 def data_and_module(cfg: DictConfig, folder: Path) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoddpm import __version__
+from autoddpm.home import at_home
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     try:
+        for name, value in vars(parsed).items():
+            if isinstance(value, Path):  # a shell leaves `~` in --out=~/maps
+                setattr(parsed, name, at_home(value))
         return parsed.run(parsed) or 0
-    except (ValueError, OSError) as error:
-        print("autoddpm:", " ".join(str(error).split()), file=sys.stderr)
+    except Exception as error:
+        from autoddpm.launch.reasons import reason, traceback_wanted  # late: it imports Hydra
+
+        if traceback_wanted():
+            raise
+        print("autoddpm:", " ".join(reason(error).split()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("autoddpm: stopped; the same command goes on from there", file=sys.stderr)
@@ -96,7 +104,10 @@ def _parser() -> argparse.ArgumentParser:
         "and the thresholds that were calibrated with these very weights, to a .safetensors file.",
     )
     command.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=Path, help="a .ckpt of training, or a weights file"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="a .ckpt of training, or a weights file",
     )
     command.add_argument("file", metavar="FILE.safetensors", type=Path)
     command.add_argument(

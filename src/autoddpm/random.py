@@ -16,6 +16,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from autoddpm.float64 import WITHOUT, double
+
 _LOW = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -106,8 +108,14 @@ def random_words(
 def uniform(
     keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int = 0, repeat: int = 0
 ) -> Tensor:
-    """(B, count) float64 in (0, 1), open at both ends. Arguments as `random_words`."""
-    return (random_words(keys, count, stage, draw, t, repeat).double() + 0.5) * 2.0**-32
+    """(B, count) float64 in (0, 1), open at both ends. Arguments as `random_words`.
+
+    On a device without float64 they are the same numbers, rounded to float32.
+    """
+    exact = _uniform(keys, count, stage, draw, t, repeat)
+    if keys.device.type not in WITHOUT:
+        return exact
+    return exact.float().clamp(max=1 - 2.0**-24).to(keys.device)
 
 
 def normal(
@@ -118,6 +126,16 @@ def normal(
     Arguments as `random_words`.
     """
     half = (count + 1) // 2
-    u = uniform(keys, 2 * half, stage, draw, t, repeat)
+    u = _uniform(keys, 2 * half, stage, draw, t, repeat)
     radius, angle = (-2 * u[:, :half].log()).sqrt(), 2 * math.pi * u[:, half:]
-    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count].float()
+    return (
+        torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count]
+        .float()
+        .to(keys.device)
+    )
+
+
+def _uniform(
+    keys: Tensor, count: int, stage: Stage, draw: Draw, t: Tensor | int, repeat: int
+) -> Tensor:
+    return (double(random_words(keys, count, stage, draw, t, repeat)) + 0.5) * 2.0**-32

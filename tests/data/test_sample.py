@@ -100,7 +100,7 @@ def test_a_mirrored_nifti_slice_is_turned_by_its_affine(tmp_path):
 def test_a_volume_is_refused_as_no_slice(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.random.rand(18, 18, 2), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(
-        ValueError, match=r"a\.nii: cannot be read \(its shape is 18 x 18 x 2, not one slice"
+        ValueError, match=r"a\.nii: its shape is 18 x 18 x 2, a volume and .* src\.prepare"
     ):
         read_image(tmp_path / "a.nii")
     with pytest.raises(ValueError, match=r"a\.npy: its shape is 18 x 18 x 5, not one slice"):

@@ -137,8 +137,14 @@ def refusals(tmp_path: Path) -> dict[str, tuple[tuple, dict]]:
         return index(*lines)["index"]
 
     return {
-        r"gone: there is no such folder; correct `images`": ((gone,), {}),
-        r"gone: there is no such folder; correct `lesions`": ((images, gone), {}),
+        r"gone: there is no such folder; correct data\.sources\.slice_folder\.images": (
+            (gone,),
+            {},
+        ),
+        r"gone: there is no such folder; correct data\.sources\.slice_folder\.lesions": (
+            (images, gone),
+            {},
+        ),
         r"empty: holds no file of \.png": ((tmp_path / "empty",), {}),
         r"gone\.csv: there is no such file": ((tmp_path / "gone.csv",), {}),
         r"csv: lists no image": ((listed("path"),), {}),

@@ -15,10 +15,18 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from autoddpm.machine import devices
-from autoddpm.machine.devices import claimed, claimed_device, gpus_of_job, jobs_at_once
+from autoddpm.machine.devices import (
+    check_devices,
+    claimed,
+    claimed_device,
+    cluster_plugins,
+    gpus_of_job,
+    jobs_at_once,
+)
 
 FORK = multiprocessing.get_context("fork")  # a new Python would import torch again
 CPU = OmegaConf.create({"accelerator": "cpu", "devices": 1})
@@ -200,3 +208,51 @@ def test_a_cluster_is_asked_for_the_gpus_of_a_job() -> None:
     for number in (-1, "auto", 0):
         with pytest.raises(SystemExit, match="needs a number"):
             gpus_of_job(trainer("gpu", number))
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices", "begins_others"),
+    [
+        ({}, 1, False),
+        ({"SLURM_NTASKS": "1"}, 1, False),
+        ({"SLURM_NTASKS": "4"}, 1, True),  # a script without srun
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash", "SLURM_STEP_NUM_TASKS": "4"}, 1, True),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "interactive"}, 2, True),
+        ({"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}, 2, False),  # srun, a task a device
+    ],
+)
+def test_a_job_of_slurm_runs_as_many_processes_as_asked(
+    variables: dict[str, str], devices: int, begins_others: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    plugins = cluster_plugins(OmegaConf.create({"devices": devices}))
+    assert bool(plugins) == begins_others
+    if devices == 1:
+        assert Trainer(accelerator="cpu", devices=1, plugins=plugins, logger=False).world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ({"devices": 1}, "srun has started 4 processes, and 1 are asked for"),
+        ({"devices": 2, "num_nodes": 4}, "use srun --ntasks=8"),
+    ],
+)
+def test_tasks_of_srun_that_do_not_fit_are_refused(
+    trainer: dict[str, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.delenv("SLURM_JOB_NAME", raising=False)
+    with pytest.raises(ValueError, match=words):
+        cluster_plugins(OmegaConf.create(trainer))
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    check_devices(OmegaConf.create({"accelerator": "gpu", "devices": -1}))
+    with pytest.raises(ValueError, match=r"trainer\.devices=3: this machine has 2"):
+        check_devices(OmegaConf.create({"accelerator": "gpu", "devices": 3}))

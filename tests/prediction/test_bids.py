@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from scan_files import write_scan, write_small_weights
 
 from autoddpm import cli
@@ -121,6 +122,19 @@ def test_another_program_s_derivative_is_left_alone(
     arguments = [dataset, "-o", dataset / "derivatives" / "other", "--bids", "--weights", weights]
     assert cli.main(["predict", *map(str, arguments), "--threshold", "0.1"]) == 1
     assert "is a dataset of another program; give another -o" in capsys.readouterr().err
+
+
+def test_nothing_is_described_while_another_process_writes(
+    dataset: Path, derivative: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (weights,) = derivative.parents[1].parent.glob("weights*/tiny.safetensors")
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = [dataset, "-o", out, "--bids", "--weights", weights, "--threshold", 0.05]
+    with FileLock(out / ".autoddpm.lock"):
+        assert cli.main(["predict", *map(str, arguments)]) == 1
+    assert "another process" in capsys.readouterr().err
+    assert {file.name for file in out.iterdir()} <= {".autoddpm.lock"}
 
 
 @pytest.mark.slow

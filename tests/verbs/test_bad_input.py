@@ -128,6 +128,22 @@ def test_a_setting_that_cannot_be_meant(override: str, words: str, verb: Verb, o
     assert_refused(train(verb, own, override), own, "train: ", words)
 
 
+@pytest.mark.parametrize(
+    ("model", "size", "words"),
+    [
+        ("compact", 72, "use a multiple of 16, such as 64 or 80"),
+        ("tiny", 33, "use a multiple of 2, such as 32 or 34"),
+        ("pddpm", 50, "use a multiple of 16, such as 48 or 64"),
+        ("vae", 50, "use a multiple of"),
+    ],
+)
+def test_a_size_that_the_network_cannot_take(
+    model: str, size: int, words: str, verb: Verb, own: Site
+) -> None:
+    outcome = train(verb, own, f"model={model}", f"data.size={size}")
+    assert_refused(outcome, own, f"train: data.size={size}: the network cannot take it", words)
+
+
 def test_a_missing_checkpoint(verb: Verb, own: Site) -> None:
     words = f"evaluate: checkpoint={own.folder}/none.ckpt: no such file", "src.train"
     assert_refused(evaluate(verb, own, own.folder / "none.ckpt"), own, *words)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autoddpm.float64 import double
 from autoddpm.random import Draw, Stage, normal, uniform
 
 SIDE = 128  # pixels that lengths refer to
@@ -235,9 +236,11 @@ def _places(like: Tensor) -> Tensor:
 
 def _pick(mask: Tensor, u: Tensor) -> Tensor:
     """Indices of one of a mask's pixels per image, (B, 1, ..., D); the first if it has none."""
-    cdf = mask.flatten(1).double().cumsum(1)
-    flat = torch.searchsorted(cdf, u.double()[:, None] * cdf[:, -1:]).clamp(max=cdf.shape[1] - 1)
-    indices = torch.stack(torch.unravel_index(flat[:, 0], mask.shape[2:]), -1).float()
+    cdf = double(mask.flatten(1)).cumsum(1)
+    flat = torch.searchsorted(cdf, double(u)[:, None] * cdf[:, -1:]).clamp(max=cdf.shape[1] - 1)
+    indices = (
+        torch.stack(torch.unravel_index(flat[:, 0], mask.shape[2:]), -1).float().to(mask.device)
+    )
     return indices.view(len(mask), *[1] * (mask.ndim - 2), -1)
 
 

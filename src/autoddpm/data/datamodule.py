@@ -126,6 +126,12 @@ class SliceDataModule(LightningDataModule):
         allow_leaks: bool = False,
     ) -> None:
         super().__init__()
+        least = {"size": (size, 1), "batch_size": (batch_size, 1), "num_workers": (num_workers, 0)}
+        for name, (value, lowest) in least.items():
+            if type(value) is not int or value < lowest:
+                raise ValueError(
+                    f"data.{name}={value}: must be a whole number of at least {lowest}"
+                )
         self.allow_leaks = allow_leaks
         self.sources = dict(sources)
         self.roles: dict[Role, list[str]] = {

@@ -15,6 +15,8 @@ from autoddpm.data.mask import Mask, covering, mask_of
 NIFTI = (".nii", ".nii.gz")
 SUFFIXES = (".png", ".npy", *NIFTI)
 MIN_SIDE = 16
+#: Makes slices of volumes.
+CUT = "python -m src.prepare +experiment=volumes paths.raw=DIR paths.volumes=OUT"
 #: An image has at least so many different values; what has fewer is a mask or labels.
 MIN_VALUES = 10
 
@@ -131,7 +133,7 @@ def _read(path: Path, dimensions: int, like: Path | None) -> NDArray:
 
 
 class MisplacedError(ValueError):
-    """The file is whole, and its grid is not one that can be used."""
+    """The file is whole, and its grid or shape is not one that can be used."""
 
 
 def _is_nifti(path: Path) -> bool:
@@ -157,7 +159,10 @@ def _read_nifti(path: Path, dimensions: int, like: Path | None) -> NDArray:
     shape = _three(image)
     sides = sum(side > 1 for side in image.shape)
     if sides > 2 and dimensions == 2:
-        raise ValueError(f"its shape is {by(image.shape)}, not one slice: cut the slice out first")
+        raise MisplacedError(
+            f"its shape is {by(image.shape)}, a volume and not one slice; {CUT} makes slices of "
+            "volumes, and `autoddpm predict FILE -o OUT` maps one as it is"
+        )
     if dimensions == 3 and (sides != 3 or min(image.shape[:3]) < 2):
         raise ValueError(f"its shape is {by(image.shape)}, not one volume: save one 3-D image")
     data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)

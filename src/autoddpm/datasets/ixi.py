@@ -90,6 +90,6 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
         raise FileNotFoundError(
             f"{raw}: holds no IXI volume such as {LIKE}"
             + (f", and {len(others)} others: {first_few(f.name for f in others)}" if others else "")
-            + "; correct paths.raw"
+            + "; correct paths.raw, or for volumes of other names +experiment=volumes"
         )
     return [*(volumes[subject] for subject in sorted(volumes)), *not_understood(others, raw, LIKE)]

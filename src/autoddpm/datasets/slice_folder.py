@@ -14,8 +14,10 @@ from autoddpm.data.image_file import SUFFIXES, stem
 from autoddpm.data.integrity import first_few
 from autoddpm.data.sample import SPLITS, Record
 from autoddpm.data.table import read_lines, read_table
+from autoddpm.datasets.other_files import below, what_they_are
 from autoddpm.datasets.paths import entries
 from autoddpm.datasets.subjects import subjects_of
+from autoddpm.home import at_home
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,12 @@ def slice_folder(
     files or lists.
     """
     images = Path(images)
-    files, masks = _files_and_masks(images, None if lesions is None else Path(lesions))
+    try:
+        files, masks = _files_and_masks(images, None if lesions is None else Path(lesions))
+    except FileNotFoundError as error:
+        of_images, of_lesions = _settings(name)
+        said = str(error).replace("{images}", of_images).replace("{lesions}", of_lesions)
+        raise FileNotFoundError(said) from error
     root = images.parent if images.suffix == ".csv" else images
     if index is None:
         table = pd.DataFrame({"key": list(files)})
@@ -94,7 +101,7 @@ def _files_and_masks(images: Path, lesions: Path | None) -> tuple[dict[str, Path
         if masks:
             raise ValueError(
                 f"{next(iter(masks.values()))}: a mask among the images, though the masks' folder "
-                f"is {lesions}; move it there, or leave `lesions` out."
+                f"is {lesions}; move it there, or give no folder of masks (paths.lesions=null)."
             )
         masks = _in_lesions(lesions, files, images)
     elif is_list:
@@ -105,7 +112,7 @@ def _files_and_masks(images: Path, lesions: Path | None) -> tuple[dict[str, Path
         )
     if not files:
         raise FileNotFoundError(
-            f"{images}: lists no image of {', '.join(SUFFIXES)}; point `images` at the slices."
+            f"{images}: lists no image of {', '.join(SUFFIXES)}; point {{images}} at the slices."
         )
     return files, masks
 
@@ -154,7 +161,7 @@ def _in_folder(folder: Path, what: str, known: Path | None = None) -> dict[str, 
     known: a folder in it that is read elsewhere.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder; correct `{what}`.")
+        raise FileNotFoundError(f"{folder}: there is no such folder; correct {{{what}}}.")
     found = entries(folder)
     every = [path for path in found if path.is_file()]
     if folders := [path.name for path in found if path.is_dir() and path != known]:
@@ -164,16 +171,14 @@ def _in_folder(folder: Path, what: str, known: Path | None = None) -> dict[str, 
     files = [path for path in every if path.name.lower().endswith(SUFFIXES)]
     if not files:
         raise FileNotFoundError(
-            f"{folder}: holds no file of {', '.join(SUFFIXES)}; correct `{what}`."
+            f"{folder}: holds no file of {', '.join(SUFFIXES)}; "
+            f"{below(folder, SUFFIXES) or f'correct {{{what}}}'}."
         )
     if others := [
         path for path in every if path not in files and path.suffix.lower() not in NOT_SLICES
     ]:
-        raise ValueError(
-            _several(
-                "files that are no slice", list(map(str, others)), f"save {', '.join(SUFFIXES)}"
-            )
-        )
+        remedy = what_they_are(others) or f"save {', '.join(SUFFIXES)}, or move them away"
+        raise ValueError(_several("files that are no slice", list(map(str, others)), remedy))
     return _by_key({path: stem(path) for path in files})
 
 
@@ -188,7 +193,7 @@ def _listed(table: Path) -> dict[str, Path]:
                 f"{table}: lines that name no slice", strange, f"list {', '.join(SUFFIXES)} files"
             )
         )
-    paths = [table.parent / line for line in lines]
+    paths = [table.parent / at_home(line) for line in lines]
     if absent := [str(path) for path in paths if not path.is_file()]:
         raise FileNotFoundError(
             _several(
@@ -273,7 +278,9 @@ def split_by_subject(subjects: pd.Series, split: str | Mapping[str, float], seed
             f"unknown split {unknown[0]!r}; fractions are given for {', '.join(SPLITS)}."
         )
     if not math.isclose(sum(split.values()), 1, abs_tol=1e-6) or min(split.values()) < 0:
-        raise ValueError(f"the fractions {dict(split)} do not add up to 1; correct `split`.")
+        raise ValueError(
+            f"the fractions {dict(split)} do not add up to 1; correct data.sources.NAME.split"
+        )
     ranked = sorted(
         set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
     )
@@ -283,6 +290,13 @@ def split_by_subject(subjects: pd.Series, split: str | Mapping[str, float], seed
         first, upper = round(upper * len(ranked)), upper + fraction
         chosen |= dict.fromkeys(ranked[first : round(upper * len(ranked))], part)
     return [chosen[subject] for subject in subjects]
+
+
+def _settings(name: str) -> tuple[str, str]:
+    """The settings of a source's images and masks, as a user gives them."""
+    if name in ("healthy", "test", "ixi"):
+        return f"paths.{name}", "paths.lesions"
+    return f"data.sources.{name}.images", f"data.sources.{name}.lesions"
 
 
 def _several(what: str, names: list[str], remedy: str) -> str:

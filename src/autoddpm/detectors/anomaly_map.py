@@ -24,6 +24,8 @@ from torch.nn.functional import (
 )
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from autoddpm.float64 import double
+
 #: Standard deviations, in pixels, of the Gaussian windows of the SSIM maps.
 SSIM_WIDTHS = (0.5, 1.0, 1.5, 2.0)
 MAX_POOL = {2: max_pool2d, 3: max_pool3d}
@@ -140,8 +142,8 @@ def clahe_residual(image: Tensor, reconstruction: Tensor) -> Tensor:
     """
 
     def equalised(x: Tensor) -> Tensor:
-        planes = [equalize_adapthist(plane) for plane in x.flatten(0, 1).double().cpu().numpy()]
-        return torch.from_numpy(np.stack(planes)).to(x).view_as(x)
+        planes = [equalize_adapthist(plane) for plane in double(x.flatten(0, 1)).cpu().numpy()]
+        return torch.from_numpy(np.stack(planes)).to(x.dtype).to(x.device).view_as(x)
 
     return (equalised(reconstruction) - equalised(image)).abs().mean(1, keepdim=True)
 
@@ -190,15 +192,15 @@ def unlikeness(image: Tensor, reconstruction: Tensor, widths: Sequence[float]) -
     with torch.autocast(image.device.type, enabled=False):  # variances of nearly equal numbers
         maps = [
             structural_similarity_index_measure(
-                reconstruction.double(),
-                image.double(),
+                double(reconstruction),
+                double(image),
                 sigma=width,
                 data_range=1.0,
                 return_full_image=True,
             )[1]
             for width in widths
         ]
-    unlike = (1 - torch.stack(maps).mean(0)).clamp(min=0).to(image.dtype)
+    unlike = (1 - torch.stack(maps).mean(0)).clamp(min=0).to(image.dtype).to(image.device)
     return unlike.mean(1, keepdim=True)
 
 

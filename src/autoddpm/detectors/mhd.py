@@ -9,6 +9,7 @@ from autoddpm.detectors.detector import PlainDetector, Reconstruction, Slices
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.sampler import Sampler, count_calls, reconstruct
+from autoddpm.float64 import double
 from autoddpm.random import Stage
 
 RIDGE = 0.01  # the authors': added to the variance of each pixel
@@ -87,10 +88,10 @@ def mahalanobis(difference: Tensor, centred: Tensor, region: Tensor) -> Tensor:
     """
     count = len(centred)
     with torch.autocast(difference.device.type, enabled=False):
-        d = (difference * region).flatten(1).double().unsqueeze(2)  # (B, P, 1)
-        rows = (centred * region).flatten(2).double().transpose(0, 1)  # (B, N, P)
+        d = double((difference * region).flatten(1)).unsqueeze(2)  # (B, P, 1)
+        rows = double((centred * region).flatten(2)).transpose(0, 1)  # (B, N, P)
         identity = torch.eye(count, dtype=rows.dtype, device=rows.device)
         small = rows @ rows.mT + (count - 1) * RIDGE * identity
         whitened = (d - rows.mT @ torch.linalg.solve(small, rows @ d)) / RIDGE
         squared = (d * whitened).view_as(difference).sum(1, keepdim=True)
-    return squared.clamp(min=0).sqrt().to(difference.dtype)
+    return squared.clamp(min=0).sqrt().to(difference.dtype).to(difference.device)

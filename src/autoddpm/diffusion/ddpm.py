@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autoddpm.diffusion.noise import Noise, NoiseOf
 from autoddpm.diffusion.objective import Objective, bins
 from autoddpm.diffusion.schedule import LinearSchedule
+from autoddpm.float64 import double
 from autoddpm.random import Draw, Stage, uniform
 from autoddpm.settings import describe
 
@@ -53,7 +54,7 @@ class DDPM(nn.Module):
                 f"data_range: the first value must be below the second, got {list(data_range)}"
             )
         self.clip = (self.low, self.high)
-        alpha_bar = schedule.alpha_bar.double().cpu()
+        alpha_bar = double(schedule.alpha_bar.cpu())
         self.half_log_snr = (0.5 * (alpha_bar.log() - (1 - alpha_bar).log())).numpy()
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from autoddpm.atomic import read_json, write_json
+from autoddpm.home import at_home
 from autoddpm.launch.help import choices_help
 from autoddpm.machine.devices import gpus_of_job, jobs_at_once
 from autoddpm.models.trained import weights_hash
@@ -21,6 +22,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("choices_help", choices_help, replace=True)
     OmegaConf.register_new_resolver("gpus_of_job", gpus_of_job, replace=True)
     OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
+    OmegaConf.register_new_resolver("home", lambda path: str(at_home(path)), replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
     OmegaConf.register_new_resolver("until", until, replace=True)
     OmegaConf.register_new_resolver("weights_hash", _weights_hash, replace=True)
@@ -51,7 +53,7 @@ def until(most: int, moment: int) -> str:
 
 def _weights_hash(path: str | None) -> str:
     try:
-        return weights_hash(path)[:8] if path else "no-weights"
+        return weights_hash(at_home(path))[:8] if path else "no-weights"
     except (OSError, ValueError):
         return "no-weights"  # the verb refuses it with a reason
 

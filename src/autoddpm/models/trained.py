@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
+from autoddpm.home import at_home
 from autoddpm.models.model import Model, Trained
 from autoddpm.models.weights_file import read_about, read_weights, released_names, weights_files
 from autoddpm.settings import lacking
@@ -53,7 +54,7 @@ def load_checkpoint(path: str | Path | None) -> Trained:
         raise ValueError(
             f"checkpoint: none given; name one of `python -m src.train`: checkpoint=FILE{names}"
         )
-    path = Path(path)
+    path = at_home(path)
     if weights_files(path):
         stored = read_weights(path)
         about = stored.about

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from nibabel.spatialimages import SpatialImage
 
 from autoddpm.detectors.detector import Detector
+from autoddpm.home import at_home
 from autoddpm.machine.acceleration import can_keep_freed_memory, keep_freed_memory
 from autoddpm.prediction.bids import list_bids, write_description
 from autoddpm.prediction.detect import detect_scans, device_of, put_on
@@ -85,20 +87,20 @@ def predict(
         raise ValueError("--participant-label and --session-label need --bids")
     for message in WARNINGS_OF_LIBRARIES:
         warnings.filterwarnings("ignore", message=message)
-    out, device = Path(asked.out), device_of(asked.device)
+    out, device = at_home(asked.out), device_of(asked.device)
     method = method_of(asked.weights, make_detector, asked.false_positive_rate, asked.threshold)
     how = Preparation(method.steps, method.size, asked.margin_mm, asked.skip_registration)
     listing = _listing(asked, method.modality)
     require_tools(how, asked.brain_mask is not None)
-    if asked.is_bids:
-        out.mkdir(parents=True, exist_ok=True)
-        write_description(out, Path(asked.source))
     say(first_line(method, how, len(listing.scans), str(device)))
     say(NOTICE)
     put_on(method.trained, device)
     if device.type == "cpu" and can_keep_freed_memory():
         keep_freed_memory()
-    running = Running(device, asked.processes, is_bids=asked.is_bids, say=say)
+    describe = partial(write_description, out, at_home(asked.source))
+    running = Running(
+        device, asked.processes, describe=describe if asked.is_bids else None, say=say
+    )
     outcome = predict_scans(listing, out, method, how, running)
     say(f"{out / 'summary.csv'}: {len(outcome.rows) - len(outcome.failed)} finished")
     for name, reason in outcome.failed.items():

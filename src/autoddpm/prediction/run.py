@@ -1,5 +1,6 @@
 """Many scans, one after the other: what is done is kept, what fails is named, the rest goes on."""
 
+import glob
 import hashlib
 import json
 import time
@@ -13,6 +14,7 @@ import pandas as pd
 import torch
 
 from autoddpm import __version__
+from autoddpm.allowance import cores
 from autoddpm.atomic import read_json, write_bytes, write_json, write_text, written_whole
 from autoddpm.locks import alone
 from autoddpm.prediction.bids import sidecars
@@ -23,7 +25,7 @@ from autoddpm.prediction.prepared import Failed, Preparation, Prepared, attempte
 from autoddpm.prediction.result import Prediction, result
 from autoddpm.prediction.scans import Listing, Scan
 from autoddpm.preparation.volume import image_of
-from autoddpm.processes import beside, cores
+from autoddpm.processes import beside
 from autoddpm.runs.provenance import environment
 
 #: Part of every record: raise it with any change of what is computed from a scan.
@@ -42,14 +44,14 @@ class Running:
     device: the detector's.
     processes: that prepare the next scans beside the detection. 0: none, as for a single scan.
     at_once: slices in a batch, across scans. None: as the device takes them.
-    is_bids: results are a derivative dataset.
+    describe: writes what describes the results as a derivative dataset. None: they are none.
     say: is given each line of the progress.
     """
 
     device: torch.device
     processes: int = 1
     at_once: int | None = None
-    is_bids: bool = False
+    describe: Callable[[], None] | None = None
     say: Callable[[str], None] = print
 
 
@@ -108,6 +110,8 @@ class _Work:
 
     def run(self) -> Outcome:
         say = self.running.say
+        if self.running.describe is not None:
+            self.running.describe()
         for file, reason in self.listing.left_out.items():
             say(f"left out: {file}: {reason}")
         self.todo = [scan for scan in self.listing.scans if not self._is_finished(scan)]
@@ -190,7 +194,7 @@ class _Work:
             return
         made = result(image, prepared, detected, self.method)
         record = record_of(made, scan, self.method, self.how, self.running.device)
-        write_results(self.out, scan, made, record, self.running.is_bids)
+        write_results(self.out, scan, made, record, self.running.describe is not None)
         record["seconds"]["writing"] = round(
             time.perf_counter() - began - record["seconds"]["way back"], 3
         )
@@ -259,7 +263,7 @@ def write_results(
     files["record"].unlink(missing_ok=True)
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".*-*.{path.name}"):  # of a kill
+        for stale in path.parent.glob(f".*-*.{glob.escape(path.name)}"):  # of a kill
             stale.unlink()
     for name, image in made.images.items():
         with written_whole(files[name]) as temporary:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoddpm.home import at_home
+
 SUFFIXES = (".nii.gz", ".nii", ".mgz")
 #: Ends of BIDS names of what is no scan, or another contrast than T1w.
 OTHER_ENDS = {
@@ -60,11 +62,12 @@ def list_scans(
     Raises FileNotFoundError if there is nothing. Raises ValueError if it is no scan, if two scans
     have one name, if `out` holds the folder, or if a brain mask is given for several scans.
     """
-    source, out = Path(source), Path(out)
+    source, out = at_home(source), at_home(out)
     if source.is_file():
         if not source.name.endswith(SUFFIXES):
             raise ValueError(
-                f"{source}: is no {', '.join(SUFFIXES)} file; convert it, for DICOM with dcm2niix"
+                f"{source}: is no {', '.join(SUFFIXES)} file; convert it to NIfTI "
+                "(`dcm2niix -z y -o DIR FOLDER` for DICOM), or unpack it if it is an archive"
             )
         mask = None if brain_mask is None else existing_file(brain_mask, "--brain-mask")
         return Listing([_plain(source, stem_of(source), mask)])
@@ -99,7 +102,7 @@ def list_scans(
 
 def existing_file(path: str | Path, setting: str) -> Path:
     """A path. Raises FileNotFoundError, naming the setting, if there is no such file."""
-    path = Path(path)
+    path = at_home(path)
     if not path.is_file():
         raise FileNotFoundError(f"{setting} {path}: there is no such file; correct the path")
     return path

@@ -27,13 +27,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from autoddpm.allowance import cores, processes_that_fit
 from autoddpm.atomic import read_json, write_json, write_text, written_whole
 from autoddpm.data.sample import SPLITS, Record
 from autoddpm.data.store import ORIGIN
 from autoddpm.data.table import read_table
 from autoddpm.preparation.cutting import Cut, ImplausibleError, Steps, cut
 from autoddpm.preparation.volume import RawVolume, Source, read_mask, read_volume
-from autoddpm.processes import cores, in_processes
+from autoddpm.processes import in_processes
 
 #: Part of the settings: raise it with any change of what is computed from a volume.
 VERSION = 3
@@ -43,6 +44,7 @@ ERROR, IMPLAUSIBLE, EMPTY = "error: ", "implausible brain: ", "empty slice"
 #: Columns without which an index of slices cannot be used.
 NEEDED = ("id", "subject", "split", "file", "lesion_file", "excluded", "windowed")
 REMEDY = "delete the folder and prepare it again: python -m src.prepare"
+MEMORY_EACH = 3 * 2**30  # bytes of a process that corrects, finds the brain and registers
 OLDEST_MODALITY = "T1"  # of folders that do not state theirs
 
 
@@ -111,7 +113,8 @@ def prepare_volumes(
     Work is done in `folder.HASH.unfinished` beside it, which takes the folder's name at the end.
     After a stop it is continued: volumes whose files are the same are not done again.
 
-    processes: how many. None: one per core. The result does not depend on it.
+    processes: how many. None: one per core, if memory is there for them. The result does not
+        depend on it.
     on_error: "stop" raises the first error; "skip" notes it in the index as the volume's reason of
         exclusion.
     title: of the progress bar.
@@ -133,7 +136,7 @@ def prepare_volumes(
     with _full_disk_named(work):
         for name in ("slices", "lesions", "rows"):
             (work / name).mkdir(parents=True, exist_ok=True)
-        _run_missing(jobs, processes or cores(), title)
+        _run_missing(jobs, processes or processes_that_fit(MEMORY_EACH), title)
         index = _index([row for job in jobs for row in read_json(job.rows_file)])
         if (index["excluded"] != "").all():
             reason = read_json(jobs[0].rows_file)[0]["excluded"]

@@ -9,6 +9,8 @@ from torch import nn
 from autoddpm.models.model import BeginsWithAnother, Model, Trained
 from autoddpm.models.trained import load_checkpoint
 
+LARGEST_MULTIPLE = 64  # of a side, that a network is tried with
+
 
 def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
     """Give a module the weights of a trained model.
@@ -54,12 +56,33 @@ def check_size(model: Model, size: int) -> None:
 
     Raises ValueError if the network cannot take images of this size.
     """
+    if (error := _refused_size(model, size)) is None:
+        return
+    raise ValueError(
+        f"data.size={size}: the network cannot take it ({' '.join(str(error).split())[:160]}); "
+        f"{_sizes(model, size)}"
+    ) from error
+
+
+def _refused_size(model: Model, size: int) -> Exception | None:
+    """The error of a forward pass at a size. None if it goes through."""
     device = next(cast(nn.Module, model).parameters()).device
     empty = torch.zeros(1, model.channels, *[size] * model.dimensions, device=device)
     try:
         with torch.no_grad():
-            model.trial(empty)
-    except RuntimeError as error:
-        raise ValueError(
-            f"data.size={size}: the network cannot take it ({error}); use a multiple of 8"
-        ) from error
+            made = model.trial(empty)
+    except (RuntimeError, ValueError, IndexError) as error:
+        return error
+    if made.shape != empty.shape:
+        return ValueError(f"it gives {made.shape[-1]} pixels back")
+    return None
+
+
+def _sizes(model: Model, size: int) -> str:
+    """Which sizes a network takes, found by trying those around the one that it does not."""
+    for multiple in (2**power for power in range(1, LARGEST_MULTIPLE.bit_length())):
+        below = size // multiple * multiple
+        near = sorted({below, below + multiple} - {0})
+        if all(_refused_size(model, one) is None for one in near):
+            return f"use a multiple of {multiple}, such as {' or '.join(map(str, near))}"
+    return "use 128, as the paper"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
+from autoddpm.allowance import processes_that_fit
 from autoddpm.atomic import folder_written_whole
 from autoddpm.data.image_file import write_picture
 from autoddpm.data.montage import montage, outlined
@@ -21,7 +22,7 @@ from autoddpm.data.sample import Record
 from autoddpm.datasets.phantom.anatomy import MIDDLE, Array, Head, atlas
 from autoddpm.datasets.phantom.lesion import Lesion
 from autoddpm.datasets.slice_folder import slice_folder
-from autoddpm.processes import cores, in_processes
+from autoddpm.processes import in_processes
 
 #: Part of the folder's hash: raise it with any change of what is drawn.
 VERSION = 2
@@ -30,6 +31,9 @@ VERSION = 2
 # share a head.
 GROUPS = ("healthy_train", "healthy_val", "healthy_test", "lesion_test")
 COLUMNS, ROWS, TILE = 8, 3, 160  # of the montage: at most so many rows of each kind
+
+#: Bytes of a process that makes heads.
+MEMORY_EACH = 2**30
 
 
 def phantoms(
@@ -67,7 +71,7 @@ def phantoms(
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = Path(root) / f"phantom-{key}"
     if not folder.is_dir():
-        _build(folder, size, seed, counts, processes or cores())
+        _build(folder, size, seed, counts, processes or processes_that_fit(MEMORY_EACH))
     lesions = folder / "lesions" if test_lesion else None
     return slice_folder(folder / "images", lesions, index=folder / "index.csv", name="phantom")
 
