@@ -111,3 +111,11 @@ def test_a_lesion_of_more_than_half_of_the_head_is_said() -> None:
     image = np.where(HEAD, 0.6, 0.0)
     assert covering(LESION, image) == ""
     assert "the head: is it inverted" in covering(HEAD & ~LESION, image)
+
+
+def test_a_pixel_of_just_half_of_the_maximum_is_lesion() -> None:
+    values = np.zeros((20, 20), np.float32)
+    values[5:9, 5:9] = 200
+    values[5, 9], values[6, 9] = 100, 99
+    pixels = mask_of(values).pixels
+    assert (pixels[5, 9], pixels[6, 9], pixels.sum()) == (True, False, 17)

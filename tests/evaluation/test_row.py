@@ -362,6 +362,13 @@ def test_a_threshold_is_the_least_with_at_most_5_percent_fpr(
     assert mask["conditions"]["false_positive_rate"] == 0.05
 
 
+def test_a_threshold_is_of_the_slices_it_was_calibrated_on(done: Laboratory) -> None:
+    data = done.data()
+    assert data.hash("calibrate") != data.hash("test")
+    known = {entry["conditions"]["data_hash"] for entry in done.thresholds()}
+    assert known == {data.hash("calibrate")}
+
+
 def test_thresholds_are_kept_by_the_checkpoint_and_used_again(
     laboratory: Laboratory, detected: list[list[str]]
 ) -> None:

@@ -50,7 +50,7 @@ def pack(folder: Path) -> tuple[PackedStore, Path]:
     return store, write_packed({"s": store}, folder / "whole.npz")
 
 
-@examples(100)
+@examples(50)
 @given(harm=damage())
 def test_a_packed_file_is_as_it_was_packed_or_refused(folder, pack, harm):
     store, whole = pack
@@ -63,7 +63,7 @@ def test_a_packed_file_is_as_it_was_packed_or_refused(folder, pack, harm):
         assert list(read.index["id"]) == list(store.index["id"])
 
 
-@examples(120)
+@examples(50)
 @given(data=st.data(), value=any_json("abc", 2, {"hash": ""}))
 def test_parts_of_a_packed_file_that_do_not_fit_are_refused(folder, pack, data, value):
     store, whole = pack
@@ -103,7 +103,7 @@ def weights(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-@examples(150)
+@examples(70)
 @given(harm=damage())
 def test_a_weights_file_is_as_it_was_written_or_refused(folder, weights, harm):
     path = folder / "w.safetensors"
@@ -118,7 +118,7 @@ def test_a_weights_file_is_as_it_was_written_or_refused(folder, weights, harm):
         assert read.about["model"] == before.about["model"]
 
 
-@examples(120)
+@examples(50)
 @given(data=st.data(), value=any_json("x", 1, {"size": 1}, [{"threshold": 0.1}]))
 def test_what_a_weights_file_says_is_whole_or_refused(folder, weights, data, value):
     state = safetensors.torch.load(weights)
@@ -132,7 +132,7 @@ def test_what_a_weights_file_says_is_whole_or_refused(folder, weights, data, val
         assert all(np.isfinite(entry["threshold"]) for entry in read["thresholds"])
 
 
-@examples(150)
+@examples(60)
 @given(data=st.data(), value=any_json(0.5, {"conditions": {}}), harm=damage())
 def test_files_beside_weights_are_whole_or_refused(folder, data, value, harm):
     path = folder / "beside.safetensors"
@@ -164,7 +164,7 @@ def run(folder: Path) -> Path:
     return run
 
 
-@examples(150)
+@examples(60)
 @given(
     data=st.data(),
     name=st.sampled_from(["metrics.json", "config.yaml", "slices.csv", "maps.npz"]),

@@ -68,7 +68,7 @@ def nifti(
     return image.to_bytes()
 
 
-@examples(150)
+@examples(100)
 @given(
     seed=st.integers(0, 99),
     sides=st.lists(st.integers(MIN_SIDE - 1, 21), min_size=2, max_size=2),
@@ -137,7 +137,7 @@ def npy(data: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-@examples(120)
+@examples(80)
 @given(
     seed=st.integers(0, 99),
     shape=st.lists(st.sampled_from([0, 1, 2, 3, 4, 5, 16, 17]), max_size=4)
@@ -159,7 +159,7 @@ def test_an_npy_slice_is_right_or_refused(folder, seed, shape, dtype, harm):
         np.testing.assert_array_equal(read, data.astype("f4").squeeze().reshape(read.shape))
 
 
-@examples(120)
+@examples(80)
 @given(
     seed=st.integers(0, 99),
     sides=st.tuples(st.integers(MIN_SIDE - 1, 20), st.integers(MIN_SIDE - 1, 20)),
@@ -227,7 +227,7 @@ def test_another_kind_of_file_is_right_or_refused(folder, kind, suffix, harm):
     assert read is None or kind in ("npy", "nifti"), "it holds several slices, or none"
 
 
-@examples(120)
+@examples(80)
 @given(
     seed=st.integers(0, 99),
     levels=st.lists(

@@ -52,7 +52,7 @@ def csv_files(draw: st.DrawFn, lines: list[list[str]]) -> tuple[bytes, bool]:
 INDEX = [["file", "subject"], *([f"{name}.png", f"s {name}"] for name in NAMES)]
 
 
-@examples(150)
+@examples(100)
 @given(made=csv_files(INDEX))
 def test_an_index_lists_each_of_its_slices_or_is_refused(folder, made):
     content, is_whole = made
