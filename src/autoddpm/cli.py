@@ -39,13 +39,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def predict(arguments: argparse.Namespace) -> int:
     # Late, as below: torch takes seconds to import.
     from autoddpm.prediction.command import Asked, predict
-    from autoddpm.prediction.method import DetectorSettings
 
     given = vars(arguments)
-    of_detector = {name: given[name] for name in ("t", "stride", "perceptual", "seed")}
-    settings = DetectorSettings(arguments.detector, **of_detector)
     names = [name for name in Asked.__dataclass_fields__ if name in given]
-    return predict(Asked(**{name: given[name] for name in names}), settings.make)
+    asked = Asked(**{name: given[name] for name in names})
+    return predict(asked, _detector_settings(arguments).make)
+
+
+def _detector_settings(arguments: argparse.Namespace) -> Any:
+    from autoddpm.prediction.method import DetectorSettings
+
+    names = ("t", "stride", "perceptual", "seed")
+    given = {name: getattr(arguments, name) for name in names}
+    return DetectorSettings(arguments.detector, **given)
+
+
+def export_bundle(arguments: argparse.Namespace) -> None:
+    from autoddpm.prediction.export import BundleSettings, export_bundle
+
+    settings = BundleSettings(
+        arguments.weights,
+        _detector_settings(arguments),
+        arguments.false_positive_rate,
+        arguments.threshold,
+        arguments.licence,
+    )
+    folder = export_bundle(settings, arguments.folder)
+    print(f"{folder}: a MONAI Bundle; its docs/README.md says how to run it")
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
@@ -115,7 +135,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--split", action="store_true", help="several files of at most 16 MiB")
     command.set_defaults(run=export_weights)
+    add_export_bundle(commands)
     return parser
+
+
+def add_export_bundle(commands: Any) -> None:
+    """The command `export-bundle`. Its detector has the options of `predict`."""
+    command = commands.add_parser(
+        "export-bundle",
+        help="write weights and their detector as a MONAI Bundle",
+        description="Write a MONAI Bundle: metadata.json, inference.json, model.pt, LICENSE and "
+        "README.md. It takes prepared slices and gives the maps that autoddpm gives.",
+    )
+    command.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, a file, or ixi-small")
+    command.add_argument("folder", metavar="FOLDER", type=Path, help="must be new, or empty")
+    licence = "of the weights, such as cc-by-4.0; released weights state theirs"
+    command.add_argument("--licence", default="", metavar="NAME", help=licence)
+    _add_method(command)
+    command.set_defaults(run=export_bundle)
 
 
 def add_predict(commands: Any) -> None:
@@ -143,14 +180,16 @@ def add_predict(commands: Any) -> None:
     add("--session-label", dest="sessions", **labels, help="likewise")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--processes", type=int, default=1, help="that prepare scans beside the detection (1)")
+    add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
+    margin = "map as far beyond the weights' slices (2)"
+    add("--margin-mm", type=float, default=2.0, help=margin)
     _add_method(command)
     command.set_defaults(run=predict)
 
 
 def _add_method(command: argparse.ArgumentParser) -> None:
-    """The options of `predict` that decide what a map is."""
+    """The options that decide what a map is, beside the weights."""
     add = command.add_argument
-    add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
     detectors = "auto (as the weights are), autoddpm, anoddpm, restoration"
     add("--detector", default="auto", help=detectors)
     add("--t", type=int, default=200, help="noise level of the first reconstruction (200)")
@@ -161,4 +200,3 @@ def _add_method(command: argparse.ArgumentParser) -> None:
     rate = "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01"
     add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
     add("--threshold", type=float, help="of the map, instead of a calibrated one")
-    add("--margin-mm", type=float, default=2.0, help="map as far beyond the weights' slices (2)")

@@ -149,10 +149,16 @@ def trained_model(config: Mapping[str, Any], weights: Mapping[str, Tensor], path
         ) from error
     if broken := [name for name, values in weights.items() if not values.isfinite().all()]:
         raise ValueError(f"{path}: weights with NaN or infinity: {', '.join(broken[:3])}")
-    module.eval().requires_grad_(False)
-    if model.dimensions == 2:  # volumes have another layout of that kind
-        module.to(memory_format=torch.channels_last)
+    laid_out(module)
     return model
+
+
+def laid_out(module: nn.Module) -> nn.Module:
+    """A module, frozen and with its weights laid out as the fast convolutions want them."""
+    module.eval().requires_grad_(False)
+    if all(values.ndim <= 4 for values in module.parameters()):  # volumes have another layout
+        module.to(memory_format=torch.channels_last)
+    return module
 
 
 def _check_networks(model: Model, config: Mapping[str, Any], path: Path) -> None:
