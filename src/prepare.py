@@ -71,7 +71,9 @@ def _prepare(cfg: DictConfig, name: str, folder: Path) -> None:
 def _check(cfg: DictConfig) -> tuple[str, Path]:
     """The name and the folder of the data set; what cannot be meant is refused."""
     if cfg.get("preparation") is None:
-        raise ValueError("say which data set: +experiment=ixi, fastmri or atlas (see --help)")
+        raise ValueError(
+            "say which data set: +experiment=ixi, fastmri, atlas or volumes (see --help)"
+        )
     known = ("name", "folder", "build") if "build" in cfg.preparation else SETTINGS
     refuse_unknown_keys("preparation", cfg.preparation, known)
     name, size = cfg.preparation.name, cfg.data.size

@@ -125,9 +125,9 @@ def test_another_program_s_derivative_is_left_alone(
 
 
 def test_nothing_is_described_while_another_process_writes(
-    dataset: Path, derivative: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (weights,) = derivative.parents[1].parent.glob("weights*/tiny.safetensors")
+    weights = write_small_weights(tmp_path / "tiny.safetensors")
     out = tmp_path / "out"
     out.mkdir()
     arguments = [dataset, "-o", out, "--bids", "--weights", weights, "--threshold", 0.05]
