@@ -10,6 +10,11 @@ rows: {first cell: method, or {file: method}}; `{map}` in a method is the column
 file: csv file of the report, "measured.csv" without one; scale: 100 without one.
 digits: behind the point, 2 without any.
 first: heading of the first column.
+
+`front_matter` is no table: it is the YAML at the document's head that hubs of models read.
+card: its fixed entries.
+model, task, dataset: of its one result, as `model-index` has them.
+metrics: {type: {name, metric}}, for each of `rows`, in percent with the interval of 95 %.
 """
 
 import csv
@@ -50,6 +55,27 @@ def table(folder: Path, settings: Mapping[str, Any]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def front_matter(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The head of a model's card, both lines `---` included. Raises KeyError as `table`."""
+    metrics = []
+    for label, method in settings["rows"].items():
+        for kind, one in settings["metrics"].items():
+            line = measured(folder / FILE)[method, one["metric"]]
+            value, low, high = (round(100 * float(line[p]), 2) for p in ("value", "low", "high"))
+            name = f"{one['name']}, percent ({label})"
+            interval = {"interval_95": [low, high]}
+            metrics.append({"type": kind, "name": name, "value": value, "args": interval})
+    result = {"task": settings["task"], "dataset": settings["dataset"], "metrics": metrics}
+    index = {"model-index": [{"name": settings["model"], "results": [result]}]}
+    how: dict[str, Any] = {"sort_keys": False, "width": 100, "default_flow_style": None}
+    return f"---\n{yaml.safe_dump(settings['card'] | index, **how)}---\n"
+
+
+def headed(text: str, front: str) -> str:
+    """A document with this front matter in the place of its own, if it has one."""
+    return front + re.sub(r"\A---\n.*?^---\n", "", text, count=1, flags=re.DOTALL | re.MULTILINE)
+
+
 def cell(folder: Path, method: str | Mapping[str, str], column: Mapping[str, Any]) -> str:
     """A value with its interval if it has one; a dash if the row has no such anomaly map."""
     file, anomaly_map = column.get("file", FILE), column.get("map")
@@ -85,6 +111,8 @@ def documents(folders: Iterable[Path]) -> dict[Path, str]:
         for name, tables in settings.items():
             path = ROOT / name
             text = found.get(path, path.read_text(encoding="utf-8"))
+            if front := tables.pop("front_matter", None):
+                text = headed(text, front_matter(folder, front))
             made = {key: table(folder, one) for key, one in tables.items()}
             found[path] = written(text, str(folder.relative_to(ROOT)), made)
     return found

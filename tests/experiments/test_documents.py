@@ -1,11 +1,15 @@
 """experiments/documents.py: the documents' tables are what the csv files hold."""
 
+import csv
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from conftest import ROOT
 
+from autoddpm.prediction.export import card_licence, front_matter
+
+CARD = ROOT / "weights" / "README.md"
 CSV = "method,metric,value,low,high\nA,m,0.12345,0.1,0.2\nA [anomaly_map=x],m,0.5,,\n"
 
 
@@ -61,3 +65,35 @@ def test_a_document_without_the_place_is_an_error(script: ModuleType, text: str)
 def test_what_stands_around_a_table_is_left_alone(script: ModuleType) -> None:
     text = "a\n<!-- table t: f -->\nold\n<!-- end -->\nb\n"
     assert script.written(text, "f", {"t": "new\n"}) == text.replace("old", "new")
+
+
+def test_hubs_read_of_the_card_what_its_tables_say() -> None:
+    text = CARD.read_text()
+    card = front_matter(text)
+    assert {"license", "library_name", "pipeline_tag", "tags", "datasets"} <= card.keys()
+    assert card["license"] == card_licence("ixi-small") == "cc-by-sa-3.0"
+    (model,) = card["model-index"]
+    assert model["name"] == f"ixi-small ({card['version']})"
+    assert f"**This is the file of {card['version']}**" in text
+    (result,) = model["results"]
+    assert {"type", "name"} <= result["task"].keys() & result["dataset"].keys()
+    assert len(result["metrics"]) == 3 * 4
+    for metric in result["metrics"]:
+        low, high = metric["args"]["interval_95"]
+        assert low < metric["value"] < high
+        assert f"{metric['value']:.2f} [{low:.2f}, {high:.2f}]" in text.split("---\n", 2)[2]
+
+
+def test_a_number_in_the_head_is_that_of_the_csv_file() -> None:
+    with (ROOT / "experiments" / "ixi_stroke" / "measured.csv").open(newline="") as file:
+        rows = {(row["method"], row["metric"]): row["value"] for row in csv.DictReader(file)}
+    wanted = round(100 * float(rows["AutoDDPM [anomaly_map=residual]", "lesion/auprc"]), 2)
+    metrics = front_matter(CARD.read_text())["model-index"][0]["results"][0]["metrics"]
+    found = [one["value"] for one in metrics if one["name"] == "AUPRC, percent (AutoDDPM, t=200)"]
+    assert found == [wanted]
+
+
+def test_a_document_s_head_is_replaced_not_doubled(script: ModuleType) -> None:
+    text = script.headed("# Title\n\n---\nrule\n---\n", "---\na: 1\n---\n")
+    assert text == "---\na: 1\n---\n# Title\n\n---\nrule\n---\n"
+    assert script.headed(text, "---\nb: 2\n---\n") == text.replace("a: 1", "b: 2")
