@@ -126,7 +126,8 @@ def test_a_mask_lies_where_it_was_drawn(folder, seed, order, signs, affine, shif
         return
     mask = or_refused(lambda: read_lesion(other, shown, one), other)
     assert mask is None or shift < 0.4
-    assert mask is not None or shift > 0.1 or codes[0] == 0
+    is_fine = np.linalg.norm(affine[:3, :3], axis=0).min() < 1e-3  # below a header's precision
+    assert mask is not None or shift > 0.1 or codes[0] == 0 or is_fine
     if mask is not None and codes[0]:
         np.testing.assert_array_equal(mask.pixels, shown == 200)
 
