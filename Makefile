@@ -14,7 +14,8 @@ ARGS ?=
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-gpu mutations lint format bench train evaluate report clean \
+.PHONY: help install demo test test-fast test-gpu mutations lint format bench docs \
+	prepare train evaluate report predict clean \
 	table1 table2 figure4 table3 figure3 figure5 fairness ablations authors_code
 
 help:  ## list these targets
@@ -51,6 +52,12 @@ format: $(INSTALLED)  ## put style and format right as far as that needs no pers
 bench: $(INSTALLED)  ## ratios of speed on this machine: runs/bench/bench.json and a table (some minutes)
 	@$(PY) experiments/bench/bench.py
 
+docs: $(INSTALLED)  ## the documentation as pages: build/docs/index.html; ARGS=serve shows it while you write
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs $(or $(ARGS),build) --strict -f docs/mkdocs/mkdocs.yml
+
+prepare: $(INSTALLED)  ## python -m src.prepare ARGS
+	@$(PY) -m src.prepare $(ARGS)
+
 train: $(INSTALLED)  ## python -m src.train ARGS
 	@$(PY) -m src.train $(ARGS)
 
@@ -59,6 +66,9 @@ evaluate: $(INSTALLED)  ## python -m src.evaluate ARGS
 
 report: $(INSTALLED)  ## python -m src.report ARGS
 	@$(PY) -m src.report $(ARGS)
+
+predict: $(INSTALLED)  ## python -m src.predict ARGS
+	@$(PY) -m src.predict $(ARGS)
 
 table1 table2 figure4: $(INSTALLED)  ## the rows that all three share, experiments/paper: make table1 ARGS=CHECKPOINT
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash experiments/paper/run.sh $(ARGS)

@@ -35,7 +35,7 @@ from autoddpm.training.module import TrainingModule
 
 VERBS = ("train", "evaluate", "predict", "report")
 PARAMETERS = {"paper": 18_040_449, "small": 1_096_161}  # stated in conf/model
-EXAMPLE = "detector=mine"  # the README's, which is not there
+EXAMPLE = re.compile(r"=(mine|toy)\b")  # the documents', not in conf/: tests/test_docs.py
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -281,21 +281,17 @@ def test_every_target_in_conf_can_be_imported(path: Path) -> None:
 
 
 def commands() -> Iterator[tuple[Path, str]]:
-    """Every `python -m src.VERB ...` of the recipes, the README and conf/ itself, with its file."""
+    """Every `python -m src.VERB ...` of recipes, README, docs/ and conf/ itself, with its file."""
     recipes = (path for path in ROOT.glob("experiments/**/*") if path.suffix in (".sh", ".md"))
-    for path in (
-        ROOT / "README.md",
-        *(ROOT / "docs").glob("*.md"),
-        *recipes,
-        *CONF.rglob("*.yaml"),
-    ):
+    documents = (ROOT / "README.md", ROOT / "weights" / "README.md", *ROOT.glob("docs/*.md"))
+    for path in (*documents, *recipes, *CONF.rglob("*.yaml")):
         text = path.read_text(encoding="utf-8").replace("\\\n", " ") if path.is_file() else ""
         variables = dict(re.findall(r'^(\w+)="?([^"\s#]+)"?', text, re.MULTILINE))
         for command in re.findall(r"python -m src\.\w+[^\n`#]*", text):
             command = re.split(r"\s{3,}|[;|>]|\.$| \.\.\.", command)[
                 0
             ]  # what follows is explanation
-            if EXAMPLE not in command:
+            if not EXAMPLE.search(command):
                 yield path, substitute(command, variables)
 
 
@@ -334,6 +330,7 @@ def test_the_recipes_of_the_repository_are_among_the_commands() -> None:
     sources = {source for source, _ in COMMANDS}
     assert {str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/run.sh")} <= sources
     assert {"conf/train.yaml", "conf/evaluate.yaml", "conf/report.yaml"} <= sources
+    assert {"README.md", "docs/data.md", "docs/train.md", "docs/evaluate.md"} <= sources
 
 
 def test_a_script_s_variables_are_put_into_its_commands() -> None:

@@ -147,7 +147,9 @@ def of_system(error: OSError, paths: Paths) -> str:
     """
     if error.errno is None or error.strerror is None:
         return str(error)
-    file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    # Of a copy the second name is where it was to go.
+    name = error.filename2 or error.filename
+    file = os.fsdecode(name) if isinstance(name, str | bytes) else ""
     place = f"name another place: {_setting_of(file, paths)}=DIR"
     again = "and give the same command again"
     remedy = {
