@@ -104,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     add_predict(commands)
+    add_import_weights(commands)
+    add_export_weights(commands)
+    add_export_bundle(commands)
+    return parser
+
+
+def add_import_weights(commands: Any) -> None:
+    """The command `import-weights`."""
     command = commands.add_parser(
         "import-weights",
         help="convert a checkpoint of the paper's authors",
@@ -117,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=import_weights)
 
+
+def add_export_weights(commands: Any) -> None:
+    """The command `export-weights`."""
     command = commands.add_parser(
         "export-weights",
         help="write a checkpoint's averaged weights to a .safetensors file",
@@ -135,8 +146,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--split", action="store_true", help="several files of at most 16 MiB")
     command.set_defaults(run=export_weights)
-    add_export_bundle(commands)
-    return parser
 
 
 def add_export_bundle(commands: Any) -> None:
