@@ -108,9 +108,8 @@ def test_a_nifti_slice_is_right_or_refused(
     signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
     affine=affines(),
     shift=st.sampled_from([0, 0, 0, 0.1, 0.4, 20]),
-    codes=st.sampled_from([(1, 1), (1, 0), (0, 1)]),
 )
-def test_a_mask_lies_where_it_was_drawn(folder, seed, order, signs, affine, shift, codes):
+def test_a_mask_lies_where_it_was_drawn(folder, seed, order, signs, affine, shift):
     image = values(seed, (17, 19, 1))
     image[4:9, 11:14] = 200
     drawn = (image == 200).astype("u1")
@@ -120,15 +119,14 @@ def test_a_mask_lies_where_it_was_drawn(folder, seed, order, signs, affine, shif
     placed[:3, 3] += shift * np.linalg.norm(affine[:3, :3], axis=0).min()
     one, other = folder / "image.nii", folder / "image_mask.nii"
     one.write_bytes(nifti(image, affine))
-    other.write_bytes(nifti(stored, placed, codes))
+    other.write_bytes(nifti(stored, placed, (1, 0)))
     shown = or_refused(lambda: read_image(one), one)
     if shown is None:
         return
     mask = or_refused(lambda: read_lesion(other, shown, one), other)
     assert mask is None or shift < 0.4
-    is_fine = np.linalg.norm(affine[:3, :3], axis=0).min() < 1e-3  # below a header's precision
-    assert mask is not None or shift > 0.1 or codes[0] == 0 or is_fine
-    if mask is not None and codes[0]:
+    assert mask is not None or shift > 0.1
+    if mask is not None:
         np.testing.assert_array_equal(mask.pixels, shown == 200)
 
 

@@ -13,6 +13,7 @@ Array = NDArray[np.floating]
 
 #: Corners of one grid may lie this far apart in two files, in voxels.
 TOLERANCE = 0.25
+FURTHEST = 1e6
 #: Sides of a pixel that differ by more than this factor are unequal.
 UNEQUAL = 1.02
 
@@ -32,8 +33,14 @@ def forms(image: SpatialImage) -> tuple[Array, ...]:
 
 
 def can_be_inverted(affine: Array) -> bool:
-    """Whether an affine, (4, 4), is finite and gives each place one voxel."""
-    return bool(np.isfinite(affine).all()) and np.linalg.matrix_rank(affine[:3, :3]) == 3
+    """Whether an affine, (4, 4), is finite and gives each place one voxel.
+
+    An origin that is further away than `FURTHEST` voxels does not: headers keep seven digits.
+    """
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        return False
+    side = np.linalg.norm(affine[:3, :3], axis=0).min()
+    return bool(np.abs(affine[:3, 3]).max() <= FURTHEST * side)
 
 
 def apart(affine: Array, other: Array, shape: tuple[int, ...]) -> float:

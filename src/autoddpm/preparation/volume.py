@@ -331,6 +331,8 @@ def _voxel_size(header: bytes | str) -> list[float]:
         )
     except (ElementTree.ParseError, ValueError):
         return [1.0, 1.0, 1.0]
+    if not min(columns, rows, slices) > 0:  # a negative one would mirror the head
+        raise ValueError("its header states voxels of 0 mm or less")
     return [columns, rows, slices]
 
 
