@@ -1,5 +1,8 @@
 """`python -m src.evaluate`: run a detector over test slices and score it: one row of a table."""
 
+import autoddpm.training  # noqa: F401 (the first: it names the extra that is missing)
+
+# isort: split
 import logging
 from pathlib import Path
 from typing import Any

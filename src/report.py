@@ -1,5 +1,8 @@
 """`python -m src.report +experiment=demo`: tables, figures and a page of finished rows."""
 
+import autoddpm.report  # noqa: F401 (the first: it names the extra that is missing)
+
+# isort: split
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast

@@ -1,5 +1,8 @@
 """`python -m src.train`: train a model on healthy slices, or continue."""
 
+import autoddpm.training  # noqa: F401 (the first: it names the extra that is missing)
+
+# isort: split
 import logging
 from contextlib import nullcontext
 from pathlib import Path

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from turns import Side, Variants, in_turns
 
-from autoddpm.machine.acceleration import LAYOUTS, can_keep_freed_memory, keep_freed_memory
+from autoddpm.machine.acceleration import LAYOUTS
+from autoddpm.machine.memory import can_keep_freed_memory, keep_freed_memory
 
 BATCH, REPEATS, CALLS = 8, 5, 450
 

@@ -22,7 +22,8 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral, Sampler
 from autoddpm.diffusion.schedule import LinearSchedule
-from autoddpm.machine.acceleration import ALLOWED, LAYOUTS, choose, keep_freed_memory
+from autoddpm.machine.acceleration import ALLOWED, LAYOUTS, choose
+from autoddpm.machine.memory import keep_freed_memory
 from autoddpm.models.trained import build_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -44,7 +44,8 @@ from autoddpm.detectors.detector import detect
 from autoddpm.detectors.perceptual import default_distance
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.machine.acceleration import LAYOUTS, keep_freed_memory
+from autoddpm.machine.acceleration import LAYOUTS
+from autoddpm.machine.memory import keep_freed_memory
 from autoddpm.metrics.counts import histograms
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold, localization
 from autoddpm.metrics.statistics import interval, subject_weights

@@ -16,7 +16,8 @@ from lightning.pytorch.loggers import CSVLogger
 from turns import Variants
 
 from autoddpm.data.datamodule import SliceDataModule
-from autoddpm.machine.acceleration import Acceleration, can_keep_freed_memory, keep_freed_memory
+from autoddpm.machine.acceleration import Acceleration
+from autoddpm.machine.memory import can_keep_freed_memory, keep_freed_memory
 from autoddpm.machine.progress import TimeLeft, quiet_lightning
 from autoddpm.training.callbacks import EMA
 from autoddpm.training.module import TrainingModule

@@ -29,7 +29,7 @@ from autoddpm.atomic import written_whole
 from autoddpm.data.sample import Batch
 from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.sampler import Ancestral, reconstruct
-from autoddpm.machine.acceleration import keep_freed_memory
+from autoddpm.machine.memory import keep_freed_memory
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import weights_files
 from autoddpm.random import Stage

@@ -19,7 +19,7 @@ from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.diffusion.schedule import LinearSchedule
-from autoddpm.evaluation.record import record_of_parts
+from autoddpm.evaluation.conditions import record_of_parts
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.settings import describe
 

@@ -19,7 +19,7 @@ from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.detector import Detection, Reconstruction, detect
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.evaluation.detect import InParts
+from autoddpm.evaluation.in_parts import InParts
 from autoddpm.machine import batch_size
 from autoddpm.machine.batch_size import (
     MOST,

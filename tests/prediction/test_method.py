@@ -13,7 +13,7 @@ from autoddpm.autoencoder.restoration import Restoration
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.autoddpm import AutoDDPM
 from autoddpm.detectors.restoration import RestorationDetector
-from autoddpm.evaluation.thresholds import of_detector
+from autoddpm.evaluation.conditions import of_detector
 from autoddpm.models.trained import load_checkpoint, weights_hash
 from autoddpm.prediction.method import DetectorSettings, method_of
 from autoddpm.settings import describe

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -47,7 +48,8 @@ def random_squeezenet(seed: int) -> lpips.LPIPS:
 
     The global random stream is left alone.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torchvision")  # of how lpips calls it
         torch.manual_seed(seed)
         return _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))
 

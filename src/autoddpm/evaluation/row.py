@@ -17,10 +17,11 @@ from lightning import Trainer
 from autoddpm.atomic import folder_written_whole
 from autoddpm.data.lesion_size import CUTS, GROUPS, HEALTHY, size_group
 from autoddpm.detectors.detector import Detector
+from autoddpm.evaluation.conditions import with_added
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
 from autoddpm.evaluation.reconstructions import locked
 from autoddpm.evaluation.record import provenance_of
-from autoddpm.evaluation.thresholds import Thresholds, with_added
+from autoddpm.evaluation.thresholds import Thresholds
 from autoddpm.metrics.counts import every_score, refuse_non_finite
 from autoddpm.metrics.localization import HEALTHY_FPRS, dice, localization
 from autoddpm.metrics.measure import measure, metric_keys

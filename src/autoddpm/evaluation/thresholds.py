@@ -12,18 +12,13 @@ import numpy as np
 
 from autoddpm.atomic import write_json
 from autoddpm.detectors.detector import Detector
+from autoddpm.evaluation.conditions import as_now, of_detector
 from autoddpm.evaluation.detect import Bench, Made, map_anomalies, reconstruct
-from autoddpm.evaluation.record import record_of_parts
 from autoddpm.locks import in_turn
 from autoddpm.metrics.localization import HEALTHY_FPRS, healthy_threshold
 from autoddpm.metrics.typical import typical
 from autoddpm.models.weights_file import known_thresholds, read_thresholds
-from autoddpm.runs.former_names import detector_as_now
 from autoddpm.runs.parts import PartFolder
-from autoddpm.settings import describe
-
-#: Settings of detectors that entries of before do not name, and what they were then.
-ADDED = {name: {"mask_region": "image"} for name in ("AutoDDPM", "AuthorsCode")}
 
 
 class Thresholds:
@@ -100,18 +95,6 @@ class Thresholds:
         return read_thresholds(self.path)
 
 
-def of_detector(detector: Detector) -> dict[str, Any]:
-    """The conditions of a threshold that are the detector's own: its settings and its parts."""
-    recorded = record_of_parts(detector)
-    first = {"initial": recorded["initial"]} if recorded["initial"] else {}
-    return {
-        "detector": describe(detector),
-        "anomaly_map": recorded["anomaly_map"],
-        "perceptual": recorded["perceptual_settings"],
-        **first,
-    }
-
-
 def typical_slices(arrays: Mapping[str, np.ndarray], made: Made) -> dict[str, Any] | None:
     """`typical` of the slices that a threshold is calibrated on. None of a single one.
 
@@ -119,15 +102,3 @@ def typical_slices(arrays: Mapping[str, np.ndarray], made: Made) -> dict[str, An
     """
     images, reconstructions = arrays["image"], made.stored.arrays["image"]
     return typical(images, reconstructions) if len(images) > 1 else None
-
-
-def as_now(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions of a stored threshold with the settings and names that came since."""
-    before = {"clip": [-1.0, 1.0], "postprocess": "none"}
-    return {**before, **conditions, "detector": with_added(conditions["detector"])}
-
-
-def with_added(detector: Mapping[str, Any]) -> dict[str, Any]:
-    """A detector's record with its present name and the settings that were added since."""
-    named = detector_as_now(detector)
-    return {**ADDED.get(named.get("name", ""), {}), **named}

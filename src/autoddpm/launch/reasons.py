@@ -238,7 +238,9 @@ def _of_import(error: ImportError) -> str | None:
     name = (error.name or "").split(".")[0]
     if name in EXTRAS:
         return f"the package {name} is not installed: {_install(name)}"
-    return None if not name else f"the package {name} cannot be imported ({one_line(str(error))})"
+    if not name:  # ours, with its remedy
+        return str(error)
+    return f"the package {name} cannot be imported ({one_line(str(error))})"
 
 
 def _install(name: str) -> str:

@@ -3,7 +3,6 @@
 None of it changes the precision, nor a result by more than rounding.
 """
 
-import ctypes
 import json
 import logging
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from autoddpm.machine.memory import can_keep_freed_memory, keep_freed_memory
+
 log = logging.getLogger(__name__)
 
 Setting = str | bool
@@ -26,7 +27,6 @@ ALLOWED: dict[str, tuple[Setting, ...]] = {
 }
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 NOT_MEASURED = "another was not measured on this device: ask for it"
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
 class Acceleration(Callback):
@@ -190,15 +190,3 @@ def _keep_memory(device: str) -> tuple[Setting, str]:
     if not can_keep_freed_memory():
         return False, "this system's C library has no such setting"
     return True, "two to five times as fast on large tensors: measured"
-
-
-def can_keep_freed_memory() -> bool:
-    """Whether the C library's allocator can be told to keep freed memory, as glibc's can."""
-    return hasattr(ctypes.CDLL(None), "mallopt")
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep freed memory, large blocks too, for the whole process."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, -1)

@@ -7,9 +7,9 @@ from typing import cast
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.utilities.memory import is_oom_error
 from torch import nn
 
+from autoddpm.machine.memory import is_out_of_memory
 from autoddpm.models.model import Model
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,3 @@ def smaller_steps(batch_size: int, accumulated: int) -> str:
     halved = f"data.batch_size={batch_size // 2} trainer.accumulate_grad_batches={2 * accumulated}"
     same = f"{halved} takes the same steps in half of it; or " if batch_size > 1 else ""
     return same + "use trainer.precision=bf16-mixed, or model=small"
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or is_oom_error(error)

@@ -12,7 +12,7 @@ from nibabel.spatialimages import SpatialImage
 
 from autoddpm.detectors.detector import Detector
 from autoddpm.home import at_home
-from autoddpm.machine.acceleration import can_keep_freed_memory, keep_freed_memory
+from autoddpm.machine.memory import can_keep_freed_memory, keep_freed_memory
 from autoddpm.prediction.bids import list_bids, write_description
 from autoddpm.prediction.detect import detect_scans, device_of, put_on
 from autoddpm.prediction.method import DetectorSettings, Method, method_of

@@ -18,7 +18,7 @@ from autoddpm.detectors.detector import (
     checked_reconstruction,
     seen_by,
 )
-from autoddpm.evaluation.detect import InParts
+from autoddpm.evaluation.in_parts import InParts
 from autoddpm.models.model import Trained
 from autoddpm.prediction.prepared import Prepared
 

@@ -191,7 +191,7 @@ def readme(method: Method, described: Mapping[str, Any]) -> str:
 
 {described["description"]}
 
-    pip install autoddpm pytorch-ignite fire
+    pip install 'autoddpm[bundle]'
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
         --dataset_dir SLICES --output_dir MAPS
 

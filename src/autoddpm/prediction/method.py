@@ -22,8 +22,7 @@ from autoddpm.detectors.perceptual import (
 from autoddpm.detectors.restoration import RestorationDetector
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
-from autoddpm.evaluation.record import record_of_parts
-from autoddpm.evaluation.thresholds import as_now, of_detector
+from autoddpm.evaluation.conditions import as_now, of_detector, record_of_parts
 from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import known_preparation, known_thresholds, released_names

@@ -4,11 +4,11 @@ import gzip
 import json
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,6 +23,7 @@ from autoddpm.preparation.way_back import like
 TILE = 256
 MOST_ROWS = 6
 FOLDER = files("autoddpm.prediction") / "viewer"
+INFERNO = files("autoddpm.prediction") / "inferno.png"
 
 
 def mosaic(made: Prediction, threshold: float) -> bytes:
@@ -32,8 +33,7 @@ def mosaic(made: Prediction, threshold: float) -> bytes:
     tiles = []
     for row in rows:
         seen, found = made.prepared.images[row], maps[row]
-        colours = matplotlib.colormaps["inferno"](np.clip(found / top, 0, 1))[..., :3]
-        coloured = Image.fromarray((255 * colours).astype(np.uint8))
+        coloured = Image.fromarray(inferno()[np.clip(found / top * 256, 0, 255).astype(int)])
         tiles += [
             outlined(_grey(seen), found > threshold, TILE),
             np.asarray(coloured.resize((TILE, TILE), Image.Resampling.BICUBIC)),
@@ -42,6 +42,13 @@ def mosaic(made: Prediction, threshold: float) -> bytes:
     buffer = BytesIO()
     montage(tiles, 3).save(buffer, "png")
     return buffer.getvalue()
+
+
+@cache
+def inferno() -> NDArray[np.uint8]:
+    """The 256 colours of matplotlib's inferno, (256, 3), without matplotlib."""
+    with Image.open(BytesIO(INFERNO.read_bytes())) as picture:
+        return np.asarray(picture)[0]
 
 
 def shown_rows(made: Prediction) -> list[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoddpm.extras import need
 from autoddpm.random import Draw, Stage, random_words
 
 
@@ -51,9 +52,9 @@ class Simplex:
         return torch.from_numpy(np.array(fields)).float().to(keys.device)
 
     def _field(self, seed: int, height: float, size: Sequence[int]) -> np.ndarray:
-        from opensimplex import (
-            OpenSimplex,
-        )  # late: it is needed for this noise alone, and compiles where it can
+        # Late: it is needed for this noise alone, and compiles where it can.
+        need("train")
+        from opensimplex import OpenSimplex
 
         generator = OpenSimplex(seed)
         field = np.zeros(tuple(size))

@@ -1,0 +1,21 @@
+"""The packages that are not for everybody: extras of the installation."""
+
+from importlib.util import find_spec
+
+#: The packages of an extra, by the name to import, that its part of the code cannot do without.
+EXTRAS = {
+    "train": ("lightning", "opensimplex", "rich"),
+    "report": ("bokeh", "matplotlib", "rich"),
+}
+
+
+def need(extra: str) -> None:
+    """Refuse to go on without the packages of an extra.
+
+    Raises ImportError that names them and how to install them.
+    """
+    if missing := [name for name in EXTRAS[extra] if find_spec(name) is None]:
+        raise ImportError(
+            f"{', '.join(missing)}: not installed; pip install 'autoddpm[{extra}]', or in a "
+            f"checkout make install"
+        )
