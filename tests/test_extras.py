@@ -60,11 +60,11 @@ def test_the_core_is_enough_for_prediction_and_python() -> None:
 @pytest.mark.parametrize(
     ("code", "extra", "package"),
     [
-        ("import autoddpm.report.write", "report", "bokeh, matplotlib, rich"),
+        ("import autoddpm.report.write", "report", "matplotlib, rich"),
         ("import autoddpm.training.module", "train", "lightning, opensimplex, rich"),
         ("import src.train", "train", "lightning, opensimplex, rich"),
         ("import src.evaluate", "train", "lightning, opensimplex, rich"),
-        ("import src.report", "report", "bokeh, matplotlib, rich"),
+        ("import src.report", "report", "matplotlib, rich"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(code: str, extra: str, package: str) -> None:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 #: The packages of an extra, by the name to import, that its part of the code cannot do without.
 EXTRAS = {
     "train": ("lightning", "opensimplex", "rich"),
-    "report": ("bokeh", "matplotlib", "rich"),
+    "report": ("matplotlib", "rich"),  # a page needs Bokeh too, tables do not
 }
 
 

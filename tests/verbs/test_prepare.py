@@ -190,7 +190,7 @@ def test_training_and_evaluation_run_on_what_was_prepared(
 def test_without_a_data_set_the_choices_are_named(verb: Verb) -> None:
     outcome = verb("prepare")
     assert outcome.code == 1
-    assert "prepare: say which data set: +experiment=ixi, fastmri or atlas" in outcome.err
+    assert "prepare: say which data set: +experiment=ixi, fastmri, atlas or volumes" in outcome.err
 
 
 def test_a_setting_of_preparation_that_is_not_read_is_refused(verb: Verb, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ EXTRAS = {
     **dict.fromkeys(("optuna", "wandb", "tensorboard", "tensorboardX"), None),
     **dict.fromkeys(("SimpleITK", "deepbet", "h5py"), "prepare"),
     **dict.fromkeys(("stlpips_pytorch",), "perceptual"),
+    **dict.fromkeys(("bokeh", "matplotlib"), "report"),
+    **dict.fromkeys(("lightning", "opensimplex", "numba"), "train"),
 }
 #: Words in the messages of libraries, and what they mean. Of the first that is found.
 SAID = {
