@@ -118,3 +118,14 @@ def test_an_affine_that_cannot_be_inverted_is_said() -> None:
     flat = np.diag([1.0, 1, 0, 1])
     with pytest.raises(ValueError, match="cannot be inverted"):
         in_order_of(IMAGE, flat, IMAGE.shape, (AFFINE,))
+
+
+def test_a_header_of_more_voxels_than_its_file_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "huge.nii"
+    content = bytearray(nibabel.Nifti1Image(np.zeros((20, 20, 1), "u1"), np.eye(4)).to_bytes())
+    content[42:48] = np.array([32000, 32000, 1], "<i2").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"huge\.nii: .*states 1024000352 bytes, it has 752"
+    ):
+        read_image(path)

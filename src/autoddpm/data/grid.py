@@ -2,8 +2,11 @@
 
 from contextlib import suppress
 from itertools import product
+from math import prod
+from typing import cast
 
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Pair
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError, SpatialImage
@@ -16,6 +19,19 @@ TOLERANCE = 0.25
 FURTHEST = 1e6
 #: Sides of a pixel that differ by more than this factor are unequal.
 UNEQUAL = 1.02
+
+
+def refuse_overlong(image: SpatialImage, length: int) -> None:
+    """Refuse a header that states more voxels than its file holds, before memory is taken for them.
+
+    length: of the file, uncompressed, in bytes.
+
+    Raises ValueError.
+    """
+    stored = cast(ArrayProxy, image.dataobj)
+    needed = int(stored.offset) + prod(map(int, stored.shape)) * stored.dtype.itemsize
+    if min(stored.shape, default=1) < 0 or needed > length:
+        raise ValueError(f"it is not whole: its header states {needed} bytes, it has {length}")
 
 
 def forms(image: SpatialImage) -> tuple[Array, ...]:

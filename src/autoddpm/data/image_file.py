@@ -1,5 +1,6 @@
 """An image, or its lesion mask, on disk: a slice as PNG, NPY or NIfTI, a volume as NIfTI."""
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -9,10 +10,19 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from PIL import Image
 
-from autoddpm.data.grid import by, can_be_inverted, forms, in_order_of, unequal_sides
+from autoddpm.data.grid import (
+    by,
+    can_be_inverted,
+    forms,
+    in_order_of,
+    refuse_overlong,
+    unequal_sides,
+)
 from autoddpm.data.mask import Mask, covering, mask_of
 
 NIFTI = (".nii", ".nii.gz")
+#: The first bytes of a NIfTI-2 file, in either order.
+NIFTI_2 = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 SUFFIXES = (".png", ".npy", *NIFTI)
 MIN_SIDE = 16
 #: Makes slices of volumes.
@@ -189,10 +199,13 @@ def _read_nifti(path: Path, dimensions: int, like: Path | None) -> NDArray:
 
 
 def _load(path: Path) -> SpatialImage:
-    stored = nibabel.load(path)
-    if not isinstance(stored, SpatialImage):
-        raise ValueError("it is no NIfTI image")
-    return stored
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    kind = nibabel.Nifti2Image if content[:4] in NIFTI_2 else nibabel.Nifti1Image
+    image = kind.from_bytes(content)
+    refuse_overlong(image, len(content))
+    return image
 
 
 def _three(image: SpatialImage) -> tuple[int, ...]:

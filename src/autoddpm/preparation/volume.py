@@ -18,7 +18,16 @@ from nibabel.orientations import apply_orientation, io_orientation
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
-from autoddpm.data.grid import apart, by, can_be_inverted, forms, in_order_of, tolerance
+from autoddpm.data.grid import (
+    apart,
+    by,
+    can_be_inverted,
+    forms,
+    in_order_of,
+    refuse_overlong,
+    tolerance,
+)
+from autoddpm.data.image_file import NIFTI_2
 from autoddpm.data.mask import mask_of
 
 log = logging.getLogger(__name__)
@@ -271,6 +280,7 @@ def _from_mgh(content: bytes) -> MGHImage:
     image = MGHImage.from_bytes(content)
     if not image.header["goodRASFlag"]:
         raise ValueError("its header states no orientation (goodRASFlag is 0)")
+    refuse_overlong(image, len(content))
     np.asarray(image.dataobj)  # a truncated file shows here
     return image
 
@@ -278,11 +288,12 @@ def _from_mgh(content: bytes) -> MGHImage:
 def _from_nifti(content: bytes) -> Nifti1Image:
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
-    kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else Nifti1Image
+    kind = nibabel.Nifti2Image if content[:4] in NIFTI_2 else Nifti1Image
     image = kind.from_bytes(content)
     _check_codes(image)
     if (dtype := image.get_data_dtype()).kind not in "buif":
         raise ValueError(f"it holds {dtype} instead of real numbers")
+    refuse_overlong(image, len(content))
     np.asarray(image.dataobj)  # a truncated file shows here
     return image
 
