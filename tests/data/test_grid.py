@@ -125,7 +125,5 @@ def test_a_header_of_more_voxels_than_its_file_takes_no_memory(tmp_path: Path) -
     content = bytearray(nibabel.Nifti1Image(np.zeros((20, 20, 1), "u1"), np.eye(4)).to_bytes())
     content[42:48] = np.array([32000, 32000, 1], "<i2").tobytes()
     path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"huge\.nii: .*states 1024000352 bytes, it has 752"
-    ):
+    with pytest.raises(ValueError, match=r"huge\.nii: .*states 1024000352 bytes, it has 752"):
         read_image(path)
