@@ -1,6 +1,5 @@
 """A detector over a split: reconstructions, made once and kept, and anomaly maps over them."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from autoddpm.evaluation.reconstructions import Reconstructions, Stored, depends
 from autoddpm.models.model import Trained
 from autoddpm.runs.parts import PartFolder
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 

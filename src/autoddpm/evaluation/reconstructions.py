@@ -8,7 +8,6 @@ missing is made again.
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,7 +25,6 @@ from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment
 from autoddpm.settings import describe
 
-log = logging.getLogger(__name__)
 NOT_STAGES = ("id", "image", "calls", "seconds")
 
 

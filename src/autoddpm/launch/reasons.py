@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
+from autoddpm.extras import EXTRAS as NEEDED
+
 #: Packages that are installed on request, by the module or the config that is missing.
 EXTRAS = {
     **dict.fromkeys(("joblib", "hydra_plugins.hydra_joblib_launcher"), "sweeps"),
@@ -23,8 +25,8 @@ EXTRAS = {
     **dict.fromkeys(("optuna", "wandb", "tensorboard", "tensorboardX"), None),
     **dict.fromkeys(("SimpleITK", "deepbet", "h5py"), "prepare"),
     **dict.fromkeys(("stlpips_pytorch",), "perceptual"),
-    **dict.fromkeys(("bokeh", "matplotlib"), "report"),
-    **dict.fromkeys(("lightning", "opensimplex", "numba"), "train"),
+    **{name: extra for extra, names in NEEDED.items() for name in names},
+    **{"bokeh": "report", "numba": "train"},
 }
 #: Words in the messages of libraries, and what they mean. Of the first that is found.
 SAID = {
@@ -92,7 +94,6 @@ def known_reason(error: BaseException, paths: Paths) -> str | None:
     paths: by setting, the folders that it may be about.
     """
     cause = innermost(error)
-    explain: Callable[[], str | None]
     if isinstance(cause, MissingConfigException):
         return _of_missing_choice(cause)
     if isinstance(cause, OSError):
@@ -105,10 +106,8 @@ def known_reason(error: BaseException, paths: Paths) -> str | None:
         return _of_import(cause)
     if isinstance(cause, TypeError) and cause is not error:
         return _of_arguments(cause, error)
-    module = type(cause).__module__.split(".")[0]
-    explain = {"wandb": lambda: _of_wandb(cause)}.get(module, lambda: None)
-    if (found := explain()) is not None:
-        return found
+    if type(cause).__module__.split(".")[0] == "wandb":
+        return _of_wandb(cause)
     for words, meaning in SAID.items():
         if re.search(words, str(cause), re.IGNORECASE) and _is_of_a_library(cause):
             return f"{meaning} ({one_line(str(cause), 160)})"
