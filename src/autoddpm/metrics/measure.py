@@ -59,7 +59,8 @@ def measure(
     - `all/slice_auroc`, `all/slice_auprc`: whether a slice's score is higher if it has a lesion;
     - `lesion/aupimo`: mean recall of lesion slices at few false positives, see `pimo.aupimo`.
 
-    Of single lesions, pooled over lesion slices:
+    Of single lesions, pooled over lesion slices, but for the first, whose false positives are
+    counted in healthy slices too:
 
     - `lesion/sensitivity@1fp`: share of lesions hit at so many false positives per slice;
     - `lesion/lesion_f1@healthy_fpr5`: twice the lesions hit, over lesions, lesions hit and flagged
