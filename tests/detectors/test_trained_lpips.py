@@ -3,6 +3,7 @@ chosen unasked."""
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,14 @@ pytestmark = [
 needs_package = pytest.mark.skipif(
     stlpips_file("vgg") is None, reason="needs stlpips-pytorch: pip install 'autoddpm[perceptual]'"
 )
+
+
+@needs_package
+@pytest.mark.parametrize("net", NETS)
+def test_building_it_warns_of_nothing(net: str, recwarn: pytest.WarningsRecorder) -> None:
+    warnings.simplefilter("always")
+    TrainedLPIPS(net)(UNUSED, IMAGE, RECONSTRUCTION)
+    assert [str(one.message) for one in recwarn] == []
 
 
 @pytest.fixture(autouse=True)

@@ -48,10 +48,15 @@ def random_squeezenet(seed: int) -> lpips.LPIPS:
 
     The global random stream is left alone.
     """
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torchvision")  # of how lpips calls it
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _frozen(lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False))
+        return _frozen(_lpips("squeeze"))
+
+
+def _lpips(net: str, **more: Any) -> lpips.LPIPS:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torchvision")  # of how lpips calls it
+        return lpips.LPIPS(net=net, pnet_rand=True, spatial=True, verbose=False, **more)
 
 
 def trained_squeezenet(path: Path) -> lpips.LPIPS:
@@ -82,9 +87,7 @@ def trained_stlpips(path: Path, net: str) -> lpips.LPIPS:
     Raises ValueError, naming the file, if a tensor is missing, left over, or of another shape.
     """
     with torch.device("meta"):  # a VGG16 with its classifier would be drawn, and thrown away
-        network = lpips.LPIPS(
-            net=net, pretrained=False, pnet_rand=True, spatial=True, verbose=False
-        )
+        network = _lpips(net, pretrained=False)
     state = _read(path, "install stlpips-pytorch again")
     theirs = [name for name in map(str, state) if not name.endswith(".filt")]
     # lins.0 is lin0 again, and so on.

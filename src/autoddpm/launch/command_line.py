@@ -1,5 +1,6 @@
 """The command line of a verb: paths of any name, pasteable lines, and errors in one line."""
 
+import logging
 import os
 import re
 import shlex
@@ -36,6 +37,7 @@ def command(verb: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     def decorated(main: Callable[[], Any]) -> Callable[[], Any]:
         @wraps(main)
         def run() -> Any:
+            logging.getLogger("alembic").setLevel(logging.WARNING)  # of Optuna; MONAI imports it
             sys.argv = [sys.argv[0], *understood(sys.argv[1:])]
             if traceback_wanted():
                 return main()

@@ -26,11 +26,7 @@ from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, image_of, read_mask, read_volume, volume_of
 
 #: Of torchvision about how lpips calls it, and of PyTorch about deepbet's file.
-WARNINGS_OF_LIBRARIES = (
-    "The parameter 'pretrained'",
-    "Arguments other than a weight enum",
-    r"`torch\.jit\.load` is deprecated",
-)
+WARNING_OF_DEEPBET = r"`torch\.jit\.load` is deprecated"
 
 
 @dataclass(frozen=True)
@@ -85,8 +81,7 @@ def predict(
         raise ValueError("--margin-mm and --processes: must be 0 or more")
     if not asked.is_bids and (asked.participants or asked.sessions):
         raise ValueError("--participant-label and --session-label need --bids")
-    for message in WARNINGS_OF_LIBRARIES:
-        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", message=WARNING_OF_DEEPBET)
     out, device = at_home(asked.out), device_of(asked.device)
     method = method_of(asked.weights, make_detector, asked.false_positive_rate, asked.threshold)
     how = Preparation(method.steps, method.size, asked.margin_mm, asked.skip_registration)
