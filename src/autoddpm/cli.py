@@ -206,6 +206,8 @@ def _add_method(command: argparse.ArgumentParser) -> None:
     perceptual = "distance of AutoDDPM's first map (lpips_random)"
     add("--perceptual", default="lpips_random", metavar="NAME", help=perceptual)
     add("--seed", type=int, default=0, help="of the noise (0)")
-    rate = "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01"
+    rate = (
+        "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01, 0.002"
+    )
     add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
     add("--threshold", type=float, help="of the map, instead of a calibrated one")

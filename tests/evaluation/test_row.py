@@ -36,6 +36,7 @@ from autoddpm.detectors.thor import THOR
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate
+from autoddpm.metrics.localization import HEALTHY_FPRS
 from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import write_weights
@@ -47,14 +48,14 @@ KEYS = {
     "healthy/mse",
     "calls_per_slice",
     "seconds_per_slice",
-    *(f"healthy/fpr@healthy_fpr{rate}" for rate in (1, 2, 5)),
+    *(f"healthy/fpr@healthy_fpr{rate}" for rate in (0.2, 1, 2, 5)),
     *(f"all/{key}" for key in ("auprc", "max_dice", "dice@healthy_fpr5", "slice_auroc")),
     *(f"all/{key}" for key in ("slice_auprc", "max_slice_dice")),
     *(f"lesion/{key}" for key in ("slice_dice", "slice_dice@healthy_fpr5", "aupimo")),
     *(
         f"lesion/{key}@healthy_fpr{rate}"
         for key in ("lesion_f1", "count_difference", "volume_difference", "dice_gap")
-        for rate in (1, 2, 5)
+        for rate in (0.2, 1, 2, 5)
     ),
     *(f"lesion/sensitivity@{number}fp" for number in (1, 2)),
     *(
@@ -64,7 +65,7 @@ KEYS = {
             "max_dice",
             "grid_dice",
             "best_threshold",
-            *(f"dice@healthy_fpr{rate}" for rate in (1, 2, 5)),
+            *(f"dice@healthy_fpr{rate}" for rate in (0.2, 1, 2, 5)),
         )
         for group in ("", "/small", "/medium", "/large")
     ),
@@ -348,7 +349,7 @@ def test_a_threshold_is_the_least_with_at_most_5_percent_fpr(
     done: Laboratory,
 ) -> None:
     (mask, *others, final) = done.thresholds()
-    assert [entry["conditions"]["false_positive_rate"] for entry in others] == [0.01, 0.02]
+    assert [entry["conditions"]["false_positive_rate"] for entry in others] == [0.002, 0.01, 0.02]
     trained = load_checkpoint(done.checkpoint)
     (batch,) = list(done.data().loader("calibrate"))
     detection = detect(done.detector(trained, mask_threshold=mask["threshold"]), batch)
@@ -374,7 +375,7 @@ def test_thresholds_are_kept_by_the_checkpoint_and_used_again(
 ) -> None:
     first = laboratory.row("a", AnoDDPM)
     assert [len(batch) for batch in detected] == [3, 3, 3, 3]
-    assert len(laboratory.thresholds()) == 3
+    assert len(laboratory.thresholds()) == len(HEALTHY_FPRS)
     detected.clear()
     shutil.rmtree(laboratory.folder / "a")
     second = laboratory.row("b", AnoDDPM)
@@ -416,7 +417,7 @@ def test_the_mask_s_threshold_is_shared_with_the_ablations(
     ]
     assert len({row["thresholds"]["mask_threshold"] for row in rows}) == 1
     assert len({row["thresholds"]["healthy_fpr5"] for row in rows}) == 3
-    assert len(laboratory.thresholds()) == 1 + 3 * 3
+    assert len(laboratory.thresholds()) == 1 + 3 * len(HEALTHY_FPRS)
     assert sum(batch[0].startswith("ixi/") for batch in detected) == 1
     assert sum(batch[0].startswith("ixi_stroke/") for batch in detected) == 3
     full, stitching = laboratory.maps("full"), laboratory.maps("stitching")
@@ -482,7 +483,7 @@ def test_a_row_of_other_reconstructions_samples_its_own(
     row = laboratory.row("b", AnoDDPM, t=20)
     assert row["provenance"]["reconstructions_of"] is None
     assert sum(map(len, detected)) == 3 + 9
-    assert len(laboratory.thresholds()) == 6
+    assert len(laboratory.thresholds()) == 2 * len(HEALTHY_FPRS)
 
 
 def test_a_damaged_reconstruction_is_named_and_may_be_deleted(

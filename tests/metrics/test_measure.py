@@ -15,7 +15,12 @@ from autoddpm.metrics.localization import HEALTHY_FPRS
 from autoddpm.metrics.measure import measure
 from autoddpm.metrics.scored_slices import ScoredSlices
 
-THRESHOLDS = {"healthy_fpr1": 0.75, "healthy_fpr2": 0.65, "healthy_fpr5": 0.55}
+THRESHOLDS = {
+    "healthy_fpr0.2": 0.85,
+    "healthy_fpr1": 0.75,
+    "healthy_fpr2": 0.65,
+    "healthy_fpr5": 0.55,
+}
 POPULATIONS = {"lesion": "", "small": "/small", "medium": "/medium", "large": "/large"}
 KEYS = [
     "all/auprc",

@@ -8,7 +8,12 @@ from autoddpm.metrics.counts import Counts, every_score, histograms
 from autoddpm.metrics.statistics import ratio
 
 #: Share of healthy validation pixels that each calibrated threshold may flag.
-HEALTHY_FPRS = {"healthy_fpr1": 0.01, "healthy_fpr2": 0.02, "healthy_fpr5": 0.05}
+HEALTHY_FPRS = {
+    "healthy_fpr0.2": 0.002,
+    "healthy_fpr1": 0.01,
+    "healthy_fpr2": 0.02,
+    "healthy_fpr5": 0.05,
+}
 GRID = np.arange(101) / 100  # thresholds of the authors' code
 RESAMPLES_AT_ONCE = 100  # what a product holds in memory: resamples x thresholds x 8 bytes
 CURVE_POINTS = 300

@@ -70,7 +70,7 @@ def test_each_metric_is_found_again_in_the_maps_with_an_interval(measured, tmp_p
     rows = read_rows(measured)[0]
     found = bootstrap_rows(rows, tmp_path, R, 0)
     for row in rows:
-        assert len(row.metrics) == 58
+        assert len(row.metrics) == 67
         for key in row.metrics.keys() - NO_INTERVAL:
             bounds = found.interval(row, key)
             assert isinstance(bounds, Interval), (row.label, key, bounds)

@@ -114,7 +114,7 @@ def test_the_protocol_gives_a_number_or_a_reason(
     ]
     assert "lesion/dice@healthy_fpr1" in lacking
     assert "all/slice_auroc" in lacking
-    assert len(lacking) == 12
+    assert len(lacking) == 14
     assert len([note for note in table.notes if note.startswith("not in metrics.json")]) == 1
     text = (runs.parent / "report" / "protocol.csv").read_text()
     assert "nan" not in text.lower().replace("anoddpm", "")

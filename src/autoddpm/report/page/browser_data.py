@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from autoddpm.metrics.localization import HEALTHY_FPRS
 from autoddpm.report.figures.examples import Choice, Example, slice_of
 from autoddpm.report.figures.panels import top_of_scale
 from autoddpm.runs.folder import UnreadableRunError
@@ -142,11 +143,11 @@ def _presets(row: Row) -> Iterator[tuple[str, np.float32]]:
     best = row.metrics.get("lesion/best_threshold")
     if best is not None:
         yield "highest Dice of all lesions", np.float32(best)
-    for share in (1, 2, 5):
-        threshold = row.thresholds.get(f"healthy_fpr{share}")
+    for name, share in HEALTHY_FPRS.items():
+        threshold = row.thresholds.get(name)
         if threshold is not None:  # flags what is above it
             yield (
-                f"{share} % of healthy validation pixels",
+                f"{100 * share:g} % of healthy validation pixels",
                 np.nextafter(np.float32(threshold), np.float32(np.inf)),
             )
 
