@@ -12,7 +12,7 @@ from scan_files import write_scan, write_small_weights
 
 from autoddpm import cli
 from autoddpm.atomic import write_json
-from autoddpm.prediction.bids import list_bids
+from autoddpm.prediction.bids import list_bids, write_description
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VALIDATOR = shutil.which("bids-validator-deno")
@@ -122,6 +122,13 @@ def test_another_program_s_derivative_is_left_alone(
     arguments = [dataset, "-o", dataset / "derivatives" / "other", "--bids", "--weights", weights]
     assert cli.main(["predict", *map(str, arguments), "--threshold", "0.1"]) == 1
     assert "is a dataset of another program; give another -o" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "words"), [("{", "is no JSON"), ("[]", "describes no dataset")])
+def test_a_description_that_is_none_is_named(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text(text)
+    with pytest.raises(ValueError, match=f"dataset_description.json: {words}.*; correct it"):
+        write_description(tmp_path / "out", tmp_path)
 
 
 def test_nothing_is_described_while_another_process_writes(

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoddpm import __version__
 from autoddpm.atomic import write_json, write_text
-from autoddpm.prediction.scans import MODALITY_ENDS, SUFFIXES, Listing, Scan, stem_of
+from autoddpm.prediction.scans import SUFFIXES, Listing, Scan, contrast_of, stem_of
 
 VERSION = "1.10.0"  # of the specification
 INSTALL = "pip install 'autoddpm[predict]'"
@@ -56,8 +56,8 @@ def list_bids(
         import ancpbids  # late: not every prediction needs it
     except ImportError as error:
         raise ValueError(f"--bids needs ancpbids: {INSTALL}") from error
-    end = MODALITY_ENDS.get(modality, modality)
-    extensions = [suffix for suffix in SUFFIXES if suffix != ".mgz"]
+    end = contrast_of(modality)
+    extensions = [suffix for suffix in SUFFIXES if suffix.startswith(".nii")]
     dataset: Any = ancpbids.load_dataset(str(root))
     found = dataset.query(suffix=end, extension=extensions, return_type="object")
     relative = sorted(Path(one.get_relative_path()).as_posix() for one in found)
@@ -102,10 +102,10 @@ def write_description(out: Path, source: Path) -> None:
     """
     path = out / "dataset_description.json"
     if path.is_file():
-        by = json.loads(path.read_text("utf-8")).get("GeneratedBy") or [{}]
-        if by[0].get("Name") != "autoddpm":
+        by = _described(path).get("GeneratedBy")
+        if not (isinstance(by, list) and by and by[0].get("Name") == "autoddpm"):
             raise ValueError(f"{out}: is a dataset of another program; give another -o")
-    raw = json.loads((source / "dataset_description.json").read_text("utf-8"))
+    raw = _described(source / "dataset_description.json")
     link = os.path.relpath(source.resolve(), out.resolve())
     write_json(
         path,
@@ -125,6 +125,17 @@ def write_description(out: Path, source: Path) -> None:
         "device.\nAn anomaly map is no probability; its name is therefore none of BIDS, see "
         ".bidsignore.\n",
     )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """A dataset_description.json. ValueError, naming the file, if it describes nothing."""
+    try:
+        described = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is no JSON ({error}); correct it") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{path}: describes no dataset; correct it")
+    return described
 
 
 def sidecars(scan: Scan, record: Mapping[str, Any], has_brain: bool) -> dict[str, dict[str, Any]]:
