@@ -59,6 +59,23 @@ def test_scans_of_the_contrast_are_found_by_label(
     assert [scan.name for scan in list_bids(dataset, "T1", participants, sessions).scans] == names
 
 
+def test_a_subject_without_a_scan_is_said(tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset_description.json", {"Name": "a", "BIDSVersion": "1.10.0"})
+    names = ("01_T1w.nii.gz", "02_t1w.nii.gz", "03_T1w.NII.GZ", "04_FLAIR.nii.gz", "05_T1w.nii.gz")
+    for name in names:
+        folder = tmp_path / f"sub-{name[:2]}" / "anat"
+        folder.mkdir(parents=True)
+        (folder / f"sub-{name}").touch()
+    listing = list_bids(tmp_path, "T1")
+    assert [scan.name for scan in listing.scans] == ["sub-01", "sub-05"]
+    assert {Path(file).name: reason for file, reason in listing.left_out.items()} == {
+        "sub-02_t1w.nii.gz": "its name is none of BIDS",
+        "sub-03_T1w.NII.GZ": "its name is none of BIDS",
+        "sub-04": "has no T1w scan",
+    }
+    assert not list_bids(tmp_path, "T1", ["01"]).left_out
+
+
 def test_labels_that_are_not_there_are_named(dataset: Path) -> None:
     with pytest.raises(ValueError, match=r"--participant-label 03: .* has 01, 02"):
         list_bids(dataset, "T1", ["03"])

@@ -3,13 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoddpm import __version__
 from autoddpm.atomic import write_json, write_text
-from autoddpm.prediction.scans import SUFFIXES, Listing, Scan, contrast_of, stem_of
+from autoddpm.data.files import files_below
+from autoddpm.prediction.scans import SUFFIXES, Listing, Scan, contrast_of, is_scan, stem_of
 
 VERSION = "1.10.0"  # of the specification
 INSTALL = "pip install 'autoddpm[predict]'"
@@ -78,7 +79,33 @@ def list_bids(
     _check_labels(root, "--session-label", wanted_ses, seen_ses)
     if not scans:
         raise FileNotFoundError(f"{root}: has no {end} scan of these labels")
-    return Listing(scans)
+    return Listing(scans, _not_understood(root, wanted_sub, end, relative))
+
+
+def _not_understood(
+    root: Path, wanted: Collection[str], end: str, found: Collection[str]
+) -> dict[str, str]:
+    """Files and subjects that a dataset has and that are not used, each with the reason.
+
+    wanted: labels of the subjects that are asked for. Empty: all.
+    end: of the names of the contrast.
+    found: paths of its scans, relative to the root.
+    """
+    left_out: dict[str, str] = {}
+    for subject in sorted(root.glob("sub-*")):
+        if not subject.is_dir() or (wanted and subject.name.removeprefix("sub-") not in wanted):
+            continue
+        files = [file for file in files_below(subject) if is_scan(file)]
+        strange = [
+            file
+            for file in files
+            if stem_of(file).lower().endswith(f"_{end.lower()}")
+            and file.relative_to(root).as_posix() not in found
+        ]
+        left_out |= {str(file): "its name is none of BIDS" for file in strange}
+        if not strange and not any(one.startswith(f"{subject.name}/") for one in found):
+            left_out[str(subject)] = f"has no {end} scan"
+    return left_out
 
 
 def _scan(root: Path, path: str, end: str) -> Scan:
