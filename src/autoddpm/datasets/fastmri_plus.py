@@ -123,9 +123,8 @@ def _boxes(table: pd.DataFrame, labels: Collection[str] | None) -> dict[str, Box
 def read_annotations(path: str | Path | None) -> pd.DataFrame:
     """fastMRI+'s brain.csv, every column as text; ValueError if it is not that table."""
     if path is None or not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no such file; give paths.annotations=brain.csv of fastMRI+"
-        )
+        what = f"{path}: there is no such file" if path else "paths.annotations is not given"
+        raise FileNotFoundError(f"{what}; give paths.annotations=brain.csv of fastMRI+")
     table = read_table(path, COLUMNS, "give paths.annotations=brain.csv of fastMRI+")
     local = table[table["study_level"] != "Yes"]
     for column in ("slice", "x", "y", "width", "height"):
