@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from pathlib import Path
 GROUPS, LIMITS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 MEMORY = Path("/proc/meminfo")
 NO_LIMIT = 2**60  # bytes: version 1 writes a number near 2^63
+#: What PyTorch says if memory is not enough.
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|CUDNN_STATUS_NOT_SUPPORTED\."
+)
 
 
 def cores() -> int:
@@ -48,6 +53,12 @@ def memory() -> float:
             if words and words[0].isdecimal() and int(words[0]) < NO_LIMIT:
                 found.append(int(words[0]))
     return min(*found, _of_the_machine())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was not enough, of the machine or of a device."""
+    said = isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    return said or isinstance(error, MemoryError)
 
 
 def _of_the_machine() -> float:

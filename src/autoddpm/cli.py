@@ -187,7 +187,7 @@ def add_predict(commands: Any) -> None:
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
     add("--participant-label", dest="participants", **labels, help="of a BIDS dataset; else all")
     add("--session-label", dest="sessions", **labels, help="likewise")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     add("--processes", type=int, default=1, help="that prepare scans beside the detection (1)")
     add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
     margin = "map as far beyond the weights' slices (2)"

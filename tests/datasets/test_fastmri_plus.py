@@ -364,3 +364,8 @@ def test_the_real_annotations_sort_a_folder_s_files(
     assert next(v.excluded for v in volumes if v.id == "202_2020345").endswith(
         "with a box: Normal variant"
     )
+
+
+def test_annotations_that_are_not_given_are_asked_for() -> None:
+    with pytest.raises(FileNotFoundError, match=r"^paths\.annotations is not given; give paths\."):
+        read_annotations(None)

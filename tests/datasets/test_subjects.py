@@ -51,8 +51,32 @@ def test_names_that_may_be_of_one_person_are_asked_for(keys: list[str]) -> None:
         subjects_of(keys, "mine")
 
 
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        (["p1_l", "p1_r", "p2_l", "p2_r"], "a side"),
+        (["p1-Left", "p1-Right", "p2-Left"], "a side"),
+        (["smith_2020-01-31", "smith_2021-03-04", "jones_2020-01-31"], "a date"),
+        (["smith_20200131_T1", "smith_20210304_T1", "jones_20200131_T1"], "a date"),
+    ],
+)
+def test_sides_and_dates_may_be_of_one_person(keys: list[str], what: str) -> None:
+    with pytest.raises(ValueError, match=f"differ in {what} alone: .* columns file and subject"):
+        subjects_of(keys, "mine")
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mine: the pattern .* no regular expression"):
+        subjects_of(["a"], "mine", "(")
+
+
 def test_names_of_which_none_is_like_another_are_subjects() -> None:
-    for names in (["p001", "p002", "p003"], ["a", "b"], ["p1_90", "p2_91", "p3_92"]):
+    for names in (
+        ["p001", "p002", "p003"],
+        ["a", "b"],
+        ["p1_90", "p2_91", "p3_92"],
+        ["a_l", "b_r"],
+    ):
         assert subjects_of(names, "mine") == names
 
 

@@ -1,5 +1,6 @@
 """What is no slice is told what it is, and volumes of one's own become records."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -8,8 +9,18 @@ import pytest
 from conftest import brain
 from PIL import Image
 
+from autoddpm.datasets.atlas import atlas_volumes
+from autoddpm.datasets.fastmri_plus import COLUMNS, fastmri_volumes
+from autoddpm.datasets.ixi import ixi_volumes
 from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.datasets.volumes import own_volumes
+from autoddpm.preparation.volume import RawVolume
+
+
+def fastmri(folder: Path) -> list[RawVolume]:
+    table = folder.with_name("brain.csv")
+    table.write_text(",".join(COLUMNS) + "\n" + "," * (len(COLUMNS) - 1) + "\n")
+    return fastmri_volumes(folder, table)
 
 
 @pytest.fixture
@@ -75,6 +86,53 @@ def test_own_volumes_are_split_by_subject(folder: Path) -> None:
     assert sorted(splits) == [f"sub-{number:02d}" for number in range(10)]
     assert sorted(splits.values()) == ["test"] + ["train"] * 8 + ["val"]
     assert all(splits[one.subject] == one.split for one in found)
+
+
+def touched(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_what_is_no_t1_volume_is_left_out_and_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touched(folder, "a.nii.gz", "a_seg.nii.gz", "a_FLAIR.NII.GZ", "b.nrrd", "c.dcm", "x.json")
+    found = {one.id: one.excluded for one in own_volumes(folder)}
+    assert found == {
+        "a": "",
+        "a_FLAIR": "its name says FLAIR, and not T1w",
+        "a_seg": "its name says that it is a mask",
+    }
+    assert "2 files are left out" in caplog.text
+    assert "2 other files are not read: b.nrrd, c.dcm; this is a volume" in caplog.text
+
+
+def test_two_volumes_of_one_person_are_asked_for(folder: Path) -> None:
+    touched(folder, "p1_s1.nii", "p1_s2.nii", "p2_s1.nii")
+    with pytest.raises(ValueError, match=r"number alone: .*preparation\.volumes\.subject=REGEX"):
+        own_volumes(folder)
+    assert [one.subject for one in own_volumes(folder, subject="p\\d")] == ["p1", "p1", "p2"]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "name"),
+    [
+        (ixi_volumes, "IXI012-HH-1211-T1.nii.gz"),
+        (atlas_volumes, "sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz"),
+        (fastmri, "file_brain_AXT1_200_6002646.h5"),
+    ],
+)
+def test_files_that_no_data_set_reads_are_said(
+    volumes: Callable[[Path], list[RawVolume]],
+    name: str,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    touched(folder, name, "more.tar.xz", "readme.txt")
+    assert volumes(folder)
+    assert "1 other files are not read: more.tar.xz; this is an archive: unpack" in caplog.text
 
 
 def test_a_folder_without_volumes_says_what_it_holds(folder: Path) -> None:

@@ -140,6 +140,9 @@ def test_training_to_report_in_a_folder_of_a_strange_name(
         (("train", "seed=${nix}"), "Interpolation key 'nix' not found"),
         (("train", "trainer=gpu"), "trainer.accelerator=gpu: PyTorch finds no such device"),
         (("train", "trainer.accelerator=mps"), "use trainer=cpu"),
+        (("train", "+exclude=[a]"), "+exclude: there is no such setting, and nothing would read"),
+        (("prepare", "+exclude=[a]"), "+exclude: there is no such setting"),
+        (("train", "seed=a=b", "data=phantom"), "seed=a=b: must be a number"),
         (("train", "data.batch_size=0"), "data.batch_size=0: must be a whole number of at least 1"),
         (("train", "data.num_workers=x"), "data.num_workers=x: must be a whole number"),
         (("evaluate", "trainer=ddp"), "trainer.accelerator=gpu: PyTorch finds no such device"),
@@ -166,16 +169,26 @@ def test_what_libraries_refuse_is_one_line_of_ours(
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["+trainer.foo=1", "trainer.precision=7", "trainer.strategy=foo", "trainer.devices=0"],
+    ("override", "named"),
+    [
+        ("+trainer.foo=1", "trainer.foo: "),
+        ("trainer.precision=7", "trainer"),
+        ("trainer.strategy=foo", "trainer: "),
+        ("trainer.devices=0", "trainer"),
+        ("trainer.max_steps=abc", "trainer.max_steps=abc"),
+        ("module.lr=-1", "module.lr=-1: must be above 0"),
+        ("module.weight_decay=-1", "module.weight_decay=-1: must be 0 or more"),
+    ],
 )
-def test_what_lightning_refuses_names_its_group(override: str, verb: Verb, tmp_path: Path) -> None:
+def test_what_lightning_refuses_names_its_setting(
+    override: str, named: str, verb: Verb, tmp_path: Path
+) -> None:
     write_ixi(tmp_path / "data" / "ixi", train=3, val=1, test=1)
     paths = [f"paths.{key}={tmp_path / key}" for key in ("data", "prepared", "runs")]
     outcome = verb("train", "+experiment=ixi", *TINY_TRAINING, *paths, override)
     assert outcome.code == 1
     (line,) = outcome.err.rstrip().splitlines()
-    assert "trainer" in line
+    assert named in line
     assert "not expected" not in line
 
 

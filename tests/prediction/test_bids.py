@@ -12,7 +12,7 @@ from scan_files import write_scan, write_small_weights
 
 from autoddpm import cli
 from autoddpm.atomic import write_json
-from autoddpm.prediction.bids import list_bids
+from autoddpm.prediction.bids import list_bids, write_description
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VALIDATOR = shutil.which("bids-validator-deno")
@@ -57,6 +57,23 @@ def test_scans_of_the_contrast_are_found_by_label(
     dataset: Path, participants: list[Any], sessions: list[Any], names: list[str]
 ) -> None:
     assert [scan.name for scan in list_bids(dataset, "T1", participants, sessions).scans] == names
+
+
+def test_a_subject_without_a_scan_is_said(tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset_description.json", {"Name": "a", "BIDSVersion": "1.10.0"})
+    names = ("01_T1w.nii.gz", "02_t1w.nii.gz", "03_T1w.NII.GZ", "04_FLAIR.nii.gz", "05_T1w.nii.gz")
+    for name in names:
+        folder = tmp_path / f"sub-{name[:2]}" / "anat"
+        folder.mkdir(parents=True)
+        (folder / f"sub-{name}").touch()
+    listing = list_bids(tmp_path, "T1")
+    assert [scan.name for scan in listing.scans] == ["sub-01", "sub-05"]
+    assert {Path(file).name: reason for file, reason in listing.left_out.items()} == {
+        "sub-02_t1w.nii.gz": "its name is none of BIDS",
+        "sub-03_T1w.NII.GZ": "its name is none of BIDS",
+        "sub-04": "has no T1w scan",
+    }
+    assert not list_bids(tmp_path, "T1", ["01"]).left_out
 
 
 def test_labels_that_are_not_there_are_named(dataset: Path) -> None:
@@ -122,6 +139,13 @@ def test_another_program_s_derivative_is_left_alone(
     arguments = [dataset, "-o", dataset / "derivatives" / "other", "--bids", "--weights", weights]
     assert cli.main(["predict", *map(str, arguments), "--threshold", "0.1"]) == 1
     assert "is a dataset of another program; give another -o" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "words"), [("{", "is no JSON"), ("[]", "describes no dataset")])
+def test_a_description_that_is_none_is_named(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text(text)
+    with pytest.raises(ValueError, match=f"dataset_description.json: {words}.*; correct it"):
+        write_description(tmp_path / "out", tmp_path)
 
 
 def test_nothing_is_described_while_another_process_writes(

@@ -15,12 +15,14 @@ from scan_files import LESION, affine_of, as_axes, head, write_scan, write_small
 
 import autoddpm
 from autoddpm import cli
+from autoddpm.prediction import prepared as preparing
 from autoddpm.prediction import run as running
 from autoddpm.prediction.command import Asked, predict
 from autoddpm.prediction.detect import Detected, detect_scans, device_of
 from autoddpm.prediction.method import DetectorSettings, method_of
 from autoddpm.prediction.prepared import Failed, Preparation, Prepared, attempted, prepare
 from autoddpm.prediction.result import NOTICE, result
+from autoddpm.prediction.scans import list_scans
 from autoddpm.preparation import cutting
 from autoddpm.preparation.cutting import Steps
 from autoddpm.preparation.volume import Source, read_volume
@@ -169,7 +171,7 @@ def test_a_broken_scan_is_named_and_the_others_go_on(
     assert (rows["deep/b"]["error"], set((out / "deep" / "b").glob("*"))) != ("", set())
     said = capsys.readouterr().out
     assert "left out: " in said
-    assert "its name says FLAIR, the weights know T1w" in said
+    assert "its name says FLAIR, and not T1w" in said
     assert said.splitlines()[-1].startswith("failed: c: ")
     # Mended, and done again: what was finished is not.
     before = (out / "deep" / "b" / "record.json").stat().st_mtime_ns
@@ -179,6 +181,72 @@ def test_a_broken_scan_is_named_and_the_others_go_on(
     assert "finished already: 1" in capsys.readouterr().out
     assert (out / "deep" / "b" / "record.json").stat().st_mtime_ns == before
     assert all(row["error"] == "" for row in summary(out).values())
+
+
+def test_no_scan_of_a_folder_is_dropped_unsaid(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "scans"
+    for name in ("a.NII.GZ", "a_seg.nii.gz", "b.nrrd", "notes.txt", "c.mgh"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    elsewhere.mkdir()
+    (elsewhere / "d.nii").touch()
+    (folder / "linked").symlink_to(elsewhere, target_is_directory=True)
+    listing = list_scans(folder, tmp_path / "out", "T1")
+    assert [scan.name for scan in listing.scans] == ["a", "c", "linked/d"]
+    said = {Path(file).name: reason for file, reason in listing.left_out.items()}
+    assert said["a_seg.nii.gz"] == "its name says that it is a mask"
+    assert said["scans"].startswith("1 other files are not read: b.nrrd; this is a volume")
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("no such cut"), KeyError("z"), IndexError(), OSError()]
+)
+def test_any_error_of_one_scan_is_that_scan_s(
+    error: Exception, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_scan(tmp_path / "scans" / f"{name}.nii", seed=len(name))
+    read = preparing.read_volume
+
+    def sometimes(source: Source) -> Any:
+        if source.name == "a.nii":
+            raise error
+        return read(source)
+
+    monkeypatch.setattr(preparing, "read_volume", sometimes)
+    assert ask(tmp_path / "scans", tmp_path / "out", weights, "--processes", "0") == 1
+    rows = summary(tmp_path / "out")
+    assert "a.nii: cannot be prepared" in rows["a"]["error"]
+    assert rows["b"]["error"] == ""
+
+
+def test_a_map_that_cannot_be_brought_back_is_a_reason(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_scan(tmp_path / "scans" / f"{name}.nii")
+    results = iter([RuntimeError("no room")])
+
+    def sometimes(*given: Any) -> Any:
+        for error in results:
+            raise error
+        return result(*given)
+
+    monkeypatch.setattr(running, "result", sometimes)
+    assert ask(tmp_path / "scans", tmp_path / "out", weights, "--processes", "0") == 1
+    rows = summary(tmp_path / "out")
+    assert "a.nii: its map cannot be brought back (no room)" in rows["a"]["error"]
+    assert rows["b"]["error"] == ""
+
+
+def test_a_record_of_another_program_is_left_alone(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, record = write_scan(tmp_path / "a.nii"), tmp_path / "out" / "a" / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("[1]")
+    assert ask(scan, tmp_path / "out", weights) == 1
+    assert "record.json: is no record of autoddpm; give another -o" in capsys.readouterr().err
 
 
 def test_a_stop_loses_nothing_that_is_finished(tmp_path: Path, weights: Path) -> None:
@@ -259,8 +327,9 @@ def test_a_brain_mask_of_one_s_own_is_used(tmp_path: Path, weights: Path) -> Non
     ("arguments", "words"),
     [
         (["nowhere.nii"], "nowhere.nii: there is no such file or folder"),
-        (["notes.txt"], r"notes.txt: is no .nii.gz, .nii, .mgz file"),
+        (["notes.txt"], r"notes.txt: is no .nii.gz, .nii, .mgz, .mgh file"),
         (["a.nii", "--device", "tpu"], "device tpu: must be auto, cpu, cuda"),
+        (["a.nii", "--device", "mps"], "device mps: this machine has no GPU of Apple"),
         (["a.nii", "--device", "cuda:97"], "device cuda:97: this machine has"),
         (["a.nii", "--brain-mask", "no.nii"], "--brain-mask no.nii: there is no such file"),
         (["folder", "--brain-mask", "a.nii"], "is of one scan, and folder is a folder"),

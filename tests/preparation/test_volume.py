@@ -93,6 +93,13 @@ def test_members_of_a_tar_are_read_where_they_lie(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_volume(source).data, DATA + i)
 
 
+@pytest.mark.parametrize(("name", "words"), [("a.zip", "unzip a.zip"), ("a.tgz", "tar xf a.tgz")])
+def test_an_archive_is_told_how_to_unpack_it(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK\3\4")
+    with pytest.raises(ValueError, match=f"this is an archive: unpack it first \\(`{words}`\\)"):
+        members(tmp_path / name)
+
+
 @pytest.mark.parametrize("damage", ["compressed", "cut", "no tar"])
 def test_a_tar_that_is_not_whole_or_compressed_is_named(tmp_path: Path, damage: str) -> None:
     path = save(tmp_path / "a.nii.gz").path

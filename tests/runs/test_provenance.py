@@ -1,5 +1,6 @@
 """What a result says of its origin."""
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from autoddpm.runs import provenance
 from autoddpm.runs.provenance import OWN_PLACE, commit_of, environment
 
 
@@ -29,6 +31,20 @@ def repository(folder: Path, *tracked: str) -> str:
         ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     )
     return said.stdout.strip()[:12]
+
+
+def test_a_container_that_counts_no_peak_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, text: str) -> None:
+        tried.append(text)
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    tried: list[str] = []
+    monkeypatch.setattr(provenance, "CLEAR_REFS", tmp_path)
+    monkeypatch.setattr(Path, "write_text", read_only)
+    provenance.forget_peak_memory(torch.device("cpu"))
+    assert tried == ["5"]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

@@ -5,10 +5,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from autoddpm.data.files import files_below
 from autoddpm.data.image_file import NIFTI
+from autoddpm.data.other_files import warn_of_not_read
 from autoddpm.data.sample import Record
 from autoddpm.datasets.others import not_understood
-from autoddpm.datasets.paths import existing, files_below
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.folder import prepared
@@ -70,7 +72,9 @@ def atlas_volumes(raw: str | Path | None, artefacts: str = "leave_out") -> list[
     if artefacts not in ("leave_out", "only"):
         raise ValueError(f"artefacts={artefacts}: must be leave_out or only")
     spoilt, volumes, others, hidden = _artefacts(), [], [], 0
-    for path in files_below(raw):
+    every = files_below(raw)
+    warn_of_not_read(raw, every)
+    for path in every:
         match = IMAGE.fullmatch(path.name)
         if "Testing" in path.relative_to(raw).parts:
             hidden += match is not None

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from autoddpm.data.files import files_below
+from autoddpm.data.other_files import warn_of_not_read
 from autoddpm.data.sample import Record
 from autoddpm.data.table import read_table
 from autoddpm.datasets.others import not_understood
-from autoddpm.datasets.paths import existing, files_below
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import split_by_subject
 from autoddpm.preparation.folder import prepared
@@ -92,7 +94,9 @@ def fastmri_volumes(
 
 def _files(raw: Path) -> tuple[dict[str, Path], list[Source]]:
     """The AXT1 files of a folder by stem, and files of unknown names."""
-    every = [path for path in files_below(raw) if path.suffix.lower() == ".h5"]
+    found = files_below(raw)
+    warn_of_not_read(raw, [path for path in found if path.suffix.lower() != ".h5"])
+    every = [path for path in found if path.suffix.lower() == ".h5"]
     paths = [path for path in every if path.name.startswith(PREFIX) and path.suffix == ".h5"]
     others = [path for path in every if path not in paths and not NO_AXT1.fullmatch(path.name)]
     files = {path.stem: path for path in paths}
@@ -119,9 +123,8 @@ def _boxes(table: pd.DataFrame, labels: Collection[str] | None) -> dict[str, Box
 def read_annotations(path: str | Path | None) -> pd.DataFrame:
     """fastMRI+'s brain.csv, every column as text; ValueError if it is not that table."""
     if path is None or not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no such file; give paths.annotations=brain.csv of fastMRI+"
-        )
+        what = f"{path}: there is no such file" if path else "paths.annotations is not given"
+        raise FileNotFoundError(f"{what}; give paths.annotations=brain.csv of fastMRI+")
     table = read_table(path, COLUMNS, "give paths.annotations=brain.csv of fastMRI+")
     local = table[table["study_level"] != "Yes"]
     for column in ("slice", "x", "y", "width", "height"):

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from autoddpm.data.files import files_below
 from autoddpm.data.image_file import NIFTI, read_image
 from autoddpm.data.integrity import first_few
+from autoddpm.data.other_files import warn_of_not_read
 from autoddpm.data.preprocess import window98
 from autoddpm.data.sample import Record, Split
 from autoddpm.datasets.others import not_understood
-from autoddpm.datasets.paths import existing, files_below
+from autoddpm.datasets.paths import existing
 from autoddpm.datasets.published import published
 from autoddpm.datasets.slice_folder import slice_folder
 from autoddpm.preparation.folder import prepared
@@ -69,8 +71,10 @@ def ixi_volumes(raw: str | Path | None) -> list[RawVolume]:
     training. T2, PD, MRA and DTI are not listed. A volume of any other name is marked as left out.
     """
     raw = existing(raw, "paths.raw")
-    files = members(raw) if raw.is_file() else list(map(Source, files_below(raw)))
-    files = [f for f in files if f.name[0] != "." and f.name.lower().endswith(NIFTI)]
+    every = members(raw) if raw.is_file() else list(map(Source, files_below(raw)))
+    files = [f for f in every if f.name[0] != "." and f.name.lower().endswith(NIFTI)]
+    if raw.is_dir():
+        warn_of_not_read(raw, [f.path for f in every])
     split = published("ixi_split.csv").set_index("subject")["split"].to_dict()
     volumes: dict[str, RawVolume] = {}
     others = []

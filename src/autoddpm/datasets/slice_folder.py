@@ -4,28 +4,24 @@ import hashlib
 import logging
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from autoddpm.data.files import entries
 from autoddpm.data.image_file import SUFFIXES, stem
 from autoddpm.data.integrity import first_few
+from autoddpm.data.names import image_of_mask
+from autoddpm.data.other_files import below, what_they_are
 from autoddpm.data.sample import SPLITS, Record
 from autoddpm.data.table import read_lines, read_table
-from autoddpm.datasets.other_files import below, what_they_are
-from autoddpm.datasets.paths import entries
 from autoddpm.datasets.subjects import subjects_of
 from autoddpm.home import at_home
 
 log = logging.getLogger(__name__)
 
 MODALITY = "T1"
-#: p001_seg, p001-Label, p001_lesion_mask: the mask of p001.
-MASK = re.compile(
-    r"(?P<image>.*[^/])[_\-. ](?:mask|seg|segmentation|label|lesion|gt|roi|annotation)s?", re.I
-)
 #: Files that may lie beside slices.
 NOT_SLICES = (".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".db")
 
@@ -77,7 +73,7 @@ def slice_folder(
     if "kind" in table:
         _check_masks(table, files, masks)
     if "split" not in table:
-        table["split"] = split_by_subject(table["subject"], split, seed)
+        table["split"] = split_by_subject(table["subject"], split, seed, name)
     if unknown := sorted(set(table["split"]) - set(SPLITS)):
         raise ValueError(
             f"{index or images}: unknown split {unknown[0]!r}; a split is one of "
@@ -95,7 +91,7 @@ def _files_and_masks(images: Path, lesions: Path | None) -> tuple[dict[str, Path
     """The images by key, and the masks by the key of their image."""
     is_list = images.suffix == ".csv"
     every = _listed(images) if is_list else _in_folder(images, "images", lesions)
-    files = {key: path for key, path in every.items() if _image_of(key) is None}
+    files = {key: path for key, path in every.items() if image_of_mask(key) is None}
     masks = _by_image({key: path for key, path in every.items() if key not in files})
     if lesions is not None:
         if masks:
@@ -127,17 +123,11 @@ def _in_lesions(lesions: Path, files: Mapping[str, Path], images: Path) -> dict[
     return {key_of.get(n, n): path for n, path in _by_image(_in_folder(lesions, "lesions")).items()}
 
 
-def _image_of(key: str) -> str | None:
-    """The image whose mask a file is by its ending; None if it has no such ending."""
-    found = MASK.fullmatch(key)
-    return None if found is None else (_image_of(found["image"]) or found["image"])
-
-
 def _by_image(masks: Mapping[str, Path]) -> dict[str, Path]:
     """Masks by the key of their image."""
     by_image: dict[str, Path] = {}
     for key, path in masks.items():
-        image = _image_of(key) or key
+        image = image_of_mask(key) or key
         if image in by_image:
             raise ValueError(
                 f"{by_image[image]} and {path} are two masks of one image; leave one of them."
@@ -229,7 +219,7 @@ def _beside(files: Mapping[str, Path]) -> dict[str, Path]:
     masks: dict[Path, dict[str, Path]] = {}
     for folder in {path.parent for path in files.values()}:
         slices = [path for path in entries(folder) if path.name.lower().endswith(SUFFIXES)]
-        named = {stem(path): path for path in slices if _image_of(stem(path)) is not None}
+        named = {stem(path): path for path in slices if image_of_mask(stem(path)) is not None}
         masks[folder] = _by_image(named)
     return {
         key: masks[path.parent][stem(path)]
@@ -244,7 +234,7 @@ def _read_index(
     """The columns key, and subject, split, kind as there are; every row checked."""
     table = read_table(index, ["file"], "give it a header and one row per slice")
     table["key"] = [_key(file) for file in table["file"]]
-    if listed := [file for file in table["file"] if _image_of(_key(file)) in masks]:
+    if listed := [file for file in table["file"] if image_of_mask(_key(file)) in masks]:
         raise ValueError(_several(f"{index}: lists masks as slices", listed, "list images alone"))
     if absent := [
         str(root / file)
@@ -268,7 +258,9 @@ def _read_index(
     return table
 
 
-def split_by_subject(subjects: pd.Series, split: str | Mapping[str, float], seed: int) -> list[str]:
+def split_by_subject(
+    subjects: pd.Series, split: str | Mapping[str, float], seed: int, name: str = "NAME"
+) -> list[str]:
     """A split for each subject: one for all, or by fractions, drawn from the order of a hash of
     (seed, subject)."""
     if isinstance(split, str):
@@ -279,7 +271,7 @@ def split_by_subject(subjects: pd.Series, split: str | Mapping[str, float], seed
         )
     if not math.isclose(sum(split.values()), 1, abs_tol=1e-6) or min(split.values()) < 0:
         raise ValueError(
-            f"the fractions {dict(split)} do not add up to 1; correct data.sources.NAME.split"
+            f"the fractions {dict(split)} do not add up to 1; correct data.sources.{name}.split"
         )
     ranked = sorted(
         set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()

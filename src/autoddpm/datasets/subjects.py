@@ -24,27 +24,36 @@ COUNTER = re.compile(rf"(?:{WORD}{SEPARATOR}*)?\d+", re.I)
 NOBODY = re.compile(rf"(?:{WORD}/)*{COUNTER.pattern}", re.I)
 LAST_NUMBER = re.compile(r"(.*\D)\d+(\D*)$")
 FIRST_NUMBER = re.compile(r"((?:.*/)?)\d+[_\-. ]+([^/]*[A-Za-z][^/]*)$")
+#: p1_2020-01-31, p1-20200131_T1.
+DATE = re.compile(r"(.*?)(?:19|20)\d\d([_\-.]?)[01]\d\2[0-3]\d(.*)")
+#: p1_l, p1-right.
+SIDE = re.compile(rf"(.*[^/]){SEPARATOR}(?:l|r|lh|rh|left|right)", re.I)
 
 
-def subjects_of(keys: Sequence[str], source: str, pattern: str | None = None) -> list[str]:
+def subjects_of(
+    keys: Sequence[str], source: str, pattern: str | None = None, remedy: str | None = None
+) -> list[str]:
     """The subject of each slice.
 
     keys: paths of files without suffix.
     source: the name of the source. Numbers count within it: `000` of two sources are two people.
     pattern: a regular expression, whose first group that matches is the subject.
+    remedy: how the subjects can be told. None: by a csv.
 
     Without a pattern `sub-01_z080` is of sub-01, and `p1_z080` or `p1_slice_80` of p1. Any other
     file is of its own subject, named as the file.
 
-    Raises ValueError that says which table to write if a name does not match the pattern, or if
-    names may hold a subject and a number.
+    Raises ValueError that says the remedy if the pattern is none, if a name does not match it, or
+    if names may hold a subject and a number, a date or a side.
     """
+    remedy = remedy or _csv(source)
     if pattern is not None:
-        return [_matched(key, source, pattern) for key in keys]
+        return _matched(keys, source, pattern, remedy)
     subjects = [_understood(key) for key in keys]
     others = [key for key, subject in zip(keys, subjects, strict=True) if subject is None]
-    for rule in (_without_last_number, _without_first_number):
-        _refuse_if_shared([key for key in others if not NOBODY.fullmatch(key)], rule, source)
+    named = [key for key in others if not NOBODY.fullmatch(key)]
+    for what, rule in RULES:
+        _refuse_if_shared(named, what, rule, source, remedy)
     number = len({subject for subject in subjects if subject is not None})
     if number < len(keys) - len(others):
         key, first = next((k, s) for k, s in zip(keys, subjects, strict=True) if s is not None)
@@ -56,7 +65,7 @@ def subjects_of(keys: Sequence[str], source: str, pattern: str | None = None) ->
             number,
             key,
             first,
-            _remedy(source),
+            remedy,
         )
     return [
         _own(key, source) if subject is None else subject
@@ -75,39 +84,62 @@ def _own(key: str, source: str) -> str:
     return f"{source}/{key}" if COUNTER.fullmatch(name) else name
 
 
-def _matched(key: str, source: str, pattern: str) -> str:
-    found = re.search(pattern, key)
-    groups = [] if found is None else [g for g in found.groups() or (found[0],) if g]
-    if not groups:
+def _matched(keys: Sequence[str], source: str, pattern: str, remedy: str) -> list[str]:
+    try:
+        matches = [re.search(pattern, key) for key in keys]
+    except re.error as error:
         raise ValueError(
-            f"{source}: {key} does not match the pattern of subjects {pattern!r}; correct it, or "
-            f"{_remedy(source)}"
-        )
-    return groups[0]
+            f"{source}: the pattern of subjects {pattern!r} is no regular expression ({error}); "
+            f"correct it, or {remedy}"
+        ) from error
+    subjects = []
+    for key, found in zip(keys, matches, strict=True):
+        groups = [] if found is None else [g for g in found.groups() or (found[0],) if g]
+        if not groups:
+            raise ValueError(
+                f"{source}: {key} does not match the pattern of subjects {pattern!r}; correct it, "
+                f"or {remedy}"
+            )
+        subjects.append(groups[0])
+    return subjects
 
 
-def _without_last_number(key: str) -> str:
-    found = LAST_NUMBER.fullmatch(key)
-    return found[1] + found[2] if found else ""
+def _without(pattern: re.Pattern[str]) -> Callable[[str], str]:
+    """A function from a name to the rest of it around a part. Empty if it has no such part."""
+
+    def rest(key: str) -> str:
+        found = pattern.fullmatch(key)
+        return "".join(found.groups()) if found else ""
+
+    return rest
 
 
-def _without_first_number(key: str) -> str:
-    found = FIRST_NUMBER.fullmatch(key)
-    return found[1] + found[2] if found else ""
+#: What may tell the slices of one person apart, and the name without it.
+RULES = (
+    ("a date", _without(DATE)),
+    ("a side", _without(SIDE)),
+    ("a number", _without(LAST_NUMBER)),
+    ("a number", _without(FIRST_NUMBER)),
+)
 
 
-def _refuse_if_shared(keys: Sequence[str], rule: Callable[[str], str], source: str) -> None:
-    """Refuse names of which some, and not all, are the same but for a number."""
+def _refuse_if_shared(
+    keys: Sequence[str], what: str, rule: Callable[[str], str], source: str, remedy: str
+) -> None:
+    """Refuse names of which some, and not all, are the same but for a part of them."""
     shared = Counter(name for key in keys if (name := rule(key)))
     if len(shared) < 2 or max(shared.values()) < 2:
         return
     name = shared.most_common(1)[0][0]
     first, second = [key for key in keys if rule(key) == name][:2]
     raise ValueError(
-        f"{source}: {first} and {second} differ in a number alone: are they slices of one person? "
-        f"Nothing says it, so {_remedy(source)}, one line per slice"
+        f"{source}: {first} and {second} differ in {what} alone: are they of one person? "
+        f"Nothing says it, so {remedy}"
     )
 
 
-def _remedy(source: str) -> str:
-    return f"write a csv with the columns file and subject: data.sources.{source}.index=FILE"
+def _csv(source: str) -> str:
+    return (
+        "write a csv with the columns file and subject, one line per slice: "
+        f"data.sources.{source}.index=FILE"
+    )

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from autoddpm.allowance import is_out_of_memory
 from autoddpm.data.sample import Batch
-from autoddpm.machine.memory import give_back_memory, is_out_of_memory
+from autoddpm.machine.memory import give_back_memory
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -16,6 +17,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
+from autoddpm.allowance import is_out_of_memory
 from autoddpm.extras import EXTRAS as NEEDED
 
 #: Packages that are installed on request, by the module or the config that is missing.
@@ -116,9 +118,22 @@ def known_reason(error: BaseException, paths: Paths) -> str | None:
     if not isinstance(cause, ValueError):
         return None
     group = re.search(r"full_key: ([\w.]+)", str(error)) if cause is not error else None
+    if group is None or not _is_of_a_library(cause):
+        return str(cause)
+    text = one_line(str(cause))
+    number = re.search(r"(?:invalid literal for int.*|could not convert .* to float): '(.*)'", text)
+    given = [key for key, value in _given() if number and value == number[1]]
     return (
-        f"{group[1]}: {one_line(str(cause))}" if group and _is_of_a_library(cause) else str(cause)
+        f"{given[0]}={number[1]}: must be a number" if number and given else f"{group[1]}: {text}"
     )
+
+
+def _given() -> list[tuple[str, str]]:
+    """The settings that the command line gives, and their values as text."""
+    if not HydraConfig.initialized():
+        return []
+    given = [one.partition("=") for one in HydraConfig.get().overrides.task]
+    return [(key.lstrip("+"), value.strip("'\"")) for key, _, value in given]
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -132,13 +147,6 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     """A text without line breaks, cut where it gets too long."""
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= longest else f"{line[:longest]} ..."
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, of the machine or of a device."""
-    words = r"out of memory|can't allocate memory|not enough memory|DefaultCPUAllocator"
-    is_kind = isinstance(error, RuntimeError | MemoryError)
-    return isinstance(error, MemoryError) or (is_kind and bool(re.search(words, str(error))))
 
 
 def of_system(error: OSError, paths: Paths) -> str:
@@ -255,7 +263,9 @@ def _of_arguments(error: TypeError, outer: BaseException) -> str | None:
     where = f"{group[1]}." if group else ""
     if named:
         return f"{where}{named[1]}: there is no such setting; leave it out, --help shows what is"
-    return f"{where.rstrip('.') or 'a setting'}: {one_line(str(error))}; correct its settings"
+    told = ", ".join(f"{key}={value}" for key, value in _given() if where and key.startswith(where))
+    name = where.rstrip(".") or "a setting"
+    return f"{name}: {one_line(str(error))}; correct its settings{told and f', given are {told}'}"
 
 
 def _of_wandb(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from autoddpm.launch.known_keys import refuse_added_settings
 from autoddpm.launch.reasons import known_reason, reason, traceback_wanted
 
 
@@ -17,6 +18,8 @@ class RefusedError(Exception):
 def refusal(verb: str, paths: Mapping[str, object] | None = None) -> Iterator[None]:
     """End the program if bad input is met inside: exit code 1, and `verb: message` on stderr.
 
+    Settings that the command line adds and nothing reads are refused first.
+
     Bad input is what raises ValueError or OSError, and what a library refuses in a way that
     `known_reason` knows. In a multirun only the job ends, see `autoddpm.launch.failed_jobs`.
     HYDRA_FULL_ERROR=1 shows the traceback instead, as for Hydra's own errors.
@@ -26,6 +29,7 @@ def refusal(verb: str, paths: Mapping[str, object] | None = None) -> Iterator[No
     Raises RefusedError in a multirun, else SystemExit.
     """
     try:
+        refuse_added_settings()
         yield
     except Exception as error:
         named = {f"paths.{key}": str(value) for key, value in (paths or {}).items() if value}

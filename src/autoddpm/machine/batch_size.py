@@ -9,7 +9,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from autoddpm.machine.memory import is_out_of_memory
+from autoddpm.allowance import is_out_of_memory
 from autoddpm.models.model import Model
 
 log = logging.getLogger(__name__)

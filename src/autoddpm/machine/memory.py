@@ -1,4 +1,4 @@
-"""Memory of this machine: kept, given back, or not enough of it."""
+"""Memory of this machine: kept, or given back."""
 
 import ctypes
 import gc
@@ -7,12 +7,6 @@ from contextlib import suppress
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
-#: What PyTorch says if there is not enough; all words of one of them.
-OUT_OF_MEMORY = (
-    ("CUDA", "out of memory"),
-    ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED.",),
-    ("DefaultCPUAllocator: can't allocate memory",),
-)
 
 
 def can_keep_freed_memory() -> bool:
@@ -25,13 +19,6 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, -1)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of PyTorch says that the memory was not enough."""
-    said = str(error)
-    told = any(all(word in said for word in words) for words in OUT_OF_MEMORY)
-    return isinstance(error, torch.OutOfMemoryError) or told
 
 
 def give_back_memory() -> None:

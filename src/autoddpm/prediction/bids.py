@@ -3,13 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoddpm import __version__
 from autoddpm.atomic import write_json, write_text
-from autoddpm.prediction.scans import MODALITY_ENDS, SUFFIXES, Listing, Scan, stem_of
+from autoddpm.data.files import files_below
+from autoddpm.prediction.scans import SUFFIXES, Listing, Scan, contrast_of, is_scan, stem_of
 
 VERSION = "1.10.0"  # of the specification
 INSTALL = "pip install 'autoddpm[predict]'"
@@ -56,8 +57,8 @@ def list_bids(
         import ancpbids  # late: not every prediction needs it
     except ImportError as error:
         raise ValueError(f"--bids needs ancpbids: {INSTALL}") from error
-    end = MODALITY_ENDS.get(modality, modality)
-    extensions = [suffix for suffix in SUFFIXES if suffix != ".mgz"]
+    end = contrast_of(modality)
+    extensions = [suffix for suffix in SUFFIXES if suffix.startswith(".nii")]
     dataset: Any = ancpbids.load_dataset(str(root))
     found = dataset.query(suffix=end, extension=extensions, return_type="object")
     relative = sorted(Path(one.get_relative_path()).as_posix() for one in found)
@@ -78,7 +79,33 @@ def list_bids(
     _check_labels(root, "--session-label", wanted_ses, seen_ses)
     if not scans:
         raise FileNotFoundError(f"{root}: has no {end} scan of these labels")
-    return Listing(scans)
+    return Listing(scans, _not_understood(root, wanted_sub, end, relative))
+
+
+def _not_understood(
+    root: Path, wanted: Collection[str], end: str, found: Collection[str]
+) -> dict[str, str]:
+    """Files and subjects that a dataset has and that are not used, each with the reason.
+
+    wanted: labels of the subjects that are asked for. Empty: all.
+    end: of the names of the contrast.
+    found: paths of its scans, relative to the root.
+    """
+    left_out: dict[str, str] = {}
+    for subject in sorted(root.glob("sub-*")):
+        if not subject.is_dir() or (wanted and subject.name.removeprefix("sub-") not in wanted):
+            continue
+        files = [file for file in files_below(subject) if is_scan(file)]
+        strange = [
+            file
+            for file in files
+            if stem_of(file).lower().endswith(f"_{end.lower()}")
+            and file.relative_to(root).as_posix() not in found
+        ]
+        left_out |= {str(file): "its name is none of BIDS" for file in strange}
+        if not strange and not any(one.startswith(f"{subject.name}/") for one in found):
+            left_out[str(subject)] = f"has no {end} scan"
+    return left_out
 
 
 def _scan(root: Path, path: str, end: str) -> Scan:
@@ -102,10 +129,10 @@ def write_description(out: Path, source: Path) -> None:
     """
     path = out / "dataset_description.json"
     if path.is_file():
-        by = json.loads(path.read_text("utf-8")).get("GeneratedBy") or [{}]
-        if by[0].get("Name") != "autoddpm":
+        by = _described(path).get("GeneratedBy")
+        if not (isinstance(by, list) and by and by[0].get("Name") == "autoddpm"):
             raise ValueError(f"{out}: is a dataset of another program; give another -o")
-    raw = json.loads((source / "dataset_description.json").read_text("utf-8"))
+    raw = _described(source / "dataset_description.json")
     link = os.path.relpath(source.resolve(), out.resolve())
     write_json(
         path,
@@ -125,6 +152,17 @@ def write_description(out: Path, source: Path) -> None:
         "device.\nAn anomaly map is no probability; its name is therefore none of BIDS, see "
         ".bidsignore.\n",
     )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """A dataset_description.json. ValueError, naming the file, if it describes nothing."""
+    try:
+        described = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is no JSON ({error}); correct it") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{path}: describes no dataset; correct it")
+    return described
 
 
 def sidecars(scan: Scan, record: Mapping[str, Any], has_brain: bool) -> dict[str, dict[str, Any]]:

@@ -43,7 +43,7 @@ class Asked:
     skip_registration: the scans are in the template's space.
     is_bids: whether source and results are BIDS datasets.
     participants, sessions: labels in a BIDS dataset. None named: all.
-    device: auto, cpu, cuda or cuda:N.
+    device: auto, cpu, cuda, cuda:N or mps.
     processes: that prepare scans beside the detection.
     """
 
@@ -128,7 +128,7 @@ def predict_image(
     threshold: of the map, instead of a calibrated one.
     brain_mask: a file on the scan's grid, instead of the brain that is found.
     skip_registration: the scan is in the template's space already.
-    device: auto, cpu, cuda or cuda:N.
+    device: auto, cpu, cuda, cuda:N or mps.
 
     Returns nibabel images on the scan's grid, and the record.
 

@@ -22,7 +22,8 @@ from autoddpm.evaluation.in_parts import InParts
 from autoddpm.models.model import Trained
 from autoddpm.prediction.prepared import Prepared
 
-SLICES_AT_ONCE = {"cpu": 16, "cuda": 64}
+SLICES_AT_ONCE = {"cpu": 16, "cuda": 64, "mps": 16}
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ def device_of(asked: str) -> torch.device:
     try:
         device = torch.device(asked)
     except RuntimeError as error:
-        raise ValueError(f"device {asked}: must be auto, cpu, cuda or cuda:N") from error
+        raise ValueError(f"device {asked}: must be {DEVICES}") from error
     if device.type not in SLICES_AT_ONCE:
-        raise ValueError(f"device {asked}: must be auto, cpu, cuda or cuda:N")
+        raise ValueError(f"device {asked}: must be {DEVICES}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {asked}: this machine has {torch.cuda.device_count()} GPUs")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {asked}: this machine has no GPU of Apple")
     return device
 
 

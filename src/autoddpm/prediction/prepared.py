@@ -119,13 +119,13 @@ def attempted(task: tuple[Path, Path | None, Preparation]) -> Prepared | Failed:
             volume = read_volume(Source(file))
             brain = None if mask is None else read_mask(Source(mask), volume, above_0=True)
         return prepare(volume, how, brain, seconds)
-    except (ValueError, OSError) as error:
-        return Failed(" ".join(str(error).split()))
-    except RuntimeError as error:  # of ITK and PyTorch, which do not name the file
-        reason = " ".join(str(error).split())
-        return Failed(f"{file}: cannot be prepared ({reason}); look at it, or leave it out")
     except MemoryError:
         return Failed(f"{file}: does not fit into memory; crop it, or use a larger machine")
+    except Exception as error:  # of any library: the other scans go on
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ValueError) and reason.startswith((f"{file}: ", f"{mask}: ")):
+            return Failed(reason)
+        return Failed(f"{file}: cannot be prepared ({reason}); look at it, or leave it out")
 
 
 def prepare(

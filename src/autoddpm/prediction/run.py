@@ -138,6 +138,8 @@ class _Work:
         if not path.is_file():
             return False
         record = read_json(path)
+        if not isinstance(record, dict) or not {"scan", "results"} <= record.keys():
+            raise ValueError(f"{path}: is no record of autoddpm; give another -o, or delete it")
         if record["scan"]["sha256"] != _sha256(scan.file):
             raise ValueError(
                 f"{path}: is of another scan called {scan.name}, or {scan.file} has changed since; "
@@ -192,7 +194,12 @@ class _Work:
         except FileNotFoundError:
             self._note(scan, f"{scan.file}: is no longer there; put it back, and run this again")
             return
-        made = result(image, prepared, detected, self.method)
+        try:
+            made = result(image, prepared, detected, self.method)
+        except Exception as error:  # of this scan: the others go on
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self._note(scan, f"{scan.file}: its map cannot be brought back ({reason})")
+            return
         record = record_of(made, scan, self.method, self.how, self.running.device)
         write_results(self.out, scan, made, record, self.running.describe is not None)
         record["seconds"]["writing"] = round(

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoddpm.data.files import files_below
+from autoddpm.data.names import no_scan
+from autoddpm.data.other_files import not_read
 from autoddpm.home import at_home
 
-SUFFIXES = (".nii.gz", ".nii", ".mgz")
-#: Ends of BIDS names of what is no scan, or another contrast than T1w.
-OTHER_ENDS = {
-    *("FLAIR", "T2w", "T2star", "PDw", "inplaneT2", "angio", "bold", "sbref", "dwi", "epi"),
-    *("phasediff", "magnitude1", "magnitude2", "mask", "dseg", "probseg", "label"),
-}
+SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 MODALITY_ENDS = {"T1": "T1w"}
 #: The results of a scan, by what they are.
 FILES = {
@@ -57,14 +55,16 @@ def list_scans(
     """The scans of a file or of a folder, however deep.
 
     out: the folder of the results. What is in it is no scan.
-    modality: that the weights know, such as T1. A file whose BIDS name says another is left out.
+    modality: that the weights know, such as T1. A file whose name says another, or a mask, is left
+        out.
 
-    Raises FileNotFoundError if there is nothing. Raises ValueError if it is no scan, if two scans
+    Links are followed. Raises FileNotFoundError if there is nothing, PermissionError that names a
+    folder that may not be read. Raises ValueError if it is no scan, if two scans
     have one name, if `out` holds the folder, or if a brain mask is given for several scans.
     """
     source, out = at_home(source), at_home(out)
     if source.is_file():
-        if not source.name.endswith(SUFFIXES):
+        if not is_scan(source):
             raise ValueError(
                 f"{source}: is no {', '.join(SUFFIXES)} file; convert it to NIfTI "
                 "(`dcm2niix -z y -o DIR FOLDER` for DICOM), or unpack it if it is an archive"
@@ -79,22 +79,19 @@ def list_scans(
         )
     if source.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"-o {out}: holds the scans of {source}; give a folder of its own")
-    files = [
-        file
-        for file in sorted(source.rglob("*"))
-        if file.name.endswith(SUFFIXES)
-        and file.is_file()
-        and not file.name.startswith(".")
-        and not file.resolve().is_relative_to(out.resolve())
-    ]
-    left_out = {str(file): reason for file in files if (reason := other_contrast(file, modality))}
+    every = [f for f in files_below(source) if not f.resolve().is_relative_to(out.resolve())]
+    files = [file for file in every if is_scan(file)]
+    others = not_read([file for file in every if not is_scan(file)])
+    wanted = contrast_of(modality)
+    left_out = {str(file): why for file in files if (why := no_scan(stem_of(file), wanted))}
+    left_out |= {str(source): others} if others else {}
     scans = [
         _plain(file, f"{file.parent.relative_to(source) / stem_of(file)}")
         for file in files
         if str(file) not in left_out
     ]
     if not scans:
-        more = f" ({len(left_out)} files are of another contrast)" if left_out else ""
+        more = "".join(f"; left out: {file}: {why}" for file, why in [*left_out.items()][:1])
         raise FileNotFoundError(f"{source}: holds no {', '.join(SUFFIXES)} scan{more}")
     _check_names(scans)
     return Listing(scans, left_out)
@@ -108,19 +105,20 @@ def existing_file(path: str | Path, setting: str) -> Path:
     return path
 
 
+def is_scan(file: Path) -> bool:
+    """Whether a file has a scan's suffix."""
+    return file.name.lower().endswith(SUFFIXES)
+
+
 def stem_of(file: Path) -> str:
     """A scan's name without its suffixes."""
-    suffix = next(suffix for suffix in SUFFIXES if file.name.endswith(suffix))
-    return file.name.removesuffix(suffix)
+    suffix = next(suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix))
+    return file.name[: -len(suffix)]
 
 
-def other_contrast(file: Path, modality: str) -> str:
-    """Why a file is left out by its BIDS name: "" unless it ends with another contrast."""
-    end = stem_of(file).rsplit("_", 1)[-1]
-    wanted = MODALITY_ENDS.get(modality, modality)
-    if end in OTHER_ENDS and end != wanted:
-        return f"its name says {end}, the weights know {wanted}"
-    return ""
+def contrast_of(modality: str) -> str:
+    """A modality as the end of a BIDS name."""
+    return MODALITY_ENDS.get(modality, modality)
 
 
 def _plain(file: Path, name: str, brain_mask: Path | None = None) -> Scan:

@@ -29,6 +29,7 @@ from autoddpm.data.grid import (
 )
 from autoddpm.data.image_file import NIFTI_2
 from autoddpm.data.mask import mask_of
+from autoddpm.data.other_files import what_it_is
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,9 @@ def members(tar: Path) -> list[Source]:
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it has no end")
     except tarfile.TarError as error:
-        raise ValueError(
-            f"{tar}: cannot be read as a tar ({error}); download it again, or unpack it first"
-        ) from error
+        what = what_it_is(tar) if not tar.name.lower().endswith(".tar") else ""
+        remedy = what or "download it again, or unpack it first"
+        raise ValueError(f"{tar}: cannot be read as a tar ({error}); {remedy}") from error
     return files
 
 
@@ -162,7 +163,7 @@ def read_volume(source: Source) -> Volume:
     Raises ValueError that names the file, what is wrong and what to do. The file may not be whole,
     or `volume_of` refuses it.
     """
-    is_h5 = source.name.endswith(".h5")
+    is_h5 = source.name.lower().endswith(".h5")
     try:
         content = b"" if is_h5 else source.read_bytes()
         image = _from_h5(source.path) if is_h5 else image_of(content, source.name)
@@ -271,7 +272,7 @@ def image_of(content: bytes, name: str) -> SpatialImage:
 
     name: of the file. `.mgz` and `.mgh` are FreeSurfer's, all others NIfTI.
     """
-    return _from_mgh(content) if name.endswith((".mgz", ".mgh")) else _from_nifti(content)
+    return _from_mgh(content) if name.lower().endswith((".mgz", ".mgh")) else _from_nifti(content)
 
 
 def _from_mgh(content: bytes) -> MGHImage:

@@ -51,6 +51,10 @@ class TrainingModule(LightningModule):
         self.save_hyperparameters()
         if not 0 <= shift <= 1:
             raise ValueError(f"module.shift={shift}: must be in [0, 1]")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"module.lr={lr}: must be above 0")
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"module.weight_decay={weight_decay}: must be 0 or more")
         self.seed, self.augmentation, self.shift = seed, augmentation, shift
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         with torch.random.fork_rng():

@@ -1,10 +1,14 @@
 """Files that are no slices: what they are, and what makes slices of them."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from autoddpm.data.files import files_below
 from autoddpm.data.image_file import CUT
 from autoddpm.data.integrity import first_few
+
+log = logging.getLogger(__name__)
 
 PICTURES = (".jpg", ".jpeg", ".jp2", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".gz", ".bz2", ".xz", ".7z")
@@ -22,6 +26,21 @@ def what_they_are(files: Sequence[Path]) -> str:
         if told := what_it_is(file):
             return told
     return ""
+
+
+def not_read(files: Sequence[Path]) -> str:
+    """How many of the files that are not read hold images, and what the first is. Else empty."""
+    told = {file: what for file in files if (what := what_it_is(file))}
+    if not told:
+        return ""
+    names = first_few(file.name for file in told)
+    return f"{len(told)} other files are not read: {names}; {next(iter(told.values()))}"
+
+
+def warn_of_not_read(folder: Path, files: Sequence[Path]) -> None:
+    """Log `not_read` of the other files of a folder."""
+    if said := not_read(files):
+        log.warning("%s: %s", folder, said)
 
 
 def what_it_is(file: Path) -> str:
@@ -53,7 +72,7 @@ def what_it_is(file: Path) -> str:
 
 def below(folder: Path, suffixes: tuple[str, ...]) -> str:
     """What lies in the folders of a folder that holds no slice itself. Empty if nothing does."""
-    found = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    found = files_below(folder)
     slices = [file for file in found if file.name.lower().endswith(suffixes)]
     if slices:
         inside = sorted({str(file.parent.relative_to(folder)) for file in slices} - {"."})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoddpm.datasets.paths import entries, files_below
+from autoddpm.data.files import entries, files_below
 
 
 def touch(folder: Path, *names: str) -> Path:
