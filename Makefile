@@ -14,7 +14,7 @@ ARGS ?=
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-gpu mutations lint format bench docs \
+.PHONY: help install demo test test-fast test-gpu newcomer mutations lint format bench docs \
 	prepare train evaluate report predict clean \
 	table1 table2 figure4 table3 figure3 figure5 fairness ablations authors_code
 
@@ -36,6 +36,9 @@ test-fast: $(INSTALLED)  ## the suite without the tests that train or sample
 
 test-gpu: $(INSTALLED)  ## only the tests that need a GPU
 	@$(PY) -m pytest -m gpu $(ARGS)
+
+newcomer: $(INSTALLED)  ## type the commands of README and getting-started in a new folder, at a tiny size (some minutes)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/newcomer.py $(ARGS)
 
 mutations: $(INSTALLED)  ## break one line at a time; the tests must notice (about ten minutes; a second call continues)
 	@OMP_NUM_THREADS=1 $(PY) tests/mutate.py $(ARGS)

@@ -23,10 +23,12 @@ from conftest import (
 )
 from fenced import blocks, commands
 from PIL import Image
+from released import write_released
 
 import autoddpm
 from autoddpm.metrics import measure as measure_module
 from autoddpm.metrics.scored_slices import ScoredSlices
+from autoddpm.models import weights_file
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -110,23 +112,8 @@ def test_the_pages_build_and_ask_no_network(tmp_path: Path) -> None:
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder with a scan; `ixi-small` is a tiny network, with thresholds."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "prediction"))
-    from scan_files import write_scan, write_small_weights
-    from test_method import entry, keep
-
-    from autoddpm.models import weights_file
-    from autoddpm.models.trained import load_checkpoint
-    from autoddpm.prediction.method import DetectorSettings
-
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    weights = write_small_weights(folder / "ixi-small.safetensors", "tiny")
-    detector: Any = DetectorSettings().make(load_checkpoint(weights).model)
-    first = entry(weights, detector.first, 0.1)
-    detector.mask_threshold = 0.1
-    keep(weights, first, entry(weights, detector, 0.01))
-    write_scan(tmp_path / "sub-01_T1w.nii.gz")
-    monkeypatch.setattr(weights_file, "RELEASED", (folder,))
+    write_released(tmp_path)
+    monkeypatch.setattr(weights_file, "RELEASED", (tmp_path / "weights",))
     monkeypatch.chdir(tmp_path)
 
 
