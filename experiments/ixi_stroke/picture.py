@@ -3,8 +3,8 @@
     python -m src.prepare +experiment=ixi_stroke              # data/ixi_stroke, from IXI's slices
     python experiments/ixi_stroke/picture.py IXI_DIR docs/head.png
 
-`ixi-small` of 0.1.0 at the paper's noise levels: 200 and 50 are 331 and 102 on its range. The slice
-is the first large stroke of the set that no other scanner is imitated on: not the best one.
+`ixi-small` at the paper's noise levels. The slice is the first large stroke of the set that no other
+scanner is imitated on: not the best one.
 """
 
 import sys
@@ -21,7 +21,7 @@ from autoddpm.data.store import build_store
 from autoddpm.datasets.ixi import ixi
 from autoddpm.datasets.ixi_stroke import ixi_stroke
 from autoddpm.detectors.detector import Detector
-from autoddpm.detectors.perceptual import RandomLPIPS
+from autoddpm.detectors.perceptual import TrainedLPIPS
 from autoddpm.metrics.localization import dice, healthy_threshold
 
 SIZE, FALSE_POSITIVES, AT_ONCE, CHOSEN = 128, 0.05, 10, "IXI559_large"
@@ -40,7 +40,7 @@ def main(root: str, path: str, slices: str = "data/ixi_stroke") -> None:
     (one,) = (record for record in ixi_stroke(slices) if record.id.endswith(CHOSEN))
     store = build_store("ixi", healthy, SIZE, "data/prepared")
     images, ids = np.array(store.images), store.index["id"].tolist()
-    detector = AutoDDPM(load_model("ixi-small"), Ancestral(5), RandomLPIPS(), t=331, t_resample=102)
+    detector = AutoDDPM(load_model("ixi-small"), Ancestral(5), TrainedLPIPS())
     for name, first in detector.to_calibrate().items():
         threshold = healthy_threshold(maps_of(first, images, ids), FALSE_POSITIVES)
         setattr(detector, name, threshold)

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 checkpoint=${1:-ixi-small}
-t=${2:-331}  # of a network on [-1, 1]: the noise of the paper's t=200, which is on [0, 1]
+t=${2:-200}  # the paper's; of a network on [-1, 1] it would be 331
 experiment=${EXPERIMENT:-ixi_tuning}
 name=${NAME:-perceptual_trial}
 

@@ -203,8 +203,8 @@ def _add_method(command: argparse.ArgumentParser) -> None:
     add("--detector", default="auto", help=detectors)
     add("--t", type=int, default=200, help="noise level of the first reconstruction (200)")
     add("--stride", type=int, default=5, help="every so many times are visited in denoising (5)")
-    perceptual = "distance of AutoDDPM's first map (lpips_random)"
-    add("--perceptual", default="lpips_random", metavar="NAME", help=perceptual)
+    perceptual = "distance of AutoDDPM's first map (lpips_vgg)"
+    add("--perceptual", default="lpips_vgg", metavar="NAME", help=perceptual)
     add("--seed", type=int, default=0, help="of the noise (0)")
     rate = (
         "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01, 0.002"

@@ -56,7 +56,7 @@ class DetectorSettings:
     name: str = "auto"
     t: int = 200
     stride: int = 5
-    perceptual: str = "lpips_random"
+    perceptual: str = "lpips_vgg"
     seed: int = 0
 
     def make(self, model: Any) -> Detector:
