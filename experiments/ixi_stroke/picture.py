@@ -3,8 +3,8 @@
     python -m src.prepare +experiment=ixi_stroke              # data/ixi_stroke, from IXI's slices
     python experiments/ixi_stroke/picture.py IXI_DIR docs/head.png
 
-`ixi-small` at the paper's noise levels. The slice is the first large stroke of the set that no other
-scanner is imitated on: not the best one.
+`ixi-small` at the paper's noise levels. The slice is the first large stroke of the set that no
+other scanner is imitated on: not the best one.
 """
 
 import sys
