@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains the one-call rivals on IXI's healthy slices: 10,000 steps of 8 for the autoencoders, 20,000 for the diffusion
-# models. Overrides go to all of them: bash experiments/methods/train.sh trainer=gpu. What is finished is not done again.
+# Trains the one-call rivals on IXI's healthy slices: 10,000 steps of 8 each, half of the slices as other scanners give
+# them, as ixi-small's. Overrides go to all of them: bash experiments/methods/train.sh trainer=gpu. What is finished is
+# not done again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
