@@ -50,9 +50,9 @@ INSTEAD = {
 
 #: What there is to look at in the end.
 PAGES = {
-    *(f"data/{name}/report/index.html" for name in ("ixi", "ixi_stroke", "atlas")),
+    *(f"{name}/report/index.html" for name in ("data/ixi", "data/ixi_stroke", "data/atlas", "OUT")),
     *(f"runs/{name}/report/index.html" for name in ("demo", "ixi_stroke")),
-    *("OUT/report/index.html", "out/index.html", "DIR/index.html"),
+    *(f"{name}/sub-01_T1w/report.html" for name in ("out", "DIR")),
 }
 
 
@@ -155,5 +155,4 @@ def test_the_commands_of_the_documents_do_as_they_say(newcomer: Newcomer) -> Non
     again = [line.replace("DIR", "data") for line in commands(started) if line not in first]
     newcomer.types("\n".join(dict.fromkeys(first)))
     newcomer.types("\n".join(again))
-    found = {str(one.relative_to(newcomer.folder)) for one in newcomer.folder.rglob("index.html")}
-    assert found == PAGES
+    assert [page for page in sorted(PAGES) if not (newcomer.folder / page).is_file()] == []
