@@ -236,6 +236,7 @@ def test_what_the_system_refuses_names_file_and_remedy(number: int, words: str) 
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk is full"),
         (RuntimeError("cannot cache function 'f': no locator available"), "NUMBA_CACHE_DIR"),
         (RuntimeError("You set `--ntasks=2` in your SLURM bash script"), "--ntasks-per-node"),
+        (RuntimeError('no "srun", are you indeed on a slurm cluster?'), "hydra/launcher=gpus"),
         (ModuleNotFoundError("No module named 'wandb'", name="wandb"), "'autoddpm[wandb]'"),
         (ModuleNotFoundError("No module named 'optuna'", name="optuna"), "'autoddpm[optuna]'"),
         (TypeError("Cannot convert a MPS Tensor to float64 dtype"), "use trainer=cpu"),
