@@ -177,7 +177,7 @@ def add_predict(commands: Any) -> None:
         "scan is prepared as the weights ask (pip install 'autoddpm[predict]'), and its results "
         "lie on its own grid: anomaly map, mask, pseudo-healthy scan, brain mask, record.json, "
         "report.html, mosaic.png; summary.csv has a row of each. The same command again goes on "
-        "after a stop. No network is used. For research; not a medical device.",
+        "after a stop. Nothing is sent or downloaded. For research; not a medical device.",
     )
     add = command.add_argument
     source = "a scan, a folder of scans, or with --bids a BIDS dataset"
