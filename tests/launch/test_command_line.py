@@ -10,7 +10,7 @@ from conftest import TINY_EVALUATION, TINY_TRAINING, Verb, write_ixi, write_stro
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from autoddpm.launch.command_line import home_expanded, pasteable, understood
+from autoddpm.launch.command_line import command, home_expanded, pasteable, understood
 from autoddpm.launch.reasons import known_reason, reason
 
 NAMES = (
@@ -202,6 +202,22 @@ def test_a_run_folder_that_cannot_be_made_names_its_setting(
     (line,) = outcome.err.rstrip().splitlines()
     assert line.startswith(f"train: {tmp_path / 'a_file'}")
     assert "name another place: paths.runs=DIR" in line
+
+
+def test_a_reader_that_has_enough_of_the_help_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    closed: list[int] = []
+    monkeypatch.setattr(os, "dup2", lambda null, out: closed.append(out))
+    monkeypatch.setattr("sys.argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        command("train")(main)()
+    assert end.value.code == 0
+    assert len(closed) == 1
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(SystemExit, match="Broken pipe"):
+        command("train")(main)()
 
 
 @pytest.mark.parametrize(
