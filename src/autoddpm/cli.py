@@ -144,7 +144,9 @@ def add_export_weights(commands: Any) -> None:
     command.add_argument(
         "--half", action="store_true", help="round the weights to float16: half the size"
     )
-    command.add_argument("--split", action="store_true", help="several files of at most 16 MiB")
+    command.add_argument(
+        "--split", action="store_true", help="write several files of at most 16 MiB"
+    )
     command.set_defaults(run=export_weights)
 
 
@@ -156,9 +158,11 @@ def add_export_bundle(commands: Any) -> None:
         description="Write a MONAI Bundle: metadata.json, inference.json, model.pt, LICENSE and "
         "README.md. It takes prepared slices and gives the maps that autoddpm gives.",
     )
-    command.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, a file, or ixi-small")
+    command.add_argument(
+        "weights", metavar="WEIGHTS", help="a checkpoint, a weights file, or ixi-small"
+    )
     command.add_argument("folder", metavar="FOLDER", type=Path, help="must be new, or empty")
-    licence = "of the weights, such as cc-by-4.0; released weights state theirs"
+    licence = "licence of the weights, such as cc-by-4.0; released weights state theirs"
     command.add_argument("--licence", default="", metavar="NAME", help=licence)
     _add_method(command)
     command.set_defaults(run=export_bundle)
@@ -173,24 +177,32 @@ def add_predict(commands: Any) -> None:
         "scan is prepared as the weights ask (pip install 'autoddpm[predict]'), and its results "
         "lie on its own grid: anomaly map, mask, pseudo-healthy scan, brain mask, record.json, "
         "report.html, mosaic.png; summary.csv has a row of each. The same command again goes on "
-        "after a stop. No network is used. For research; not a medical device.",
+        "after a stop. Nothing is sent or downloaded. For research; not a medical device.",
     )
     add = command.add_argument
-    add("source", metavar="SCAN|FOLDER", type=Path)
+    source = "a scan, a folder of scans, or with --bids a BIDS dataset"
+    add("source", metavar="SCAN|FOLDER", type=Path, help=source)
     add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder of the results")
     skip = "the scans are in the template's space already (ICBM 2009a symmetric)"
     add("--skip-registration", action="store_true", help=skip)
-    mask = "of one scan, on its grid, instead of deepbet's"
+    mask = "a brain mask of the one scan, on its grid, instead of deepbet's"
     add("--brain-mask", type=Path, metavar="FILE", help=mask)
     bids = "SCAN is a BIDS dataset, OUT a derivative of it"
     add("--bids", dest="is_bids", action="store_true", help=bids)
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
-    add("--participant-label", dest="participants", **labels, help="of a BIDS dataset; else all")
-    add("--session-label", dest="sessions", **labels, help="likewise")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
-    add("--processes", type=int, default=1, help="that prepare scans beside the detection (1)")
-    add("--weights", default="ixi-small", metavar="NAME|FILE", help="default: ixi-small")
-    margin = "map as far beyond the weights' slices (2)"
+    add(
+        "--participant-label",
+        dest="participants",
+        **labels,
+        help="these subjects of a BIDS dataset",
+    )
+    add("--session-label", dest="sessions", **labels, help="these sessions of a BIDS dataset")
+    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:N, mps")
+    add("--processes", type=int, default=1, help="how many prepare the next scans meanwhile (1)")
+    add(
+        "--weights", default="ixi-small", metavar="NAME|FILE", help="a file, or ixi-small (default)"
+    )
+    margin = "how far beyond the slices that the weights know is mapped (2)"
     add("--margin-mm", type=float, default=2.0, help=margin)
     _add_method(command)
     command.set_defaults(run=predict)
@@ -199,15 +211,20 @@ def add_predict(commands: Any) -> None:
 def _add_method(command: argparse.ArgumentParser) -> None:
     """The options that decide what a map is, beside the weights."""
     add = command.add_argument
-    detectors = "auto (as the weights are), autoddpm, anoddpm, restoration"
+    detectors = "auto (default: what the weights are for), autoddpm, anoddpm, restoration"
     add("--detector", default="auto", help=detectors)
     add("--t", type=int, default=200, help="noise level of the first reconstruction (200)")
-    add("--stride", type=int, default=5, help="every so many times are visited in denoising (5)")
-    perceptual = "distance of AutoDDPM's first map (lpips_vgg)"
+    add(
+        "--stride",
+        type=int,
+        default=5,
+        help="noise levels that one step of denoising goes down (5)",
+    )
+    perceptual = "perceptual distance in AutoDDPM's first map (lpips_vgg)"
     add("--perceptual", default="lpips_vgg", metavar="NAME", help=perceptual)
-    add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--seed", type=int, default=0, help="seed of the noise (0)")
     rate = (
         "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01, 0.002"
     )
     add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
-    add("--threshold", type=float, help="of the map, instead of a calibrated one")
+    add("--threshold", type=float, help="threshold of the map, instead of a calibrated one")

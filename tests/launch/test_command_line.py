@@ -10,7 +10,7 @@ from conftest import TINY_EVALUATION, TINY_TRAINING, Verb, write_ixi, write_stro
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from autoddpm.launch.command_line import home_expanded, pasteable, understood
+from autoddpm.launch.command_line import command, home_expanded, pasteable, understood
 from autoddpm.launch.reasons import known_reason, reason
 
 NAMES = (
@@ -204,6 +204,22 @@ def test_a_run_folder_that_cannot_be_made_names_its_setting(
     assert "name another place: paths.runs=DIR" in line
 
 
+def test_a_reader_that_has_enough_of_the_help_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    closed: list[int] = []
+    monkeypatch.setattr(os, "dup2", lambda null, out: closed.append(out))
+    monkeypatch.setattr("sys.argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        command("train")(main)()
+    assert end.value.code == 0
+    assert len(closed) == 1
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(SystemExit, match="Broken pipe"):
+        command("train")(main)()
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -236,6 +252,7 @@ def test_what_the_system_refuses_names_file_and_remedy(number: int, words: str) 
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk is full"),
         (RuntimeError("cannot cache function 'f': no locator available"), "NUMBA_CACHE_DIR"),
         (RuntimeError("You set `--ntasks=2` in your SLURM bash script"), "--ntasks-per-node"),
+        (RuntimeError('no "srun", are you indeed on a slurm cluster?'), "hydra/launcher=gpus"),
         (ModuleNotFoundError("No module named 'wandb'", name="wandb"), "'autoddpm[wandb]'"),
         (ModuleNotFoundError("No module named 'optuna'", name="optuna"), "'autoddpm[optuna]'"),
         (TypeError("Cannot convert a MPS Tensor to float64 dtype"), "use trainer=cpu"),

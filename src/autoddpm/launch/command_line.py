@@ -25,6 +25,7 @@ PATH_KEY = re.compile(r"\+{0,2}(paths\.\w+|checkpoint|begin_from|scan|out|hydra\
 GRAMMAR = re.compile(r"[\[{=].*|[a-z]+\(.*\)", re.DOTALL)
 #: A path of the home folder in a list or a mapping.
 IN_BRACKETS = re.compile(r"(?<=[\[{,:\s])~/[^,\]}]*")
+HELP = {"-h", "--help", "--hydra-help", "--info", "--cfg", "-c"}
 FLAGS_OF_SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
@@ -45,6 +46,10 @@ def command(verb: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
                 with _hydras_errors():
                     return main()
             except Exception as error:
+                if isinstance(error, BrokenPipeError) and HELP & set(sys.argv):
+                    # The reader, such as `head`, has enough. The rest goes nowhere.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    raise SystemExit(0) from error
                 paths = _given_paths(sys.argv[1:])
                 raise SystemExit(f"{verb}: {reason(error, paths)}") from error
 

@@ -50,6 +50,10 @@ SAID = {
     r"CUDA error|cuDNN|NCCL|CUBLAS": (
         "the GPU failed: see nvidia-smi whether another program uses it, or use trainer=cpu"
     ),
+    r"are you indeed on a slurm cluster": (
+        "this machine is no node of a Slurm cluster: give the command on the login node, or take "
+        "hydra/launcher=gpus"
+    ),
     r"--ntasks|SLURM|srun": (
         "Slurm's number of tasks does not go with trainer.devices: give srun --ntasks-per-node as "
         "many as trainer.devices, or start the command without srun"

@@ -200,7 +200,7 @@ NAME_map.npy and NAME_mask.png of each, {method.size} pixels a side. The mask is
 above {method.threshold.value:.6g}, which {origin}. For whole scans, on their own grid, use
 `autoddpm predict`.
 
-Check the metadata without a network:
+Check the metadata without internet:
 
     python -m monai.bundle verify_metadata --meta_file configs/metadata.json \\
         --filepath configs/metadata.schema.json

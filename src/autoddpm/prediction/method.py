@@ -224,10 +224,11 @@ def calibrated(trained: Trained, detector: Detector, rate: float) -> Threshold:
         raise ValueError(_none_calibrated(trained, detector, rate, [one for _, one in fitting]))
     if len({entry["threshold"] for entry, _ in chosen}) > 1:
         hashes = ", ".join(sorted({one["data_hash"] for _, one in chosen}))
+        values = " or ".join(sorted({f"{entry['threshold']:.6g}" for entry, _ in chosen}))
         raise ValueError(
             f"{trained.path}: thresholds of {detector.label} were calibrated on several sets of "
-            f"healthy slices ({hashes}); keep one in {trained.path.stem}.thresholds.json, or give "
-            "--threshold"
+            f"healthy slices ({hashes}). Give one as --threshold ({values}), or keep those of one "
+            "set in the checkpoint's .thresholds.json, and export its weights again"
         )
     entry, conditions = chosen[-1]
     return Threshold(

@@ -146,10 +146,11 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
 
 def _none_in(folder: Path, remarks: Sequence[str]) -> str:
     nothing = "It holds no run folder." if folder.is_dir() else "The folder does not exist."
+    name = folder.parent.name
     return (
         f"no finished evaluation row in {folder}. {' '.join(remarks) or nothing} Make one first: "
-        f"python -m src.evaluate +experiment={folder.parent.name} checkpoint=CHECKPOINT "
-        "detector=autoddpm"
+        f"python -m src.evaluate +experiment={name} checkpoint=CHECKPOINT detector=autoddpm "
+        f"(name={name}, if no experiment has that name)"
     )
 
 
