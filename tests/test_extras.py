@@ -49,7 +49,7 @@ def test_the_core_is_enough_for_prediction_and_python() -> None:
         "import torch, autoddpm\nfor name in autoddpm.PUBLIC: getattr(autoddpm, name)\n"
         "from autoddpm.prediction.method import DetectorSettings\n"
         "model = autoddpm.load_model('ixi-small')\n"
-        "detector = DetectorSettings('anoddpm', t=2, stride=2).make(model)\n"
+        "detector = DetectorSettings('anoddpm', t=2, stride=2, perceptual='none').make(model)\n"
         "print(autoddpm.detect_images(detector, torch.rand(1, 1, 32, 32)).anomaly_map.shape)"
     )
     made = run(imports + code)
