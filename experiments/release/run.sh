@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The released weights, from the slices to the card: about nine hours of training on one CPU core, then the tables, then
+# The released weights, from the slices to the card: about ten hours of training on one CPU core, then the tables, then
 # the same training with another seed. What is finished is kept, the file in weights/ too: the same command again goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
