@@ -1,5 +1,5 @@
-"""The mathematics of denoising diffusion, in PyTorch alone: weights files name its classes, so
-they stay.
+"""The mathematics of denoising diffusion, in PyTorch only: weights files name its classes, so
+these keep their names.
 
 Eqs. (1)-(4), (8) and (10)-(13) of the paper.
 """

@@ -1,1 +1,3 @@
-"""A model as a thing: what every family promises (`model.py`), and its file."""
+"""What every family of models must have (`model.py`), and how a model is written to and read from a
+file.
+"""
