@@ -7,7 +7,7 @@ slices.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Public names, and where each is. They are imported late: torch takes seconds.
 PUBLIC = {
