@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Rules for the mask's threshold, on IXI's validation subjects as they are and as other scanners and older patients give
-# them: run.sh [CHECKPOINT [OVERRIDE ...]]. AUTODDPM_DATA holds ixi/.
+# them: run.sh [CHECKPOINT [OVERRIDE ...]]. AUTODDPM_DATA holds ixi/. Kept here: the reports' measured.csv, that of
+# ixi_tuning_shifted as shifted.csv.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 checkpoint=${1:-ixi-small}

@@ -25,7 +25,7 @@ from autoddpm.preparation.itk import simple_itk
 from autoddpm.preparation.template import template
 from autoddpm.preparation.volume import Source, image_of, read_mask, read_volume, volume_of
 
-#: Of torchvision about how lpips calls it, and of PyTorch about deepbet's file.
+#: Of PyTorch, about deepbet's file.
 WARNING_OF_DEEPBET = r"`torch\.jit\.load` is deprecated"
 
 
