@@ -166,3 +166,18 @@ def test_it_does_not_begin_with_a_network_of_another_range(restoration):
 def test_a_weight_of_0_is_refused():
     with pytest.raises(ValueError, match=r"objective\.lesion_weight=0: must be above 0"):
         RestorationObjective(lesion_weight=0)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match=r"objective\.loss=huber: must be l1 or mse"):
+        RestorationObjective(loss="huber")
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("l1", 0.25), ("mse", 0.175)])
+def test_the_loss_weighs_the_lesion(loss, expected):
+    image = torch.zeros(1, 1, 1, 10)
+    restored, share = image.clone(), image.clone()
+    restored[..., 0], restored[..., 1], share[..., 0] = 0.5, 1.0, 1.0
+    objective = RestorationObjective(lesion_weight=3, loss=loss)
+    errors = objective.errors(restored, image, share)
+    torch.testing.assert_close(errors, torch.tensor([expected]))

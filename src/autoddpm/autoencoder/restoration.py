@@ -19,19 +19,26 @@ class RestorationObjective(Corruption):
     """Corruptions that a restoration is trained on, and its loss.
 
     lesion_weight: weight of the error in a corrupted pixel, beside 1 in the others.
+    loss: "l1", the absolute error, or "mse", the squared one.
     """
 
     lesion_weight: float = 9.0
+    loss: str = "l1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.lesion_weight > 0:
             raise ValueError(f"objective.lesion_weight={self.lesion_weight}: must be above 0")
+        if self.loss not in ("l1", "mse"):
+            raise ValueError(f"objective.loss={self.loss}: must be l1 or mse")
 
     def errors(self, restored: Tensor, image: Tensor, share: Tensor) -> Tensor:
-        """Weighted absolute error per image, (B,)."""
+        """Weighted error per image, (B,)."""
         weight = torch.where(share > VISIBLE, self.lesion_weight, 1.0)
-        return (weight * (restored - image).abs()).flatten(1).mean(1)
+        error = (restored - image).abs()
+        if self.loss == "mse":
+            error = error.square()
+        return (weight * error).flatten(1).mean(1)
 
 
 class Restoration(Restorer):
