@@ -1,41 +1,39 @@
 #!/usr/bin/env bash
 # A row of every method: run.sh [DDPM [RESTORATION [OVERRIDE ...]]]. DDPM, RESTORATION: their weights (ixi-small and
 # ixi-restoration). EXPERIMENT=ixi_tuning_shifted to choose by, ixi_stroke (the default) to report. The one-call rivals are
-# those of train.sh; one that is not trained is named and left out. What is finished is not made again.
+# those of train.sh; what is not trained is named and left out. What is finished is not made again.
+# Kept here: measured.csv of the report on ixi_stroke, as tuning.csv that on ixi_tuning_shifted, and dice_by_seconds.png.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 experiment=${EXPERIMENT:-ixi_stroke}
 ddpm=${1:-ixi-small}
 restoration=${2:-ixi-restoration}
 shift $(($# < 2 ? $# : 2))
+fast="sampler=fast trainer.precision=bf16-mixed"  # of those that call a network many times: as the other tables
 
-trained() {
-    [ -e "$1" ] || { echo "left out: $1 is not there"; false; }
-}
+row() { python -m src.evaluate -m +experiment=$experiment name=methods_$experiment "$@"; }
+trained() { [ -e "$1" ] || [ -e "weights/$1.safetensors" ] || { echo "left out: $1 is not there"; false; }; }
 
-python -m src.evaluate -m +experiment=$experiment checkpoint=$ddpm detector=anoddpm detector.t=50,100,150,200,250,300 "$@"
-python -m src.evaluate -m +experiment=$experiment checkpoint=$ddpm detector=autoddpm,thor,one_step,andi,mhd,repaint_oracle "$@"
-python -m src.evaluate -m +experiment=$experiment checkpoint=$restoration detector=restoration postprocess=none,median5 "$@"
-python -m src.evaluate +experiment=$experiment checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration "$@"
+row checkpoint=$ddpm detector=anoddpm detector.t=50,200,300 $fast "$@"
+row checkpoint=$ddpm detector=autoddpm detector.resample_steps=0,5 $fast "$@"
+row checkpoint=$ddpm detector=autoddpm anomaly_map=brighter_residual $fast "$@"  # the map of restoration's rows
+row checkpoint=$ddpm detector=thor,one_step,andi,repaint_oracle $fast "$@"
+row checkpoint=$ddpm detector=mhd sampler.stride=25 trainer.precision=bf16-mixed "$@"  # ten reconstructions a slice
 
-dae=runs/ixi_dae/train/default/checkpoints/last.ckpt
-vae=runs/ixi_vae/train/default/checkpoints/last.ckpt
-cevae=runs/ixi_cevae/train/default/checkpoints/last.ckpt
-pddpm=runs/ixi_pddpm/train/default/checkpoints/last.ckpt
-cddpm=runs/ixi_cddpm_without_encoder/train/default/checkpoints/last.ckpt
-if trained $dae; then
-    python -m src.evaluate +experiment=$experiment checkpoint=$dae detector=dae "$@"
+if trained $restoration; then
+    row checkpoint=$restoration detector=restoration postprocess=none,median5 "$@"
+    row checkpoint=$restoration detector=restoration anomaly_map=residual,brighter_ssim "$@"
+    row checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration $fast "$@"
+    row checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration detector.use_uncertainty=false $fast "$@"
+    row checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration detector.resample_steps=0 $fast "$@"
 fi
-if trained $vae; then
-    python -m src.evaluate -m +experiment=$experiment checkpoint=$vae detector=vae detector.combi=false,true "$@"
-fi
-if trained $cevae; then
-    python -m src.evaluate -m +experiment=$experiment checkpoint=$cevae detector=vae detector.combi=false,true "$@"
-fi
-if trained $pddpm; then
-    python -m src.evaluate +experiment=$experiment checkpoint=$pddpm detector=pddpm "$@"
-fi
-if trained $cddpm; then
-    python -m src.evaluate +experiment=$experiment checkpoint=$cddpm detector=pddpm "$@"
-fi
-python -m src.report +experiment=$experiment report.allow_mixed=true  # VAE and ceVAE are one family, and so are the last two
+
+last=train/default/checkpoints/last.ckpt
+if trained runs/ixi_dae/$last; then row checkpoint=runs/ixi_dae/$last detector=dae "$@"; fi
+for model in vae cevae; do
+    if trained runs/ixi_$model/$last; then row checkpoint=runs/ixi_$model/$last detector=vae detector.combi=false,true "$@"; fi
+done
+for model in pddpm cddpm_without_encoder; do
+    if trained runs/ixi_$model/$last; then row checkpoint=runs/ixi_$model/$last detector=pddpm "$@"; fi
+done
+python -m src.report +experiment=$experiment name=methods_$experiment report.allow_mixed=true  # VAE and ceVAE are one family, and so are the last two

@@ -22,7 +22,7 @@ class RestorationObjective(Corruption):
     loss: "l1", the absolute error, or "mse", the squared one.
     """
 
-    lesion_weight: float = 9.0
+    lesion_weight: float = 30.0
     loss: str = "l1"
 
     def __post_init__(self) -> None:
