@@ -64,7 +64,7 @@ def test_its_loss_at_first_is_the_weighted_corruption(restoration, images):
     found = restoration.objective(images, keys(), Stage.TRAINING, 5)
     change, anomalous = (found.image - images).abs(), found.share > 0.05
     assert (change[anomalous] > 0).any()
-    expected = (torch.where(anomalous, 9.0, 1.0) * change).mean((1, 2, 3))
+    expected = (torch.where(anomalous, 30.0, 1.0) * change).mean((1, 2, 3))
     loss = restoration.loss(images, keys(), torch.tensor([5, 5, 5]))
     torch.testing.assert_close(loss, expected)
     assert torch.equal(restoration.seen(images, keys(), 5), found.image)
@@ -77,7 +77,7 @@ def test_its_validation_errors_add_up(restoration, images):
         again = restoration.validation_losses(images, keys())
     assert list(losses) == restoration.validation_names
     assert all(torch.equal(losses[name], again[name]) for name in losses)
-    total = 9 * losses["error_anomalous"] + losses["error_around"]
+    total = 30 * losses["error_anomalous"] + losses["error_around"]
     torch.testing.assert_close(losses["loss"], total)
     untouched = (restoration.restore(images) - images).abs().mean((1, 2, 3))
     torch.testing.assert_close(losses["error_untouched"], untouched)
