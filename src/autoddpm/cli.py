@@ -224,7 +224,8 @@ def _add_method(command: argparse.ArgumentParser) -> None:
     add("--perceptual", default="lpips_vgg", metavar="NAME", help=perceptual)
     add("--seed", type=int, default=0, help="seed of the noise (0)")
     rate = (
-        "false-positive rate of the threshold on healthy slices: 0.05 (default), 0.02, 0.01, 0.002"
+        "false-positive rate of the threshold on healthy slices: 0.05, 0.02, 0.01 or 0.002; "
+        "unless given 0.05, and 0.002 of a restoration"
     )
-    add("--false-positive-rate", type=float, default=0.05, metavar="RATE", help=rate)
+    add("--false-positive-rate", type=float, metavar="RATE", help=rate)
     add("--threshold", type=float, help="threshold of the map, instead of a calibrated one")

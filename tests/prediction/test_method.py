@@ -132,6 +132,18 @@ def test_released_weights_can_be_predicted_with() -> None:
     json.dumps(method.record())
 
 
+def test_a_restoration_has_a_usual_rate_of_its_own(restoration: Path) -> None:
+    detector = DetectorSettings().make(load_checkpoint(restoration).model)
+    entries = {
+        rate: entry(restoration, detector, 1 - rate, false_positive_rate=rate)
+        for rate in (0.05, 0.002)
+    }
+    keep(restoration, *entries.values())
+    make = DetectorSettings().make
+    assert method_of(str(restoration), make).threshold.value == 0.998
+    assert method_of(str(restoration), make, 0.05).threshold.value == 0.95
+
+
 def test_weights_of_volumes_or_of_two_channels_are_refused(
     restoration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,8 @@ class Asked:
     source: a scan, a folder of scans, or with `is_bids` a BIDS dataset.
     out: the folder of the results.
     weights: a checkpoint, a weights file, or the name of released weights.
-    false_positive_rate: of the calibrated threshold of the mask.
+    false_positive_rate: of the calibrated threshold of the mask. None: 0.05, of a restoration
+        0.002.
     threshold: of the map, instead of a calibrated one.
     margin_mm: how far beyond the weights' slices is mapped.
     brain_mask: of one scan, on its grid.
@@ -50,7 +51,7 @@ class Asked:
     source: str | Path
     out: str | Path
     weights: str | None = "ixi-small"
-    false_positive_rate: float = 0.05
+    false_positive_rate: float | None = None
     threshold: float | None = None
     margin_mm: float = 2.0
     brain_mask: str | Path | None = None

@@ -37,14 +37,15 @@ class BundleSettings:
 
     weights: a checkpoint, a weights file, or the name of released weights.
     detector: which detector the bundle is, and its settings.
-    false_positive_rate: of the calibrated threshold of the mask.
+    false_positive_rate: of the calibrated threshold of the mask. None: 0.05, of a restoration
+        0.002.
     threshold: of the map, instead of a calibrated one.
     licence: of the weights, such as "cc-by-4.0". Empty: as the card of released weights says.
     """
 
     weights: str
     detector: DetectorSettings
-    false_positive_rate: float = 0.05
+    false_positive_rate: float | None = None
     threshold: float | None = None
     licence: str = ""
 

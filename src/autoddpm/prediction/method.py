@@ -39,6 +39,10 @@ PERCEPTUAL: dict[str, Callable[[], Perceptual]] = {
     "none": NoPerceptual,
 }
 DETECTORS = ("autoddpm", "anoddpm", "restoration")
+#: Share of healthy pixels that a map's threshold flags, unless asked: the paper's.
+USUAL_RATE = 0.05
+#: That of a restoration. Its map is nearly 0 where nothing changed, so 5 % of the pixels are noise.
+USUAL_RATE_OF_RESTORATION = 0.002
 
 
 @dataclass(frozen=True)
@@ -149,14 +153,15 @@ class Method:
 def method_of(
     weights: str | None,
     make_detector: Callable[[Any], Detector],
-    false_positive_rate: float = 0.05,
+    false_positive_rate: float | None = None,
     threshold: float | None = None,
 ) -> Method:
     """The method that weights and settings make together.
 
     weights: a checkpoint, a weights file, or the name of released weights.
     make_detector: from the model.
-    false_positive_rate: of the calibrated threshold that is used.
+    false_positive_rate: of the calibrated threshold that is used. None: what is usual for the
+        detector.
     threshold: of the map, instead of a calibrated one.
 
     Raises ValueError or FileNotFoundError, naming the file and the remedy. The weights may not say
@@ -174,10 +179,11 @@ def method_of(
         raise ValueError(f"{detector.label} needs the true lesion: a scan to predict has none")
     used = []
     for name, part in detector.to_calibrate().items():
-        used.append(calibrated(trained, part, 0.05))
+        used.append(calibrated(trained, part, USUAL_RATE))
         setattr(detector, name, used[-1].value)
     if threshold is None:
-        used.append(calibrated(trained, detector, false_positive_rate))
+        rate = usual_rate(detector) if false_positive_rate is None else false_positive_rate
+        used.append(calibrated(trained, detector, rate))
         found = used[-1]
     else:
         if not 0 <= threshold < inf:
@@ -192,6 +198,12 @@ def method_of(
         str(stated.get("note", "")),
         _other_seed(detector, used),
     )
+
+
+def usual_rate(detector: Detector) -> float:
+    """Share of healthy pixels that the threshold flags, unless another is asked for."""
+    is_restoration = isinstance(detector, RestorationDetector)
+    return USUAL_RATE_OF_RESTORATION if is_restoration else USUAL_RATE
 
 
 def calibrated(trained: Trained, detector: Detector, rate: float) -> Threshold:
