@@ -25,13 +25,14 @@ from autoddpm.random import Draw, Stage, normal, uniform
 SIDE = 128  # pixels that lengths refer to
 CELLS = 32  # per side of the grid on which the head is found
 HEAD = 0.1  # of the range: above it is the head
+SKULL = 4  # half of the widest gap between scalp and brain
 FIELD = 8  # cells per side of the field that makes an outline irregular
 REACH = 2.5  # the field ends at this many radii
 ROUGH = (0.05, 0.4)  # standard deviation of an outline, in radii
 LONG = 0.3  # standard deviation of the logarithms that stretch an ellipsoid
 DARK_SHARE = 0.7  # of the regions of one grey value or of scaled intensities
 TEXTURE = 0.05  # largest standard deviation of a region's own texture
-MOVE = 30.0  # largest distance of a foreign patch
+MOVE = 30.0  # largest distance of a foreign patch in each direction, once it is turned
 SCALES = (0.3, 0.9), (1.1, 1.8)  # of intensities, darker and brighter
 CLASS_WIDTH = 0.08  # of a class of intensities
 CLASS_BIAS = 0.5  # largest change of a class
@@ -98,6 +99,7 @@ class Corruption:
             x = image.float()
             u = uniform(keys, 2 + self.regions * NUMBERS, stage, Draw.CORRUPTION, epoch).float()
             head, deep = inside(x)
+            head = head.to(x.dtype)
             grain = normal(keys, x[0].numel(), stage, Draw.TEXTURE, epoch).view_as(x)
             coarser = 3 ** ((x.ndim - 2) / 2) * smooth(grain)  # of the same variance
             grain = torch.stack([grain, coarser], 1)
@@ -158,6 +160,9 @@ class Numbers:
 def content(v: Numbers, x: Tensor, share: Tensor, grain: Tensor) -> Tensor:
     """What a region holds instead of the image, (B, C, *space).
 
+    A foreign patch is of the image itself, mirrored, turned and moved: a corruption would depend on
+    the batch if it were another head's. Its mean is drawn towards the region's, by a random share.
+
     share: (B, 1, *space), the region.
     grain: (B, 2, C, *space) standard normals, fine and coarser.
     """
@@ -206,20 +211,34 @@ def moved(x: Tensor, u: Tensor) -> Tensor:
 
 
 def inside(image: Tensor) -> tuple[Tensor, Tensor]:
-    """The head, (B, 1, *space) in [0, 1], and the part of it below the skull, bool.
+    """The head, and the part of it below the skull, (B, 1, *space) bool.
 
-    The head is what is bright, with its holes, on a coarse grid.
+    Below the skull is what is bright on a coarse grid, with its holes, without its rim. The rim
+    is looked at pixel by pixel, so that the head ends where the scalp ends.
     """
     dimensions = image.ndim - 2
     pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[dimensions]
     grey = image.mean(1, keepdim=True)
     cells = functional.interpolate(grey, [CELLS] * dimensions, mode="area")
     wide = functional.pad((cells > HEAD).to(image.dtype), [8] * 2 * dimensions)
-    head = -pool(-pool(wide, 9, 1), 9, 1)  # closed
-    deep = -pool(-functional.pad(head, [2] * 2 * dimensions), 5, 1)
+    coarse = -pool(-pool(wide, 9, 1), 9, 1)  # closed
+    eroded = -pool(-functional.pad(coarse, [2] * 2 * dimensions), 5, 1)
     mode = {2: "bilinear", 3: "trilinear"}[dimensions]
-    head, deep = (functional.interpolate(one, image.shape[2:], mode=mode) for one in (head, deep))
-    return head, deep > 0.5
+    deep = functional.interpolate(eroded, image.shape[2:], mode=mode) > 0.5
+    near = functional.interpolate(coarse, image.shape[2:], mode=mode) > 0
+    bright = (smooth(grey) > HEAD).to(image.dtype)
+    radius = max(1, round(SKULL * image.shape[-1] / SIDE))
+    closed = -_widened(-_widened(bright, radius), radius)
+    return (closed > 0.5) & near | deep, deep
+
+
+def _widened(mask: Tensor, radius: int) -> Tensor:
+    """The largest value within so many pixels in each direction."""
+    pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[mask.ndim - 2]
+    for axis in range(mask.ndim - 2):
+        along = [2 * radius + 1 if axis == one else 1 for one in range(mask.ndim - 2)]
+        mask = pool(mask, along, 1, [(one - 1) // 2 for one in along])
+    return mask
 
 
 def smooth(x: Tensor) -> Tensor:
