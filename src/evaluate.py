@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from autoddpm.detectors.detector import checked_detector
+from autoddpm.detectors.detector import checked_detector, trained_parts
 from autoddpm.evaluation.detect import Bench
 from autoddpm.evaluation.row import RowSettings, evaluate, metrics_of_rows
 from autoddpm.launch.command_line import command, home_expanded
@@ -22,7 +22,7 @@ from autoddpm.launch.search import check_search, objective_value
 from autoddpm.machine.batch_size import eval_batch_size
 from autoddpm.machine.devices import check_devices, claimed_device, cluster_plugins
 from autoddpm.machine.progress import quiet_lightning
-from autoddpm.models.compatibility import check_compatible
+from autoddpm.models.compatibility import check_compatible, check_same_images
 from autoddpm.models.trained import load_checkpoint
 
 register_resolvers()
@@ -47,6 +47,9 @@ def main(cfg: DictConfig) -> float | None:
         given = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["model", "noise"]), resolve=True)
         check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
         detector = checked_detector(make_detector(model=trained.model))
+        for part in trained_parts(detector):
+            check_compatible(part, datamodule.size, datamodule.subjects("test"), {})
+            check_same_images(part, trained)
         callbacks = list(instantiate(cfg.callbacks).values())
         trainer = instantiate(
             cfg.trainer, callbacks=callbacks, devices=devices, plugins=plugins or None

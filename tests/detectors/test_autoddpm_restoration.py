@@ -1,7 +1,9 @@
 """AutoDDPM with its mask from a restoration: it stitches and re-samples where one call sees
 something."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,15 +15,16 @@ from tiny import one_thread as one_thread
 from autoddpm.autoencoder.restoration import Restoration
 from autoddpm.detectors.anomaly_map import brighter_residual, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.detector import detect
+from autoddpm.detectors.detector import detect, trained_parts
 from autoddpm.detectors.restoration import RestorationDetector
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.diffusion.schedule import LinearSchedule
-from autoddpm.evaluation.conditions import record_of_parts
+from autoddpm.evaluation.conditions import of_detector, record_of_parts
+from autoddpm.evaluation.reconstructions import depends_on
+from autoddpm.models.compatibility import check_compatible, check_same_images
 from autoddpm.models.trained import load_checkpoint
-from autoddpm.settings import describe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DARK = slice(4, 8)
@@ -80,8 +83,36 @@ def test_it_says_whose_mask_it_has_and_with_which_weights():
     one = detector()
     assert one.label == "AutoDDPM (mask: Restoration)"
     assert detector(resample_steps=0).label == "AutoDDPM (mask: Restoration, w/o re-sampling)"
-    assert record_of_parts(one)["initial"] == describe(one.initial)
-    assert describe(one.initial)["weights"] == "w1"
+    first = {"name": "RestorationDetector", "weights": "w1"}
+    assert record_of_parts(one)["initial"] == first | {"anomaly_map": {"name": "brighter_residual"}}
+
+
+def test_another_map_of_the_first_stage_is_another_result():
+    one, other = detector(), detector()
+    other.initial.map = residual
+    assert depends_on(one, {}) == depends_on(detector(), {})
+    assert depends_on(one, {}) != depends_on(other, {})
+    assert of_detector(one) != of_detector(other)
+
+
+def test_its_restoration_is_checked_against_the_data(restoration_weights: Path):
+    one = detector()
+    assert trained_parts(one) == []
+    one.initial = RestorationDetector.of_weights(str(restoration_weights), Difference(), residual)
+    (part,) = trained_parts(one)
+    assert part.path == restoration_weights
+    part.data["train_subjects"].append("leaked")
+    with pytest.raises(ValueError, match="was trained on 1 of the test subjects"):
+        check_compatible(part, part.data["size"], ["leaked"], {})
+    two = replace(part, model=SimpleNamespace(channels=2, dimensions=2))
+    with pytest.raises(ValueError, match=r"was trained on images of channels = 1, .* on 2: "):
+        check_same_images(part, two)
+
+
+def test_weights_that_are_not_there_name_their_setting(tmp_path: Path):
+    weights = tmp_path / "none.ckpt"
+    with pytest.raises(FileNotFoundError, match=r"^detector\.initial\.weights=.*no such file"):
+        RestorationDetector.of_weights(str(weights), Difference(), residual)
 
 
 def test_the_yaml_reads_the_restoration_s_own_weights(restoration_weights: Path):

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, float32
 
+from autoddpm.models.model import Trained
 from autoddpm.settings import arguments, describe, is_plain, lacking
 
 #: Names of what is kept beside a detector's stages.
@@ -140,6 +141,12 @@ def parts(detector: Detector) -> dict[str, dict[str, object]]:
         for name, value in arguments(detector).items()
         if name != "model" and value is not None and not is_plain(value)
     }
+
+
+def trained_parts(detector: Detector) -> list[Trained]:
+    """The `Trained` of the parts that have weights of their own."""
+    found = [getattr(part, "trained", None) for part in arguments(detector).values()]
+    return [trained for trained in found if trained is not None]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from autoddpm.autoencoder.restoration import Restoration
 from autoddpm.detectors.anomaly_map import AnomalyMap
 from autoddpm.detectors.one_call import OneCall, check_family
 from autoddpm.detectors.perceptual import Perceptual
+from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 
 
@@ -19,6 +20,7 @@ class RestorationDetector(OneCall):
     """
 
     label = "Restoration"
+    trained: Trained | None = None  # of a part of another detector, to be checked against its data
 
     def __init__(
         self, model: Restoration, perceptual: Perceptual, map: AnomalyMap, weights: str = ""
@@ -34,6 +36,15 @@ class RestorationDetector(OneCall):
         """The detector with weights of its own, as a part of another one.
 
         weights: a checkpoint, a weights file or the name of released weights.
+
+        Raises ValueError, FileNotFoundError, naming `detector.initial.weights`.
         """
-        trained = load_checkpoint(weights)
-        return cls(cast(Restoration, trained.model), perceptual, map, trained.weights_hash)
+        try:
+            trained = load_checkpoint(weights)
+            made = cls(cast(Restoration, trained.model), perceptual, map, trained.weights_hash)
+        except (ValueError, FileNotFoundError) as error:
+            said = str(error).removeprefix(f"checkpoint={weights}: ")
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f"detector.initial.weights={weights}: {said}") from error
+        made.trained = trained
+        return made

@@ -29,8 +29,14 @@ def record_of_parts(detector: Detector) -> dict[str, Any]:
         "anomaly_map": describe(own_map) if own_map is not None else None,
         "perceptual": distance.name if distance is not None else None,
         "perceptual_settings": describe(distance) if distance is not None else None,
-        "initial": describe(initial) if initial is not None else None,
+        "initial": record_of_first(initial) if initial is not None else None,
     }
+
+
+def record_of_first(initial: Detector) -> dict[str, Any]:
+    """A detector that is another one's first stage: its settings, and the parts that it uses."""
+    used = {name: value for name, value in record_of_parts(initial).items() if value is not None}
+    return describe(initial) | used
 
 
 def of_detector(detector: Detector) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from autoddpm.atomic import read_json, write_json
 from autoddpm.detectors.detector import Detector, Reconstruction, Slices, parts
+from autoddpm.evaluation.conditions import record_of_first
 from autoddpm.locks import in_turn
 from autoddpm.runs.parts import PartFolder
 from autoddpm.runs.provenance import environment
-from autoddpm.settings import describe
+from autoddpm.settings import arguments, describe
 
 NOT_STAGES = ("id", "image", "calls", "seconds")
 
@@ -33,9 +34,11 @@ def depends_on(detector: Detector, given: Mapping[str, Any]) -> dict[str, Any]:
 
     given: what else they depend on: weights, data, precision.
     """
+    initial = arguments(detector).get("initial")
+    first = {} if initial is None else {"initial": record_of_first(initial)}
     settings = {
         name: value
-        for name, value in (describe(detector) | parts(detector)).items()
+        for name, value in (describe(detector) | parts(detector) | first).items()
         if name not in detector.only_of_map
     }
     return {**given, **settings}

@@ -40,3 +40,17 @@ def check_compatible(
                 f"{path} has another {key} than `model` asks for: {trained.config.get(key)} "
                 f"against {value}. Leave `model` out: it comes with the checkpoint"
             )
+
+
+def check_same_images(part: Trained, trained: Trained) -> None:
+    """Refuse a detector's second network that sees other images than its first.
+
+    Raises ValueError, naming what differs.
+    """
+    for name in ("channels", "dimensions"):
+        its, first = (getattr(one.model, name) for one in (part, trained))
+        if its != first:
+            raise ValueError(
+                f"{part.path} was trained on images of {name} = {its}, {trained.path} on {first}: "
+                "a detector's networks must see the same images"
+            )

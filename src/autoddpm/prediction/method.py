@@ -10,7 +10,7 @@ from autoddpm.autoencoder.restoration import Restoration
 from autoddpm.detectors.anoddpm import AnoDDPM
 from autoddpm.detectors.anomaly_map import brighter_residual, residual
 from autoddpm.detectors.autoddpm import AutoDDPM
-from autoddpm.detectors.detector import Detector, checked_detector, parts
+from autoddpm.detectors.detector import Detector, checked_detector, parts, trained_parts
 from autoddpm.detectors.perceptual import (
     LPIPS,
     DenoiserFeatures,
@@ -23,6 +23,7 @@ from autoddpm.detectors.restoration import RestorationDetector
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.diffusion.sampler import Ancestral
 from autoddpm.evaluation.conditions import as_now, of_detector, record_of_parts
+from autoddpm.models.compatibility import check_compatible, check_same_images
 from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import known_preparation, known_thresholds, released_names
@@ -177,6 +178,9 @@ def method_of(
     detector = checked_detector(make_detector(trained.model))
     if detector.sees_lesion:
         raise ValueError(f"{detector.label} needs the true lesion: a scan to predict has none")
+    for part in trained_parts(detector):
+        check_compatible(part, int(trained.data["size"]), [], {})
+        check_same_images(part, trained)
     used = []
     for name, part in detector.to_calibrate().items():
         used.append(calibrated(trained, part, USUAL_RATE))
