@@ -47,9 +47,9 @@ def main(cfg: DictConfig) -> float | None:
         given = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["model", "noise"]), resolve=True)
         check_compatible(trained, datamodule.size, datamodule.subjects("test"), given)
         detector = checked_detector(make_detector(model=trained.model))
-        for part in trained_parts(detector):
-            check_compatible(part, datamodule.size, datamodule.subjects("test"), {})
-            check_same_images(part, trained)
+        for further in trained_parts(detector):
+            check_compatible(further, datamodule.size, datamodule.subjects("test"), {})
+            check_same_images(further, trained)
         callbacks = list(instantiate(cfg.callbacks).values())
         trainer = instantiate(
             cfg.trainer, callbacks=callbacks, devices=devices, plugins=plugins or None

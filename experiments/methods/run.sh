@@ -12,28 +12,33 @@ shift $(($# < 2 ? $# : 2))
 fast="sampler=fast trainer.precision=bf16-mixed"  # of those that call a network many times: as the other tables
 
 row() { python -m src.evaluate -m +experiment=$experiment name=methods_$experiment "$@"; }
-trained() { [ -e "$1" ] || [ -e "weights/$1.safetensors" ] || { echo "left out: $1 is not there"; false; }; }
+left_out() { echo "left out: $1 is not there, or its training is not finished"; }
 
 row checkpoint=$ddpm detector=anoddpm detector.t=50,200,300 $fast "$@"
 row checkpoint=$ddpm detector=autoddpm detector.resample_steps=0,5 $fast "$@"
 row checkpoint=$ddpm detector=autoddpm anomaly_map=brighter_residual $fast "$@"  # the map of restoration's rows
-row checkpoint=$ddpm detector=thor,one_step,andi,repaint_oracle $fast "$@"
+row checkpoint=$ddpm detector=anoddpm detector.t=200 anomaly_map=brighter_residual $fast "$@"
+row checkpoint=$ddpm detector=one_step anomaly_map=residual,brighter_residual $fast "$@"
+row checkpoint=$ddpm detector=thor,andi,repaint_oracle $fast "$@"  # the first two have a map of their own
 row checkpoint=$ddpm detector=mhd sampler.stride=25 trainer.precision=bf16-mixed "$@"  # ten reconstructions a slice
 
-if trained $restoration; then
+if [ -e "$restoration" ] || [ -e "weights/$restoration.safetensors" ]; then
     row checkpoint=$restoration detector=restoration postprocess=none,median5 "$@"
     row checkpoint=$restoration detector=restoration anomaly_map=residual,brighter_ssim "$@"
     row checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration $fast "$@"
     row checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration detector.use_uncertainty=false $fast "$@"
     row checkpoint=$ddpm detector=autoddpm_restoration detector.initial.weights=$restoration detector.resample_steps=0 $fast "$@"
+else
+    left_out $restoration
 fi
-
-last=train/default/checkpoints/last.ckpt
-if trained runs/ixi_dae/$last; then row checkpoint=runs/ixi_dae/$last detector=dae "$@"; fi
-for model in vae cevae; do
-    if trained runs/ixi_$model/$last; then row checkpoint=runs/ixi_$model/$last detector=vae detector.combi=false,true "$@"; fi
-done
-for model in pddpm cddpm_without_encoder; do
-    if trained runs/ixi_$model/$last; then row checkpoint=runs/ixi_$model/$last detector=pddpm "$@"; fi
+for model in dae vae cevae pddpm cddpm_without_encoder; do
+    training=runs/ixi_$model/train/default
+    [ -e $training/finished ] || { left_out $training; continue; }
+    case $model in
+        dae) detector=dae ;;
+        vae | cevae) detector="vae detector.combi=false,true" ;;
+        *) detector=pddpm ;;
+    esac
+    row checkpoint=$training/checkpoints/last.ckpt detector=$detector anomaly_map=residual,brighter_residual "$@"
 done
 python -m src.report +experiment=$experiment name=methods_$experiment report.allow_mixed=true  # VAE and ceVAE are one family, and so are the last two

@@ -5,8 +5,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-python -m src.train +experiment=ixi_dae "$@"
-python -m src.train +experiment=ixi_vae "$@"
-python -m src.train +experiment=ixi_cevae "$@"
-python -m src.train +experiment=ixi_pddpm "$@"
-python -m src.train +experiment=ixi_cddpm_without_encoder "$@"
+train() {
+    training=runs/$1/train/default  # one folder, whatever the overrides are: run.sh looks there
+    python -m src.train +experiment=$1 hydra.run.dir=$training "${@:2}"
+    touch $training/finished
+}
+
+train ixi_dae "$@"
+train ixi_vae "$@"
+train ixi_cevae "$@"
+train ixi_pddpm "$@"
+train ixi_cddpm_without_encoder "$@"

@@ -25,4 +25,9 @@ for data in ixi_tuning ixi_tuning_shifted; do
     row checkpoint=ixi-small detector=autoddpm_restoration detector.resample_steps=0 $fast
     python -m src.report +experiment=$data name=restoration_masks_$data report.allow_mixed=true
 done
-python experiments/restoration/inside.py ixi-small ixi-restoration  # what re-sampling is good for: runs/restoration_inside/inside.csv
+python experiments/restoration/inside.py ixi-small ixi-restoration "${AUTODDPM_DATA:-data}/ixi"  # what re-sampling is good for: runs/restoration_inside/inside.csv
+
+rm -f weights/ixi-restoration.thresholds.* weights/ixi-small.thresholds.*  # of half the validation subjects: the files are to have those of all
+python -m src.evaluate +experiment=ixi_stroke name=methods_ixi_stroke checkpoint=ixi-restoration detector=restoration  # calibrates on all of them
+autoddpm export-weights $weights $weights --half  # the thresholds are in the file now
+rm -f weights/ixi-restoration.thresholds.*

@@ -156,7 +156,9 @@ def test_a_foreign_patch_is_the_image_from_elsewhere(image):
     ("settings", "words"),
     [
         ({"untouched": 1.0}, r"objective\.untouched=1.0: must be in \[0, 1\)"),
-        ({"regions": 0}, "objective.regions=0: must be 1 or more"),
+        ({"regions": 0}, "objective.regions=0: must be a whole number of 1 or more"),
+        ({"regions": 2.5}, r"objective\.regions=2\.5: must be a whole number"),
+        ({"area": [5]}, r"objective\.area=\[5\]: must be two numbers"),
         ({"area": (0, 5)}, r"objective\.area=\[0,5\]: must be above 0"),
         ({"area": (9, 5)}, r"objective\.area=\[9,5\]: .*the smaller value first"),
         ({"edge": (0, 1)}, r"objective\.edge=\[0,1\]: must be above 0"),

@@ -181,3 +181,9 @@ def test_the_loss_weighs_the_lesion(loss, expected):
     objective = RestorationObjective(lesion_weight=3, loss=loss)
     errors = objective.errors(restored, image, share)
     torch.testing.assert_close(errors, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("time", [-1, 0.5])
+def test_a_time_out_of_range_is_refused(time):
+    with pytest.raises(ValueError, match=r"model\.time=.*must be a whole number of 0 or more"):
+        Restoration(TwoLayers(), time=time)

@@ -165,7 +165,7 @@ def test_a_step_downhill_lowers_its_loss(images):
     ("settings", "words"),
     [
         ({"kl_weight": -1}, r"objective\.kl_weight=-1: must be 0 or more"),
-        ({"boxes": 0}, r"objective\.boxes=0: must be 1 or more"),
+        ({"boxes": 0}, r"objective\.boxes=0: must be a whole number of 1 or more"),
         ({"box": 1.5}, r"objective\.box=1.5: must be above 0 and at most 1"),
     ],
 )

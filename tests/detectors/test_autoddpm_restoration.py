@@ -122,3 +122,10 @@ def test_the_yaml_reads_the_restoration_s_own_weights(restoration_weights: Path)
     made = instantiate(cfg.detector)(model=model)
     assert isinstance(made.initial, RestorationDetector)
     assert made.initial.weights == load_checkpoint(restoration_weights).weights_hash
+
+
+def test_infinity_is_refused_and_not_clamped(batch):
+    model = Restoration(Brightens())
+    model.restore = lambda image: torch.full_like(image, torch.inf)
+    with pytest.raises(ValueError, match=r"lesion, healthy: .* NaN or infinity"):
+        detect(RestorationDetector(model, Difference(), brighter_residual), batch)

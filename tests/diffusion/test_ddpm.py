@@ -287,6 +287,7 @@ def test_the_models_range_is_entered_and_left_in_one_place(data_range):
     image = images(1)
     torch.testing.assert_close(ddpm.decode(ddpm.encode(image)), image, atol=1e-6, rtol=0)
     assert ddpm.decode(torch.tensor([-7.0, 7.0])).tolist() == [0, 1]
+    assert ddpm.decode(torch.tensor([-torch.inf, torch.inf, torch.nan])).isnan().all()
 
 
 def test_a_range_upside_down_is_refused():

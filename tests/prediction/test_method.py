@@ -144,6 +144,16 @@ def test_a_restoration_has_a_usual_rate_of_its_own(restoration: Path) -> None:
     assert method_of(str(restoration), make, 0.05).threshold.value == 0.95
 
 
+def test_a_threshold_in_the_file_is_preferred_to_one_beside_it(
+    restoration: Path, tmp_path: Path
+) -> None:
+    detector = DetectorSettings().make(load_checkpoint(restoration).model)
+    own = entry(restoration, detector, 0.3, false_positive_rate=0.002)
+    weights = write_small_weights(tmp_path / "with.safetensors", thresholds=[own])
+    keep(weights, own | {"threshold": 0.4, "conditions": own["conditions"] | {"data_hash": "def"}})
+    assert method_of(str(weights), DetectorSettings().make).threshold.value == 0.3
+
+
 def test_weights_of_volumes_or_of_two_channels_are_refused(
     restoration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,8 +73,16 @@ class Corruption:
     def __post_init__(self) -> None:
         if not 0 <= self.untouched < 1:
             raise ValueError(f"objective.untouched={self.untouched}: must be in [0, 1)")
-        if self.regions < 1:
-            raise ValueError(f"objective.regions={self.regions}: must be 1 or more")
+        if not isinstance(self.regions, int) or self.regions < 1:
+            raise ValueError(
+                f"objective.regions={self.regions}: must be a whole number of 1 or more"
+            )
+        for name in ("area", "edge", "strength"):
+            if len(getattr(self, name)) != 2:
+                raise ValueError(
+                    f"objective.{name}={list(getattr(self, name))}: must be two numbers, "
+                    "the smallest and the largest"
+                )
         for name, (low, high) in {"area": self.area, "edge": self.edge}.items():
             if not 0 < low <= high:
                 raise ValueError(

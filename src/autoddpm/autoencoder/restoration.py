@@ -61,6 +61,8 @@ class Restoration(Restorer):
         dimensions: int = 2,
         objective: RestorationObjective | None = None,
     ) -> None:
+        if not isinstance(time, int) or time < 0:
+            raise ValueError(f"model.time={time}: must be a whole number of 0 or more")
         super().__init__(unet, objective or RestorationObjective(), channels, dimensions)
         self.time = time
         self.forget_output()

@@ -42,8 +42,8 @@ class VAEObjective:
     def __post_init__(self) -> None:
         if self.kl_weight < 0:
             raise ValueError(f"objective.kl_weight={self.kl_weight}: must be 0 or more")
-        if self.boxes < 1:
-            raise ValueError(f"objective.boxes={self.boxes}: must be 1 or more")
+        if not isinstance(self.boxes, int) or self.boxes < 1:
+            raise ValueError(f"objective.boxes={self.boxes}: must be a whole number of 1 or more")
         if not 0 < self.box <= 1:
             raise ValueError(f"objective.box={self.box}: must be above 0 and at most 1")
 

@@ -79,7 +79,8 @@ def refuse_non_finite(reconstruction: Tensor, batch: Slices) -> None:
     broken = [name for name, is_whole in zip(batch.id, whole, strict=True) if not is_whole]
     if broken:
         raise ValueError(
-            f"{', '.join(broken)}: the reconstruction holds NaN, as the image or the weights must"
+            f"{', '.join(broken)}: the reconstruction holds NaN or infinity. So do the image or "
+            "the weights, or the precision is too low (trainer.precision=32-true)"
         )
 
 

@@ -143,7 +143,7 @@ class AutoDDPM(PlainDetector):
 
     @property
     def begins_with(self) -> Detector:
-        """The initial reconstruction. Its map is Eq. (9)."""
+        """The initial reconstruction. Its map is Eq. (9), or that of `initial`."""
         return self.first
 
     def to_calibrate(self) -> Mapping[str, Detector]:

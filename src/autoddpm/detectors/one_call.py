@@ -33,9 +33,9 @@ class OneCall(PlainDetector):
     @torch.no_grad()
     def reconstruct(self, batch: Slices, first: Reconstruction | None = None) -> Reconstruction:
         self.model.to(batch.image.device)  # a part of another detector is moved by nobody else
-        restored = self.model.restore(batch.image).clamp(0, 1)
+        restored = self.model.restore(batch.image)
         refuse_non_finite(restored, batch)
-        return Reconstruction(restored, torch.ones(len(restored), dtype=torch.int64))
+        return Reconstruction(restored.clamp(0, 1), torch.ones(len(restored), dtype=torch.int64))
 
     @torch.no_grad()
     def anomaly_map(self, batch: Slices, made: Reconstruction) -> Tensor:

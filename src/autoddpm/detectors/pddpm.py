@@ -60,6 +60,6 @@ class PDDPMDetector(OneCall):
         image, model = batch.image, self.model
         keys = slice_keys(self.seed, batch.id, image.device)
         eps = model.noise(keys, image.shape[1:], Stage.RECONSTRUCTION, Draw.FORWARD, self.t)
-        made = model.reconstruct(image, self.t, eps).clamp(0, 1)
+        made = model.reconstruct(image, self.t, eps)
         refuse_non_finite(made, batch)
-        return Reconstruction(made, torch.full((len(image),), self.most_calls))
+        return Reconstruction(made.clamp(0, 1), torch.full((len(image),), self.most_calls))

@@ -16,8 +16,7 @@ class VAEDetector(OneCall):
     """Map what an autoencoder of healthy slices cannot draw.
 
     The combi map of Zimmerer et al. (arXiv 1907.02796) is the difference times the size of the
-    derivative of the code's divergence by each pixel, smoothed. The
-    width of the filter is ours.
+    derivative of the code's divergence by each pixel, smoothed. The width of the filter is ours.
 
     model: a VAE or a ceVAE.
     perceptual: the distance for maps that take one.

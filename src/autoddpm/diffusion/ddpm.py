@@ -67,11 +67,12 @@ class DDPM(nn.Module):
         return image * (self.high - self.low) + self.low
 
     def decode(self, x: Tensor) -> Tensor:
-        """From the model's range to [0, 1], clamped.
+        """From the model's range to [0, 1], clamped. Infinity becomes NaN, and stays seen.
 
         The authors' code does not clamp the final image.
         """
-        return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+        image = (x - self.low) / (self.high - self.low)
+        return image.clamp(0, 1).masked_fill(image.isinf(), torch.nan)
 
     def q_sample(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
         """Noise a clean image to time t in one step. t=0 returns x0."""

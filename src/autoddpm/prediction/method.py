@@ -178,9 +178,9 @@ def method_of(
     detector = checked_detector(make_detector(trained.model))
     if detector.sees_lesion:
         raise ValueError(f"{detector.label} needs the true lesion: a scan to predict has none")
-    for part in trained_parts(detector):
-        check_compatible(part, int(trained.data["size"]), [], {})
-        check_same_images(part, trained)
+    for further in trained_parts(detector):
+        check_compatible(further, int(trained.data["size"]), [], {})
+        check_same_images(further, trained)
     used = []
     for name, part in detector.to_calibrate().items():
         used.append(calibrated(trained, part, USUAL_RATE))
@@ -216,7 +216,7 @@ def calibrated(trained: Trained, detector: Detector, rate: float) -> Threshold:
     rate: share of the pixels of healthy slices that it flags.
 
     The seed of a calibration may be another one: a threshold is of a distribution. One of the same
-    seed is preferred.
+    seed is preferred, and before that one in the weights' file to one beside it.
 
     Raises ValueError if there is none, or if calibrations on different slices disagree.
     """
@@ -235,7 +235,8 @@ def calibrated(trained: Trained, detector: Detector, rate: float) -> Threshold:
     fitting = [pair for pair in entries if _fits(pair[1], wanted)]
     seed = getattr(detector, "seed", None)
     of_rate = [pair for pair in fitting if pair[1]["false_positive_rate"] == rate]
-    chosen = [pair for pair in of_rate if pair[1].get("seed") == seed] or of_rate
+    in_file = [pair for pair in of_rate if pair[0] in trained.thresholds] or of_rate
+    chosen = [pair for pair in in_file if pair[1].get("seed") == seed] or in_file
     if not chosen:
         raise ValueError(_none_calibrated(trained, detector, rate, [one for _, one in fitting]))
     if len({entry["threshold"] for entry, _ in chosen}) > 1:
