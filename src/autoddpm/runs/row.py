@@ -81,6 +81,11 @@ class Row:
         """The label, with what sets this row apart in brackets: "AutoDDPM [sampler.stride=10]"."""
         return f"{self.label} [{self.variant}]" if self.variant else self.label
 
+    @property
+    def sees_lesion(self) -> bool:
+        """Whether it was given the true lesion: an upper bound, and no method."""
+        return bool(self.provenance.get("sees_lesion", False))
+
     def undefined_because(self, key: str) -> str:
         """Why a metric has no value, in words."""
         return self.undefined.get(key, NOT_RECORDED)

@@ -36,6 +36,12 @@ def test_the_front_has_what_no_faster_row_equals(row):
     assert [one.title for one in front(found)] == ["fast", "middle", "slow"]
 
 
+def test_an_upper_bound_is_no_method(row):
+    bound = of(row, "bound", 0.1, 1.0)
+    bound = replace(bound, provenance=bound.provenance | {"sees_lesion": True})
+    assert [one.title for one in places([of(row, "slow", 9.0, 0.6), bound])] == ["slow"]
+
+
 def test_every_row_has_its_point_and_its_name(row):
     found = places([of(row, f"method {n}", 0.01 * 4**n, 0.1 + 0.01 * n) for n in range(6)])
     axes = draw_pareto(found).axes[0]

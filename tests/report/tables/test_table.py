@@ -44,6 +44,15 @@ def test_a_single_row_is_not_called_the_best(runs):
     assert not column_of(runs, DICE).cells[0][0].best
 
 
+def test_an_upper_bound_is_not_called_the_best(runs):
+    for t, value in ((50, 0.1), (100, 0.2), (150, 0.9)):
+        anoddpm(runs, t, metrics={DICE.key: value})
+    *others, bound = sorted(read_rows(runs)[0], key=lambda row: row.metrics[DICE.key])
+    bound = replace(bound, provenance=bound.provenance | {"sees_lesion": True})
+    table = table_of([BASELINES], [DICE], [*others, bound])
+    assert [cells[0].best for cells in table.cells] == [False, True, False]
+
+
 def test_an_undefined_metric_is_a_dash_with_its_reason(runs):
     column = Column("large", "lesion/max_dice/large", 100, best="max")
     reason = {"lesion/max_dice/large": "no lesion slice in the group large"}

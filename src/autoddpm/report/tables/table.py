@@ -167,12 +167,20 @@ def make_table(chosen: TableRows, resamples: Resamples) -> Table:
 
 
 def _cells(chosen: TableRows, column: Column, resamples: Resamples, notes: list[str]) -> list[Cell]:
-    """The cells of a column, with the paper's numbers."""
+    """The cells of a column, with the paper's numbers. An upper bound is not the best method."""
     cells = [_measured(row, column, resamples, notes) for row in chosen.rows]
-    defined = [cell.value for cell in cells if cell.value is not None]
+    is_method = [not row.sees_lesion for row in chosen.rows]
+    defined = [
+        cell.value
+        for cell, competes in zip(cells, is_method, strict=True)
+        if competes and cell.value is not None
+    ]
     choose = {None: None, "max": max, "min": min}[column.best]
     best = choose(defined) if choose and len(defined) > 1 else None
-    cells = [replace(cell, best=cell.value is not None and cell.value == best) for cell in cells]
+    cells = [
+        replace(cell, best=competes and cell.value is not None and cell.value == best)
+        for cell, competes in zip(cells, is_method, strict=True)
+    ]
     if not (published := chosen.published):
         return cells
     printed = [published.of(row, column.key) for row in chosen.rows]
