@@ -10,9 +10,10 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from autoddpm.data.lesion_size import GROUPS
+from autoddpm.metrics.counts import RECALL_BINS
 from autoddpm.metrics.detection import detections, sensitivity, slice_scores
 from autoddpm.metrics.localization import HEALTHY_FPRS
-from autoddpm.metrics.measure import measure
+from autoddpm.metrics.measure import max_mean_dice, measure
 from autoddpm.metrics.scored_slices import ScoredSlices
 
 THRESHOLDS = {
@@ -287,3 +288,22 @@ def test_a_flat_map_has_the_share_of_healthy_slices():
     slices = scored()
     flat = replace(slices, maps=np.zeros_like(slices.maps))
     assert values(flat)["all/max_slice_dice"] == np.mean(slices.group == 0)
+
+
+def test_the_highest_mean_of_slices_sees_each_healthy_slice_fall():
+    rng = np.random.default_rng(3)
+    lesion = np.zeros((8, 100, 100), bool)
+    lesion[:4, 10:60, 10:60] = True
+    maps = (0.5 * rng.random(lesion.shape) + 0.5 * lesion).astype(np.float32)
+    scores = np.unique(maps[lesion])
+    assert len(scores) > 4 * RECALL_BINS
+    maps[4:] = 0
+    for last in range(6000, 6010):  # at whatever place within a bin
+        maps[4:, 0, 0] = scores[[37, 2011, 4002, last]]
+        expected = max(
+            np.mean([slice_dice_by_hand(*pair) for pair in zip(maps >= at, lesion, strict=True)])
+            for at in scores[[38, 2012, 4003, last + 1]]
+        )
+        slices = ScoredSlices(maps, lesion, np.repeat([3, 0], 4), THRESHOLDS, {})
+        (found,) = max_mean_dice(slices, np.ones((1, 8)))
+        assert found[0] == pytest.approx(expected, abs=1e-12)

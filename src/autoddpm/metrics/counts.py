@@ -1,5 +1,6 @@
 """Counts of flagged pixels, and of those of them that are lesion, at given thresholds."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -80,7 +81,9 @@ def every_score(maps: np.ndarray, lesion: np.ndarray) -> Counts:
     return counts_at(np.reshape(maps, (1, -1)), np.reshape(lesion, (1, -1)), thresholds[::-1])
 
 
-def histograms(maps: np.ndarray, lesion: np.ndarray) -> Counts:
+def histograms(
+    maps: np.ndarray, lesion: np.ndarray, also: Sequence[float] | np.ndarray = ()
+) -> Counts:
     """Counts of each slice at few of the scores of lesion pixels, from high to low.
 
     They make the AUPRC and the highest Dice of pooled pixels cheap in many resamples. Both depend
@@ -98,6 +101,7 @@ def histograms(maps: np.ndarray, lesion: np.ndarray) -> Counts:
 
     maps: (N, *space) scores of the slices whose pixels are pooled.
     lesion: (N, *space) bool.
+    also: further thresholds to count at.
 
     Raises ValueError on non-finite scores and without a lesion pixel.
     """
@@ -106,7 +110,8 @@ def histograms(maps: np.ndarray, lesion: np.ndarray) -> Counts:
     flagged_bin = np.floor(np.log(flagged_pixels(maps, scores)[::-1]) / np.log1p(FLAGGED_STEP))
     recall_bin = hits * RECALL_BINS // hits[-1]
     lowest = np.append((np.diff(flagged_bin) != 0) | (np.diff(recall_bin) != 0), True)
-    return counts_at(maps, lesion, scores[::-1][lowest])
+    kept = scores[::-1][lowest]
+    return counts_at(maps, lesion, np.union1d(kept, np.asarray(also, kept.dtype))[::-1])
 
 
 def flagged_pixels(scores: np.ndarray, thresholds: np.ndarray, side: Side = "left") -> np.ndarray:

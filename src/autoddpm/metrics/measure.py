@@ -171,9 +171,19 @@ def slice_auprc(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
 
 
 def max_mean_dice(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
-    """The highest mean of all slices' Dice, one threshold for all, in each resample its own."""
+    """The highest mean of all slices' Dice, one threshold for all, in each resample its own.
+
+    A healthy slice falls from 1 to 0 at its highest score. So the lowest score of a lesion's pixel
+    above that is among the thresholds, for each healthy slice.
+    """
     chosen = scored.slices("all")
-    return [max_slice_dice(histograms(scored.maps[chosen], scored.lesion[chosen]), weights)]
+    maps, lesion = scored.maps[chosen], scored.lesion[chosen]
+    healthy = ~lesion.reshape(len(lesion), -1).any(axis=1)
+    scores = np.unique(maps[lesion.astype(bool)])
+    highest = maps.reshape(len(maps), -1).max(axis=1)[healthy]
+    above = np.searchsorted(scores, highest, "right")
+    also = scores[np.unique(above[above < len(scores)])]
+    return [max_slice_dice(histograms(maps, lesion, also), weights)]
 
 
 def slice_dice_at_best(scored: ScoredSlices, weights: np.ndarray) -> list[np.ndarray]:
