@@ -5,14 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-train() {
-    training=runs/$1/train/default  # one folder, whatever the overrides are: run.sh looks there
-    python -m src.train +experiment=$1 hydra.run.dir=$training "${@:2}"
+for rival in ixi_dae ixi_vae ixi_cevae ixi_pddpm ixi_cddpm_without_encoder; do
+    training=runs/$rival/train/default  # one folder, whatever the overrides are: run.sh looks there
+    python -m src.train +experiment=$rival hydra.run.dir=$training "$@"
     touch $training/finished
-}
-
-train ixi_dae "$@"
-train ixi_vae "$@"
-train ixi_cevae "$@"
-train ixi_pddpm "$@"
-train ixi_cddpm_without_encoder "$@"
+done
