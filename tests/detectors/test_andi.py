@@ -17,6 +17,7 @@ from tiny import one_thread as one_thread
 from autoddpm.detectors.andi import ANDi
 from autoddpm.detectors.detector import detect
 from autoddpm.diffusion.ddpm import DDPM
+from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.schedule import LinearSchedule
 from autoddpm.random import Draw, Stage, slice_keys
@@ -76,9 +77,22 @@ def test_a_network_that_knows_healthy_tissue_finds_a_lesion():
 def test_of_several_channels_the_map_is_the_largest():
     image = torch.rand(2, 2, 16, 16)
     ddpm = short_ddpm(Constant(0.0))
-    found = detect(ANDi(ddpm, low=2, high=9), Slices(image, ["a", "b"]))
+    batch = Slices(image, ["a", "b"])
+    found = detect(ANDi(ddpm, low=2, high=9), batch)
     assert found.anomaly_map.shape == (2, 1, 16, 16)
     assert found.reconstruction.shape == image.shape
+    noise = NoiseOf.batch(ddpm.noise, 0, batch.id, image, Stage.RECONSTRUCTION)
+    alpha_bar, beta = ddpm.schedule.alpha_bar, ddpm.schedule.beta
+    logarithms = torch.stack(
+        [
+            (
+                beta[t] ** 2 / ((1 - beta[t]) * (1 - alpha_bar[t])) * noise(Draw.FORWARD, t) ** 2
+            ).log()
+            for t in range(3, 10)
+        ]
+    )
+    expected = logarithms.mean(0).exp().amax(1, keepdim=True)  # its network says: no noise
+    torch.testing.assert_close(found.anomaly_map, expected)
 
 
 @pytest.mark.parametrize(("every", "calls"), [(1, 7), (3, 3)])

@@ -1,7 +1,9 @@
 """THOR: denoising that is led back to the scan."""
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from tiny import (
     Conv,
     Difference,
@@ -59,6 +61,25 @@ def test_a_lesion_is_replaced_and_healthy_tissue_kept():
     torch.testing.assert_close(found.reconstruction, healthy, atol=1e-5, rtol=0)
     map_of_slice = found.anomaly_map[0, 0]
     assert map_of_slice[4:8, 5:9].min() > 10 * map_of_slice[24:, 24:].max()
+
+
+def test_the_blend_is_that_of_scipy_s_morphology():
+    changed = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(2)).pow(8)
+    for one, found in zip(changed[:, 0].numpy(), replaced(changed)[:, 0].numpy(), strict=True):
+        low, high = ({"mode": "constant", "cval": end} for end in (-np.inf, np.inf))
+        closed = ndimage.grey_erosion(ndimage.grey_dilation(one, 13, **low), 13, **high)
+        expected = (ndimage.grey_dilation(closed, 13, **low) + one) / 2
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_change_is_the_residual_times_the_smoothed_distance():
+    one, other = images(2), images(2).flip(-1)
+    found = thor(Conv()).changed(one, other)
+    distance = Difference()(None, other, one).numpy()
+    for n in range(2):
+        smooth = ndimage.gaussian_filter(distance[n, 0], 2.0, mode="nearest", truncate=4)
+        expected = np.abs(one[n, 0] - other[n, 0]).numpy() * smooth.clip(0, 1)
+        np.testing.assert_allclose(found[n, 0], expected / expected.max(), rtol=1e-4, atol=1e-6)
 
 
 def test_its_map_is_the_harmonic_mean_of_its_stages():
