@@ -17,13 +17,13 @@ BATCH = Slices(images(3), ["a", "b", "c"])
 
 
 class Squares(nn.Module):
-    """Its code is the image, with deviation 1: the divergence is half the image's square."""
+    """Its code is the image less 0.5, with deviation 1: the divergence is half of its square."""
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return image, torch.ones_like(image)
+        return image - 0.5, torch.ones_like(image)
 
     def decode(self, code: Tensor) -> Tensor:
-        return 0.9 * code
+        return 0.9 * (code + 0.5)
 
 
 def detector(context_weight: float = 0.0, **settings: float) -> VAEDetector:
@@ -39,8 +39,11 @@ def test_it_maps_the_difference():
 
 def test_the_combi_map_is_the_difference_times_the_derivative():
     found = detect(detector(combi=True, smoothing=1.5), BATCH)
-    torch.testing.assert_close(found.stages["kl_gradient"], BATCH.image)
-    torch.testing.assert_close(found.anomaly_map, 0.1 * BATCH.image * smoothed(BATCH.image, 1.5))
+    derivative = BATCH.image - 0.5
+    assert (derivative < 0).any()
+    torch.testing.assert_close(found.stages["kl_gradient"], derivative)
+    size = smoothed(derivative.abs(), 1.5)
+    torch.testing.assert_close(found.anomaly_map, 0.1 * BATCH.image * size)
     assert found.calls.tolist() == [2, 2, 2]
 
 
