@@ -25,7 +25,7 @@ from autoddpm.random import Draw, Stage, normal, uniform
 SIDE = 128  # pixels that lengths refer to
 CELLS = 32  # per side of the grid on which the head is found
 HEAD = 0.1  # of the range: above it is the head
-SKULL = 4  # half of the widest gap between scalp and brain
+SKULL = 4.0  # half of the widest gap between scalp and brain
 FIELD = 8  # cells per side of the field that makes an outline irregular
 REACH = 2.5  # the field ends at this many radii
 ROUGH = (0.05, 0.4)  # standard deviation of an outline, in radii
@@ -107,11 +107,10 @@ class Corruption:
             x = image.float()
             u = uniform(keys, 2 + self.regions * NUMBERS, stage, Draw.CORRUPTION, epoch).float()
             head, deep = inside(x)
-            head = head.to(x.dtype)
             grain = normal(keys, x[0].numel(), stage, Draw.TEXTURE, epoch).view_as(x)
             coarser = 3 ** ((x.ndim - 2) / 2) * smooth(grain)  # of the same variance
             grain = torch.stack([grain, coarser], 1)
-            anomalous = torch.zeros_like(head)
+            anomalous = torch.zeros_like(x[:, :1])
             number = torch.where(u[:, 0] < self.untouched, 0, 1 + (u[:, 1] * self.regions).long())
             for n in range(self.regions):
                 v = Numbers(u[:, 2 + n * NUMBERS : 2 + (n + 1) * NUMBERS])
@@ -236,17 +235,9 @@ def inside(image: Tensor) -> tuple[Tensor, Tensor]:
     near = functional.interpolate(coarse, image.shape[2:], mode=mode) > 0
     bright = (smooth(grey) > HEAD).to(image.dtype)
     radius = max(1, round(SKULL * image.shape[-1] / SIDE))
-    closed = -_widened(-_widened(bright, radius), radius)
+    side = 2 * radius + 1
+    closed = -pool(-pool(bright, side, 1, radius), side, 1, radius)
     return (closed > 0.5) & near | deep, deep
-
-
-def _widened(mask: Tensor, radius: int) -> Tensor:
-    """The largest value within so many pixels in each direction."""
-    pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[mask.ndim - 2]
-    for axis in range(mask.ndim - 2):
-        along = [2 * radius + 1 if axis == one else 1 for one in range(mask.ndim - 2)]
-        mask = pool(mask, along, 1, [(one - 1) // 2 for one in along])
-    return mask
 
 
 def smooth(x: Tensor) -> Tensor:

@@ -169,17 +169,16 @@ def make_table(chosen: TableRows, resamples: Resamples) -> Table:
 def _cells(chosen: TableRows, column: Column, resamples: Resamples, notes: list[str]) -> list[Cell]:
     """The cells of a column, with the paper's numbers. An upper bound is not the best method."""
     cells = [_measured(row, column, resamples, notes) for row in chosen.rows]
-    is_method = [not row.sees_lesion for row in chosen.rows]
-    defined = [
-        cell.value
-        for cell, competes in zip(cells, is_method, strict=True)
-        if competes and cell.value is not None
+    competing = [
+        None if row.sees_lesion else cell.value
+        for row, cell in zip(chosen.rows, cells, strict=True)
     ]
+    defined = [value for value in competing if value is not None]
     choose = {None: None, "max": max, "min": min}[column.best]
     best = choose(defined) if choose and len(defined) > 1 else None
     cells = [
-        replace(cell, best=competes and cell.value is not None and cell.value == best)
-        for cell, competes in zip(cells, is_method, strict=True)
+        replace(cell, best=value is not None and value == best)
+        for cell, value in zip(cells, competing, strict=True)
     ]
     if not (published := chosen.published):
         return cells
