@@ -19,6 +19,8 @@ from conftest import (
 
 from autoddpm.diffusion.ddpm import DDPM
 from autoddpm.locks import alone
+from autoddpm.models.trained import load_checkpoint
+from autoddpm.models.weights_file import write_weights
 
 PID = os.getpid()
 
@@ -160,6 +162,26 @@ def test_a_checkpoint_of_another_size_or_noise(
     override: str, words: str, verb: Verb, own: Site, checkpoint: Path
 ) -> None:
     assert_refused(evaluate(verb, own, checkpoint, override), own, str(checkpoint), words)
+
+
+def test_a_test_subject_that_the_second_network_was_trained_on(
+    verb: Verb, own: Site, checkpoint: Path, restoration_weights: Path
+) -> None:
+    trained = load_checkpoint(restoration_weights)
+    trained.data["train_subjects"].append("IXI501")
+    second = own.folder / "second.safetensors"
+    write_weights(trained, second)
+    given = "detector=autoddpm_restoration", f"detector.initial.weights={second}"
+    outcome = evaluate(verb, own, checkpoint, *given)
+    assert_refused(outcome, own, str(second), "test subjects (IXI501)")
+
+
+def test_the_second_network_s_weights_are_not_there(
+    verb: Verb, own: Site, checkpoint: Path
+) -> None:
+    given = "detector=autoddpm_restoration", "detector.initial.weights=none.ckpt"
+    outcome = evaluate(verb, own, checkpoint, *given)
+    assert_refused(outcome, own, "evaluate: detector.initial.weights=none.ckpt: no such file")
 
 
 def test_a_test_subject_that_the_network_was_trained_on(
