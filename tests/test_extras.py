@@ -61,9 +61,9 @@ def test_the_core_is_enough_for_prediction_and_python() -> None:
     ("code", "extra", "package"),
     [
         ("import autoddpm.report.write", "report", "matplotlib, rich"),
-        ("import autoddpm.training.module", "train", "lightning, opensimplex, rich"),
-        ("import src.train", "train", "lightning, opensimplex, rich"),
-        ("import src.evaluate", "train", "lightning, opensimplex, rich"),
+        ("import autoddpm.training.module", "train", "lightning, rich"),
+        ("import src.train", "train", "lightning, rich"),
+        ("import src.evaluate", "train", "lightning, rich"),
         ("import src.report", "report", "matplotlib, rich"),
     ],
 )

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What to do with fifteen minutes of a GPU: run.sh STAGE[=SECONDS] ...
-# of check, speed, train, restore and tables (README.md).
+# of check, speed, train, methods and tables (README.md).
 #
 #   OUT=DIR            what is to be brought back: at most eight small files (runs/gpu/out)
 #   WORK=DIR           all else: from here the same command goes on (runs/gpu)
@@ -8,17 +8,17 @@
 #   PYTHON=FILE        (python3)
 #   SPEED=FILE         train, tables: what the stage speed wrote (speed.json in WORK)
 #   BEGIN=FILE         train: weights to begin from, of an earlier call
-#   DENOISER=FILE      restore: weights on [0, 1] whose denoiser it begins with (ixi-small)
+#   DENOISER=FILE      methods: weights on [0, 1] whose denoiser the restoration begins with (ixi-small)
 #   CHECKPOINT=FILE    tables: whose (the network just trained, else ixi-small)
 #   AT_ONCE=N          tables: rows at the same time (3 of the paper's network, 8 of others; CPU: 1)
 #   STAGE_SCALE=tiny   the same commands in seconds on a CPU, on slices of 32 pixels
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-declare -A seconds=([check]=75 [speed]=140 [train]=230 [restore]=200 [tables]=150)  # the limits
+declare -A seconds=([check]=75 [speed]=140 [train]=230 [methods]=500 [tables]=150)  # the limits
 for argument in "$@"; do
     stage=${argument%%=*}
     [ -n "$stage" ] && [ -n "${seconds[$stage]:-}" ] ||
-        { echo "run.sh: no stage $stage: check, speed, train, restore or tables" >&2; exit 2; }
+        { echo "run.sh: no stage $stage: check, speed, train, methods or tables" >&2; exit 2; }
     case $argument in
         *=*) seconds[$stage]=${argument#*=} ;;
     esac
@@ -39,16 +39,17 @@ cores=$(env -u OMP_NUM_THREADS nproc)
 has_gpu=$([ -e /dev/nvidiactl ] || command -v nvidia-smi > /dev/null && echo yes || true)
 
 small=() training=() network=() restorer=() evaluation=(trainer=gpu) seeds=0,1,2,3 report=35
+others=(data=packed trainer=gpu data.batch_size=32 trainer.max_steps=1000000)
 start=20 end=12  # a training's seconds before its first step, at best, and after its last
 if [ "${STAGE_SCALE:-full}" = tiny ]; then
     small=(data.size=32 trainer=cpu)
     network=(model=tiny)
-    restorer=(begin_from=null "model.unet.channels=[8,8]" "model.unet.attention_levels=[false,false]")
+    restorer=(trainer=cpu begin_from=null "model.unet.channels=[8,8]" "model.unet.attention_levels=[false,false]")
     restorer+=(model.unet.num_head_channels=8 model.unet.norm_num_groups=4)
     training=(trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
     training+=(callbacks.last.every_minutes=0.05 callbacks.export.every_minutes=0.05)
     training+=(callbacks.throughput.every_minutes=0.05)
-    evaluation=() seeds=0,1
+    others=(data=packed trainer.max_steps=1000000) evaluation=() seeds=0,1
 fi
 
 limited() {  # seconds, then a command: what it has written by then counts
@@ -58,7 +59,7 @@ limited() {  # seconds, then a command: what it has written by then counts
 
 keep() {  # small files, all of which are brought back as one
     mkdir -p "$work/results"
-    cp "$@" "$work/results/" && tar -czf "$work/results.tar.gz" -C "$work/results" . &&
+    { [ $# = 0 ] || cp "$@" "$work/results/"; } && tar -czf "$work/results.tar.gz" -C "$work/results" . &&
         cp "$work/results.tar.gz" "$out/"
 }
 
@@ -93,31 +94,20 @@ speed() {
         "$out/speed.json" "$work/speed.json"
 }
 
-fit() {  # network, its limit, the most of it to train, until when, and overrides
-    local name=$1 limit=$2 most=$3 until=$4
+fit() {  # network, the folder of its weights, its limit, the most of it to train, until when, overrides
+    local name=$1 weights=$2 limit=$3 most=$4 until=$5
     set -- paths.packed="$pack" paths.runs="$work/runs" hydra.run.dir="$work/$name" \
-        "${small[@]}" "${training[@]}" callbacks.export.path="$out/$name.safetensors" "${@:5}"
+        "${small[@]}" "${training[@]}" callbacks.export.path="$weights/$name.safetensors" "${@:6}"
     limited "$limit" python -m src.train "$@" \
         trainer.max_time="\${until:$most,$until}"
 }
 
-train() {
-    local chosen=() own=(+experiment=ixi_paper "${network[@]}")
+train() {  # the paper's network; what `speed` chose is tried first
+    local limit=$1 name=ixi-paper most=$(($1 - start)) until=$(($(date +%s) + $1 - end))
+    local began=$SECONDS failed=0 folder=$work/ixi-paper chosen=()
     read -ra chosen <<< "$(python experiments/gpu/choice.py "$speed" train $(($1 - start)))"
-    [ -z "${BEGIN:-}" ] || own+=(begin_from="$BEGIN" "data.test=[]")  # as pack.py --train
-    trained "$1" ixi-paper "${own[@]}"
-}
-
-restore() {
-    local chosen=() own=(+experiment=ixi_restoration_gpu "${restorer[@]}")
-    [ -z "${DENOISER:-}" ] || own+=(begin_from="$DENOISER")
-    trained "$1" ixi-restoration "${own[@]}"
-}
-
-trained() {  # limit, network and overrides: a network in that time; `chosen` is tried first
-    local limit=$1 name=$2 most=$(($1 - start)) until=$(($(date +%s) + $1 - end))
-    local began=$SECONDS failed=0 folder=$work/$2
-    set -- "${@:3}"
+    set -- +experiment=ixi_paper "${network[@]}"
+    [ -z "${BEGIN:-}" ] || set -- "$@" begin_from="$BEGIN" "data.test=[]"  # as pack.py --train
     if [ $most -lt 5 ]; then
         echo "$name: $limit s are too few: its start and end take $start or more"
         return 1
@@ -125,13 +115,13 @@ trained() {  # limit, network and overrides: a network in that time; `chosen` is
     if [ -f "$folder/ended" ] && [ "$limit" -le "$(cat "$folder/ended")" ]; then
         echo "$name: it has ended; with more than $(cat "$folder/ended") s it goes on"
     else
-        fit "$name" "$limit" $most $until "$@" "${chosen[@]}" || failed=1
+        fit "$name" "$out" "$limit" $most $until "$@" "${chosen[@]}" || failed=1
         local passed=$((SECONDS - began))
         if [ $failed = 1 ] && [ ! -f "$folder/checkpoints/last.ckpt" ] &&
             [ $((most - passed)) -ge 30 ]; then
             echo "$name: once more, as takes the least memory, and not compiled"
             failed=0
-            fit "$name" $((limit - passed)) $((most - passed)) $until "$@" \
+            fit "$name" "$out" $((limit - passed)) $((most - passed)) $until "$@" \
                 callbacks.acceleration.{fused_attention=true,compile=false} || failed=1
         fi
         [ $failed = 1 ] || echo "$limit" > "$folder/ended"
@@ -143,6 +133,50 @@ trained() {  # limit, network and overrides: a network in that time; `chosen` is
     cat "$folder"/csv/version_*/metrics.csv > "$work/$name.csv" || failed=1
     keep "$work/$name.csv" || failed=1
     python experiments/gpu/progress.py "$work/$name.csv" "$folder/train.log"
+    return $failed
+}
+
+methods() {  # at the same time: each of these small networks alone would leave most of a GPU idle
+    local limit=$1 most=$(($1 - start)) until=$(($(date +%s) + $1 - end)) failed=0 name where
+    local rivals=(ixi-dae ixi-vae ixi-cevae) processes=() names=() folder
+    if [ $most -lt 5 ]; then
+        echo "methods: $limit s are too few: their start and end take $start or more"
+        return 1
+    fi
+    [ -z "${DENOISER:-}" ] || restorer+=(begin_from="$DENOISER")
+    mkdir -p "$work/rivals"
+    for name in ixi-restoration ixi-restoration-seed1 ixi-small-seed1 "${rivals[@]}"; do
+        where=$out
+        case $name in
+            ixi-restoration) set -- +experiment=ixi_restoration_gpu "${restorer[@]}" ;;
+            ixi-restoration-seed1) set -- +experiment=ixi_restoration_gpu "${restorer[@]}" seed=1 ;;
+            ixi-small-seed1)
+                set -- "+experiment=[ixi_release,gpu_minutes]" "${others[@]}" "${network[@]}" seed=1 ;;
+            *)
+                set -- "+experiment=[${name//-/_},gpu_minutes]" "${others[@]}"
+                where=$work/rivals ;;
+        esac
+        OMP_NUM_THREADS=2 fit "$name" "$where" "$limit" $most $until "$@" \
+            > "$work/logs/$name" 2>&1 &
+        processes+=($!) names+=("$name")
+    done
+    for name in "${!names[@]}"; do
+        wait "${processes[name]}" && continue
+        echo "NOT FINISHED: ${names[name]}: $(tail -n 3 "$work/logs/${names[name]}")"
+        failed=1
+    done
+    tar -cf "$out/rivals.tar" -C "$work/rivals" . || failed=1
+    for name in "${names[@]}"; do
+        folder=$work/$name
+        cat "$folder"/csv/version_*/metrics.csv > "$work/$name.csv" || continue
+        keep "$work/$name.csv"
+        echo "--- $name"
+        python experiments/gpu/progress.py "$work/$name.csv" "$folder/train.log"
+    done
+    for folder in "$work"/ixi-restoration*/pictures; do
+        cp -r "$folder" "$work/results/$(basename "$(dirname "$folder")")_pictures"
+    done
+    keep
     return $failed
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, float32
 
@@ -60,7 +60,6 @@ class Reconstruction:
     stages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@runtime_checkable
 class Detector(Protocol):
     """A method: from a batch of slices to a reconstruction, and from both to an anomaly map.
 
@@ -170,12 +169,12 @@ def checked_detector(thing: object) -> Detector:
 
     Raises ValueError that names what it lacks.
     """
-    if not isinstance(thing, Detector):
+    if missing := lacking(thing, Detector):
         raise ValueError(
-            f"detector: {type(thing).__name__} has no {', '.join(lacking(thing, Detector))}; most "
+            f"detector: {type(thing).__name__} has no {', '.join(missing)}; most "
             "detectors inherit from autoddpm.detectors.detector.PlainDetector"
         )
-    return thing
+    return cast(Detector, thing)
 
 
 def checked_reconstruction(made: Reconstruction, batch: Slices) -> Reconstruction:

@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 
-@runtime_checkable
 class Model(Protocol):
     """A model of healthy images: a `torch.nn.Module` with these attributes and methods.
 

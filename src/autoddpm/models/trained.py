@@ -28,14 +28,15 @@ def build_model(config: Mapping[str, Any], **more: Any) -> Model:
     Raises ValueError if the configuration describes no `Model`.
     """
     model = instantiate({**config, **more}, _convert_="all")
-    if not (isinstance(model, nn.Module) and isinstance(model, Model)):
-        missing = ", ".join(lacking(model, Model)) or "weights: it is no torch.nn.Module"
+    missing = ", ".join(lacking(model, Model))
+    if missing or not isinstance(model, nn.Module):
+        missing = missing or "weights: it is no torch.nn.Module"
         raise ValueError(
             f"model: {config.get('_target_')} is no model, it has no {missing}. A model is a "
             "torch.nn.Module with all that autoddpm.models.model.Model names, such as "
             "autoddpm.diffusion.ddpm.DDPM"
         )
-    return model
+    return cast(Model, model)
 
 
 def load_checkpoint(path: str | Path | None) -> Trained:

@@ -53,7 +53,7 @@ class Simplex:
 
     def _field(self, seed: int, height: float, size: Sequence[int]) -> np.ndarray:
         # Late: it is needed for this noise alone, and compiles where it can.
-        need("train")
+        need("train", "opensimplex")
         from opensimplex import OpenSimplex
 
         generator = OpenSimplex(seed)
