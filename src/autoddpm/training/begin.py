@@ -48,6 +48,9 @@ def _begun(module: Any, trained: Trained) -> dict[str, Any]:
     data = module.hparams["data"]
     data["train_subjects"] = sorted({*data["train_subjects"], *trained.data["train_subjects"]})
     data["begun_from"] = trained.weights_hash
+    # The very same slices: how they were made, the first training may know.
+    if data.get("preparation") is None and data["hash"] == trained.data["hash"]:
+        data["preparation"] = trained.data.get("preparation")
     return {"begin_from": trained.weights_hash}
 
 
