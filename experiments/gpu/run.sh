@@ -14,7 +14,7 @@
 #   STAGE_SCALE=tiny   the same commands in seconds on a CPU, on slices of 32 pixels
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-declare -A seconds=([check]=75 [speed]=140 [train]=230 [methods]=500 [tables]=150)  # the limits
+declare -A seconds=([check]=150 [speed]=140 [train]=230 [methods]=500 [tables]=150)  # the limits
 for argument in "$@"; do
     stage=${argument%%=*}
     [ -n "$stage" ] && [ -n "${seconds[$stage]:-}" ] ||
@@ -73,13 +73,13 @@ setup() {  # the packages that came along as wheels
 }
 
 check() {
-    local failed=0 sameness files
-    limited "$1" python experiments/gpu/sameness.py "$pack" "${CHECKPOINT:-ixi-small}" \
+    local failed=0 sameness files threads=$((cores > 6 ? cores / 6 : 1))
+    OMP_NUM_THREADS=$threads limited "$1" python experiments/gpu/sameness.py "$pack" "${CHECKPOINT:-ixi-small}" \
         > "$work/logs/sameness" 2>&1 &
     sameness=$!
     mapfile -t files < <(grep -rl --include='test_*.py' '^ *pytest\.mark\.gpu' tests)
     set -- "$1" $([ "$cores" -lt 4 ] || python -c 'import xdist; print("-n 4")' 2> /dev/null)
-    limited "$1" python -m pytest -m gpu -vv -p no:cacheprovider "${@:2}" "${files[@]}" \
+    OMP_NUM_THREADS=$threads limited "$1" python -m pytest -m gpu -vv -p no:cacheprovider "${@:2}" "${files[@]}" \
         > "$work/logs/tests" 2>&1 || failed=1
     wait $sameness || failed=1
     tail -n 25 "$work/logs/tests"
@@ -174,7 +174,7 @@ methods() {  # at the same time: each of these small networks alone would leave 
         python experiments/gpu/progress.py "$work/$name.csv" "$folder/train.log"
     done
     for folder in "$work"/ixi-restoration*/pictures; do
-        cp -r "$folder" "$work/results/$(basename "$(dirname "$folder")")_pictures"
+        [ ! -d "$folder" ] || cp -r "$folder" "$work/results/$(basename "$(dirname "$folder")")_pictures"
     done
     keep
     return $failed

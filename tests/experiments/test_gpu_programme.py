@@ -146,15 +146,43 @@ def test_a_training_s_results_are_few_files(run, tmp_path):
         assert "./ixi-paper.csv" in results.getnames()
 
 
-def test_a_restoration_begins_with_the_denoiser_that_is_named(run, tmp_path, monkeypatch):
+NAMES = ["restoration", "restoration-seed1", "small-seed1", "dae", "vae", "cevae"]
+#: Each training writes where it is told to.
+EACH = """*src.train*)
+    for word in "$@"; do
+        case $word in
+            callbacks.export.path=*) touch "${word#*=}" ;;
+            hydra.run.dir=*) mkdir -p "${word#*=}"/csv/version_0 "${word#*=}"/pictures
+                echo step > "${word#*=}"/csv/version_0/metrics.csv ;;
+        esac
+    done ;;"""
+
+
+def test_all_methods_are_trained_and_brought_back_in_few_files(run, tmp_path, monkeypatch):
     monkeypatch.setenv("DENOISER", "small.safetensors")
-    does = TRAINED.format(tmp_path).replace("ixi-paper", "ixi-restoration")
-    assert run("run.sh", "restore=90", does=does).returncode == 0
-    (line,) = asked(tmp_path, "src.train")
-    assert "+experiment=ixi_restoration_gpu" in line
-    assert "begin_from=small.safetensors" in line
+    assert run("run.sh", "methods=90", does=EACH).returncode == 0
+    lines = asked(tmp_path, "src.train")
+    assert len(lines) == len(NAMES)
+    assert sum("begin_from=small.safetensors" in line for line in lines) == 2
+    for line in lines:
+        words = [word for word in shlex.split(line)[2:] if "until" not in word]
+        compose_config("train", *words)
     brought = {path.name for path in (tmp_path / "out").iterdir()}
-    assert brought == {"log.txt", "ixi-restoration.safetensors", "results.tar.gz"}
+    weights = {f"ixi-{name}.safetensors" for name in NAMES[:3]}
+    assert brought == weights | {"log.txt", "results.tar.gz", "rivals.tar"}
+    with tarfile.open(tmp_path / "out" / "rivals.tar") as rivals:
+        assert {Path(name).name for name in rivals.getnames()} >= {"ixi-dae.safetensors"}
+    with tarfile.open(tmp_path / "out" / "results.tar.gz") as results:
+        assert {f"./ixi-{name}.csv" for name in NAMES} <= {*results.getnames()}
+
+
+def test_a_method_that_fails_does_not_stop_the_others(run, tmp_path):
+    done = run("run.sh", "methods=90", does="*ixi_vae*) echo no memory; exit 1 ;;\n" + EACH)
+    assert done.returncode == 1
+    assert "NOT FINISHED: ixi-vae: no memory" in done.stdout
+    assert len(asked(tmp_path, "src.train")) == len(NAMES)
+    with tarfile.open(tmp_path / "out" / "rivals.tar") as rivals:
+        assert len([name for name in rivals.getnames() if "safetensors" in name]) == 2
 
 
 def test_rows_are_kept_even_if_their_tables_are_not_made(run, tmp_path):
