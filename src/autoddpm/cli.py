@@ -159,7 +159,7 @@ def add_export_bundle(commands: Any) -> None:
         "README.md. It takes prepared slices and gives the maps that autoddpm gives.",
     )
     command.add_argument(
-        "weights", metavar="WEIGHTS", help="a checkpoint, a weights file, or ixi-small"
+        "weights", metavar="WEIGHTS", help="a checkpoint, a weights file, ixi-small or ixi-restoration"
     )
     command.add_argument("folder", metavar="FOLDER", type=Path, help="must be new, or empty")
     licence = "licence of the weights, such as cc-by-4.0; released weights state theirs"
@@ -200,7 +200,10 @@ def add_predict(commands: Any) -> None:
     add("--device", default="auto", help="auto (default), cpu, cuda, cuda:N, mps")
     add("--processes", type=int, default=1, help="how many prepare the next scans meanwhile (1)")
     add(
-        "--weights", default="ixi-small", metavar="NAME|FILE", help="a file, or ixi-small (default)"
+        "--weights",
+        default="ixi-restoration",
+        metavar="NAME|FILE",
+        help="a file, ixi-restoration (default: one call, finds most), or ixi-small (AutoDDPM)",
     )
     margin = "how far beyond the slices that the weights know is mapped (2)"
     add("--margin-mm", type=float, default=2.0, help=margin)

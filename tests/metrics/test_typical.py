@@ -42,11 +42,27 @@ def test_a_strange_slice_is_outside_the_healthy_range() -> None:
     images = slices(0, 12)
     healthy = json.loads(json.dumps(typical(images, images + 0.02)))
     assert healthy["slices"] == 12
-    same = judged(slices(1, 3), slices(1, 3) + 0.02, healthy)
-    strange = judged(slices(1, 3, middle=0.7), slices(1, 3, middle=0.7) + 0.1, healthy)
+    none = np.zeros_like(slices(1, 3), dtype=bool)
+    same = judged(slices(1, 3), slices(1, 3) + 0.02, none, healthy)
+    strange = judged(slices(1, 3, middle=0.7), slices(1, 3, middle=0.7) + 0.1, none, healthy)
     for name in ("histogram_distance", "reconstruction_error"):
         assert same[name]["value"] < 1.5 * same[name]["healthy_highest"]
         assert strange[name]["value"] > 3 * strange[name]["healthy_highest"]
+
+
+def test_what_is_flagged_does_not_make_a_slice_unknown() -> None:
+    images = slices(0, 12)
+    healthy = typical(images, images + 0.02)
+    made = images[:3] + 0.02
+    made[:, :8, :8] = 1
+    flagged = np.zeros_like(made, dtype=bool)
+    flagged[:, :8, :8] = True
+    errors = [
+        judged(images[:3], made, of, healthy)["reconstruction_error"]["value"]
+        for of in (flagged, ~flagged, ~np.zeros_like(flagged))
+    ]
+    assert errors[0] == pytest.approx(0.02, abs=1e-6)
+    assert errors[1] > errors[2] > errors[0]
 
 
 def test_the_error_is_the_mean_of_all_pixels() -> None:

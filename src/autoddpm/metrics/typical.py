@@ -26,7 +26,7 @@ def histogram_distance(one: NDArray, other: NDArray) -> float:
 
 
 def reconstruction_error(image: NDArray, reconstruction: NDArray) -> float:
-    """Mean absolute difference of one image and its reconstruction, over all pixels."""
+    """Mean absolute difference of pixels and their reconstruction, of any shape."""
     return float(np.abs(image.astype(np.float64) - reconstruction).mean())
 
 
@@ -53,18 +53,25 @@ def typical(images: NDArray, reconstructions: NDArray) -> dict[str, Any]:
 
 
 def judged(
-    images: NDArray, reconstructions: NDArray, healthy: Mapping[str, Any]
+    images: NDArray,
+    reconstructions: NDArray,
+    flagged: NDArray[np.bool_],
+    healthy: Mapping[str, Any],
 ) -> dict[str, dict[str, float]]:
     """The measures of `typical` of a scan, beside the range of healthy slices.
 
     images, reconstructions: (N, *space), slices of one scan. The median of their values counts.
+    flagged: (N, *space). Its pixels are left out of the error: what was found there is an anomaly,
+        and how well the rest is known is the question. With all of a slice flagged, all count.
     healthy: of `typical`.
     """
+    counted = ~flagged | flagged.all(axis=tuple(range(1, flagged.ndim)), keepdims=True)
     reference = np.array(healthy["histogram"])
     found = {
         "histogram_distance": [histogram_distance(histogram(one), reference) for one in images],
         "reconstruction_error": [
-            reconstruction_error(*pair) for pair in zip(images, reconstructions, strict=True)
+            reconstruction_error(image[kept], made[kept])
+            for image, made, kept in zip(images, reconstructions, counted, strict=True)
         ],
     }
     return {

@@ -81,7 +81,8 @@ def load_checkpoint(path: str | Path | None) -> Trained:
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
     """Read a model, as `load_checkpoint` does, and put it on a device.
 
-    path: a checkpoint, a weights file, or the name of released weights: "ixi-small".
+    path: a checkpoint, a weights file, or the name of released weights: "ixi-small" or
+        "ixi-restoration".
     device: as PyTorch names it.
     """
     model = load_checkpoint(path).model

@@ -50,7 +50,7 @@ class Asked:
 
     source: str | Path
     out: str | Path
-    weights: str | None = "ixi-small"
+    weights: str | None = "ixi-restoration"
     false_positive_rate: float | None = None
     threshold: float | None = None
     margin_mm: float = 2.0
@@ -114,7 +114,7 @@ def _listing(asked: Asked, modality: str) -> Listing:
 
 def predict_image(
     image: str | Path | SpatialImage,
-    weights: str = "ixi-small",
+    weights: str = "ixi-restoration",
     detector: str | DetectorSettings = "auto",
     threshold: float | None = None,
     brain_mask: str | Path | None = None,

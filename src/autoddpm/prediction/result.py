@@ -210,10 +210,11 @@ def judgement(
     if healthy is None:
         trust["healthy_range"] = "unknown: the weights state none for these settings"
     else:
-        trust |= judged(prepared.images[known], detected.reconstructions[known], healthy)
+        flagged = detected.maps[known] > method.threshold.value
+        trust |= judged(prepared.images[known], detected.reconstructions[known], flagged, healthy)
         for name, words in (
             ("histogram_distance", "its intensities are {value:.3f} from the healthy ones"),
-            ("reconstruction_error", "it is reconstructed with an error of {value:.3f}"),
+            ("reconstruction_error", "what is not flagged is reconstructed with an error of {value:.3f}"),
         ):
             if trust[name]["value"] > trust[name]["healthy_highest"]:
                 warnings.append(
