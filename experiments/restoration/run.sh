@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# The released restoration, from the slices to the weights: about six hours of training on one CPU core, thresholds from
-# IXI's validation subjects, and what re-sampling is good for. AUTODDPM_DATA holds ixi/. What is finished is kept, the file
-# in weights/ too: the same command again goes on. How it does beside others: experiments/methods/run.sh.
+# The released restoration: run.sh [WEIGHTS]. WEIGHTS: of a GPU, which trains it in nine minutes (experiments/gpu/run.sh
+# methods), as those that are released; without them it is trained here, in about six hours on one CPU core. Then thresholds
+# from IXI's validation subjects, and what re-sampling is good for. AUTODDPM_DATA holds ixi/. What is finished is kept, the
+# file in weights/ too: the same command again goes on. How it does beside others: experiments/methods/run.sh.
 # Kept here: runs/restoration_inside/inside.csv.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 weights=weights/ixi-restoration.safetensors
+trained=${1:-runs/ixi_restoration/train/default/checkpoints/last.ckpt}
 
 if [ -f $weights ]; then
     echo "$weights is kept as it is: to make it anew, move it away first"
 else
-    python -m src.train +experiment=ixi_restoration
-    autoddpm export-weights runs/ixi_restoration/train/default/checkpoints/last.ckpt $weights --half
+    [ $# != 0 ] || python -m src.train +experiment=ixi_restoration
+    autoddpm export-weights "$trained" $weights --half
     python -m src.evaluate +experiment=ixi_stroke name=restoration_thresholds checkpoint=ixi-restoration detector=restoration
     autoddpm export-weights $weights $weights --half  # the thresholds are in the file now
     rm -f weights/ixi-restoration.thresholds.*

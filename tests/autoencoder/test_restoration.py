@@ -127,30 +127,40 @@ def test_the_detector_refuses_another_family_s_weights():
         RestorationDetector(ddpm, NoPerceptual(), brighter_residual)
 
 
-def begun(restoration: Restoration, width: int, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Begin a restoration with a DDPM's weights."""
+def begun(
+    restoration: Restoration, width: int, monkeypatch: pytest.MonkeyPatch, slices: str = "s"
+) -> tuple[dict, dict]:
+    """Begin a restoration with a DDPM's weights: what tells it apart, and its record of data."""
     trained = Trained(
         DDPM(TwoLayers(width), LinearSchedule(), Gaussian()),
         {},
-        {"train_subjects": ["x"]},
+        {"train_subjects": ["x"], "hash": "s", "preparation": {"slices": 95}},
         7,
         "ddpm.ckpt",
         "abc",
     )
     monkeypatch.setattr("autoddpm.training.begin.load_checkpoint", lambda path: trained)
-    module = SimpleNamespace(
-        model=restoration, hparams={"model": {}, "data": {"train_subjects": ["y"]}}
-    )
+    data = {"train_subjects": ["y"], "hash": slices, "preparation": None}
+    module = SimpleNamespace(model=restoration, hparams={"model": {}, "data": data})
     found = begin(module, "ddpm.ckpt")
-    assert module.hparams["data"] == {"train_subjects": ["x", "y"], "begun_from": "abc"}
     assert torch.equal(restoration.unet.first.weight, trained.model.denoiser.first.weight)
-    return found
+    return found, data
 
 
 def test_it_begins_with_a_denoiser_and_still_changes_nothing(restoration, images, monkeypatch):
     assert isinstance(restoration, BeginsWithAnother)
-    assert begun(restoration, 8, monkeypatch) == {"begin_from": "abc"}
+    found, data = begun(restoration, 8, monkeypatch)
+    assert found == {"begin_from": "abc"}
+    assert data["train_subjects"] == ["x", "y"]
+    assert data["begun_from"] == "abc"
     assert torch.equal(restoration.restore(images), images)
+
+
+@pytest.mark.parametrize(("slices", "known"), [("s", {"slices": 95}), ("others", None)])
+def test_the_same_slices_were_prepared_in_the_same_way(restoration, monkeypatch, slices, known):
+    """A training on packed slices does not know how they were made; the first one may."""
+    _, data = begun(restoration, 8, monkeypatch, slices)
+    assert data["preparation"] == known
 
 
 def test_it_does_not_begin_with_another_network(restoration, monkeypatch):

@@ -15,10 +15,11 @@ from hydra.utils import instantiate
 from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import released_names
+from autoddpm.prediction.method import DetectorSettings, method_of
 from autoddpm.training.module import TrainingModule
 
 ROOT = Path(__file__).resolve().parents[2]
-FILE = ROOT / "weights" / "ixi-small.safetensors"
+RELEASED = ("ixi-small", "ixi-restoration")
 CARD = (ROOT / "weights" / "README.md").read_text()
 IXI = REAL_DATA / "ixi"
 needs_ixi = pytest.mark.skipif(
@@ -46,16 +47,31 @@ def card_losses() -> dict[str, float]:
     return dict(zip(names[2:], map(float, last[2:]), strict=True))
 
 
-def test_it_is_as_small_as_promised(released):
-    assert "ixi-small" in released_names()
-    assert FILE.stat().st_size <= 9_000_000
-    assert sum(values.numel() for values in released.model.parameters()) <= 4_500_000
+@pytest.mark.parametrize("name", RELEASED)
+def test_it_is_as_small_as_promised(name):
+    assert name in released_names()
+    assert (ROOT / "weights" / f"{name}.safetensors").stat().st_size <= 9_000_000
+    weights = load_checkpoint(name).model.parameters()
+    assert sum(values.numel() for values in weights) <= 4_500_000
 
 
-def test_the_card_has_the_file_s_checksum_hash_and_steps(released):
-    assert f"`{hashlib.sha256(FILE.read_bytes()).hexdigest()}`" in CARD
-    assert f"`{released.weights_hash}`" in CARD
-    assert f"{released.step:,} steps" in CARD
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_card_has_the_file_s_checksum_hash_and_steps(name):
+    _, card = CARD.split(f"\n# {name}\n")
+    card = card.split("\n# ")[0]
+    file, trained = ROOT / "weights" / f"{name}.safetensors", load_checkpoint(name)
+    assert f"`{hashlib.sha256(file.read_bytes()).hexdigest()}`" in card
+    assert f"`{trained.weights_hash}`" in card
+    assert f"{trained.step:,} steps" in card
+
+
+def test_a_restoration_has_its_threshold_and_preparation(released):
+    restoration = load_checkpoint("ixi-restoration")
+    assert restoration.data["begun_from"] == released.weights_hash
+    assert restoration.data["preparation"] == released.data["preparation"]
+    method = method_of("ixi-restoration", DetectorSettings().make)
+    assert method.threshold.false_positive_rate == 0.002
+    assert f"{method.threshold.value:.4f} for 0.2 %" in CARD
 
 
 @pytest.mark.parametrize(
@@ -118,9 +134,11 @@ def test_all_thresholds_are_of_all_validation_slices(released, monkeypatch):
 
 
 @needs_ixi
-def test_it_was_trained_on_the_training_subjects_and_on_no_other(released):
-    assert sorted(released.data["train_subjects"]) == sorted(split("train"))
-    assert len(released.data["train_subjects"]) == 470
+@pytest.mark.parametrize("name", RELEASED)
+def test_it_was_trained_on_the_training_subjects_and_on_no_other(name):
+    subjects = load_checkpoint(name).data["train_subjects"]
+    assert sorted(subjects) == sorted(split("train"))
+    assert len(subjects) == 470
 
 
 @needs_ixi
