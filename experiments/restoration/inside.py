@@ -135,11 +135,12 @@ def main(ddpm_name: str, restoration_name: str, root: str = "data/ixi") -> None:
     found = {"the slice with its lesion": inside(slices.image, slices.truth, slices.lesion)}
     parts = [slice(at, at + AT_ONCE) for at in range(0, len(slices.ids), AT_ONCE)]
     for name, detector in detectors(ddpm_name, restoration_name).items():
-        made = [
-            detect_images(detector, slices.image[part], slices.ids[part]).reconstruction
-            for part in track(parts, name)
-        ]
-        found[name] = inside(torch.cat(made), slices.truth, slices.lesion)
+        with torch.autocast("cpu", torch.bfloat16):  # as the tables of methods that call often
+            made = [
+                detect_images(detector, slices.image[part], slices.ids[part]).reconstruction
+                for part in track(parts, name)
+            ]
+        found[name] = inside(torch.cat(made).float(), slices.truth, slices.lesion)
     shown, path = table(found, slices.subjects), Path("runs/restoration_inside/inside.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
