@@ -117,16 +117,14 @@ def read(root: str) -> Slices:
 
 
 def table(found: Mapping[str, Mapping[str, np.ndarray]], subjects: list[str]) -> pd.DataFrame:
-    """A line per method: each metric's mean and its interval."""
+    """A line per method and metric: its mean and its interval."""
     weights = subject_weights(subjects, np.ones(len(subjects), bool), RESAMPLES)
     lines = []
     for name, values in found.items():
-        line: dict[str, object] = {"method": name}
         for metric, of_slices in values.items():
             low, high = interval(weighted_mean(of_slices, weights))
-            line |= {metric: of_slices.mean(), f"{metric} low": low, f"{metric} high": high}
-        lines.append(line)
-    return pd.DataFrame(lines)
+            lines.append((name, metric, of_slices.mean(), low, high))
+    return pd.DataFrame(lines, columns=["method", "metric", "value", "low", "high"])
 
 
 def main(ddpm_name: str, restoration_name: str, root: str = "data/ixi") -> None:
