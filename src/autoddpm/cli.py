@@ -159,7 +159,9 @@ def add_export_bundle(commands: Any) -> None:
         "README.md. It takes prepared slices and gives the maps that autoddpm gives.",
     )
     command.add_argument(
-        "weights", metavar="WEIGHTS", help="a checkpoint, a weights file, ixi-small or ixi-restoration"
+        "weights",
+        metavar="WEIGHTS",
+        help="a checkpoint, a weights file, ixi-small or ixi-restoration",
     )
     command.add_argument("folder", metavar="FOLDER", type=Path, help="must be new, or empty")
     licence = "licence of the weights, such as cc-by-4.0; released weights state theirs"

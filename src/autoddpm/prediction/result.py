@@ -214,7 +214,10 @@ def judgement(
         trust |= judged(prepared.images[known], detected.reconstructions[known], flagged, healthy)
         for name, words in (
             ("histogram_distance", "its intensities are {value:.3f} from the healthy ones"),
-            ("reconstruction_error", "what is not flagged is reconstructed with an error of {value:.3f}"),
+            (
+                "reconstruction_error",
+                "what is not flagged is reconstructed with an error of {value:.3f}",
+            ),
         ):
             if trust[name]["value"] > trust[name]["healthy_highest"]:
                 warnings.append(

@@ -42,6 +42,21 @@ def test_an_upper_bound_is_no_method(row):
     assert [one.title for one in places([of(row, "slow", 9.0, 0.6), bound])] == ["slow"]
 
 
+def test_of_rows_of_equal_calls_the_best_map_counts(row):
+    rows = [
+        replace(of(row, "A", 1.0, dice), variant=f"calls={calls}, map={dice}")
+        for calls, dice in ((90, 0.3), (90, 0.4), (45, 0.2))
+    ]
+    for one, calls in zip(rows, (90, 90, 45), strict=True):
+        one.metrics["calls_per_slice"] = calls
+    assert [place.dice for place in places(rows[:2])] == [40.0]
+    assert places(rows[:2])[0].title == "A"
+    assert {place.title for place in places(rows)} == {
+        "A [calls=90, map=0.4]",
+        "A [calls=45, map=0.2]",
+    }
+
+
 def test_every_row_has_its_point_and_its_name(row):
     found = places([of(row, f"method {n}", 0.01 * 4**n, 0.1 + 0.01 * n) for n in range(6)])
     axes = draw_pareto(found).axes[0]
