@@ -39,7 +39,7 @@ cores=$(env -u OMP_NUM_THREADS nproc)
 has_gpu=$([ -e /dev/nvidiactl ] || command -v nvidia-smi > /dev/null && echo yes || true)
 
 small=() training=() network=() restorer=() evaluation=(trainer=gpu) seeds=0,1,2,3 report=35
-others=(data=packed trainer=gpu data.batch_size=32 trainer.max_steps=1000000)
+others=(+ending=time data=packed trainer=gpu data.batch_size=32)
 start=20 end=12  # a training's seconds before its first step, at best, and after its last
 if [ "${STAGE_SCALE:-full}" = tiny ]; then
     small=(data.size=32 trainer=cpu)
@@ -49,7 +49,7 @@ if [ "${STAGE_SCALE:-full}" = tiny ]; then
     training=(trainer.val_check_interval=50 data.batch_size=4 module.warmup_steps=5)
     training+=(callbacks.last.every_minutes=0.05 callbacks.export.every_minutes=0.05)
     training+=(callbacks.throughput.every_minutes=0.05)
-    others=(data=packed trainer.max_steps=1000000) evaluation=() seeds=0,1
+    others=(+ending=time data=packed) evaluation=() seeds=0,1
 fi
 
 limited() {  # seconds, then a command: what it has written by then counts
@@ -151,9 +151,9 @@ methods() {  # at the same time: each of these small networks alone would leave 
             ixi-restoration) set -- +experiment=ixi_restoration_gpu "${restorer[@]}" ;;
             ixi-restoration-seed1) set -- +experiment=ixi_restoration_gpu "${restorer[@]}" seed=1 ;;
             ixi-small-seed1)
-                set -- "+experiment=[ixi_release,gpu_minutes]" "${others[@]}" "${network[@]}" seed=1 ;;
+                set -- +experiment=ixi_release "${others[@]}" "${network[@]}" seed=1 ;;
             *)
-                set -- "+experiment=[${name//-/_},gpu_minutes]" "${others[@]}"
+                set -- +experiment=${name//-/_} "${others[@]}"
                 where=$work/rivals ;;
         esac
         OMP_NUM_THREADS=2 fit "$name" "$where" "$limit" $most $until "$@" \

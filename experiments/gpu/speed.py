@@ -96,6 +96,10 @@ def run_as(way: Way, model: str) -> DDPM:
     return ddpm
 
 
+def parameters(model: str) -> int:
+    return sum(values.numel() for values in network(model).parameters())
+
+
 @cache
 def operations(model: str) -> float:
     return forward_operations(run_as(PLAIN, model), SIZE)
@@ -301,7 +305,8 @@ def choice(lines: list[Line], what: str, precision: str) -> Line | None:
         "compile": best["engine"] != "eager",
         "cuda_graphs": best["engine"] == "graphs",
     }
-    return {**chosen, "gain": round(gain, 3)} if gain >= PAYS else None
+    of = {"precision": precision, "parameters": parameters(MODELS[0])}
+    return {**chosen, "gain": round(gain, 3), **of} if gain >= PAYS else None
 
 
 def summary(lines: list[Line], ideal: dict[str, float]) -> Iterator[str]:

@@ -4,7 +4,8 @@ of it.
     python -m src.prepare +experiment=ixi_stroke              # data/ixi_stroke, from IXI's slices
     python experiments/ixi_stroke/picture.py docs/head.png
 
-`ixi-restoration`, and AutoDDPM with `ixi-small` at the paper's noise levels; thresholds in the files.
+`ixi-restoration`, and AutoDDPM with `ixi-small` at the paper's noise levels; each at the threshold
+in its file.
 The slice is the one of AutoDDPM's median Dice, in the tables' row, of the large strokes that no
 other scanner is imitated on.
 """

@@ -13,9 +13,10 @@ if [ -f $weights ]; then
     echo "$weights is kept as it is: to make it anew, move it away first"
 else
     [ $# != 0 ] || python -m src.train +experiment=ixi_restoration
-    autoddpm export-weights "$trained" $weights --half
-    python -m src.evaluate +experiment=ixi_stroke name=restoration_thresholds checkpoint=ixi-restoration detector=restoration
-    autoddpm export-weights $weights $weights --half  # the thresholds are in the file now
-    rm -f weights/ixi-restoration.thresholds.*
+    new=runs/restoration_thresholds/ixi-restoration.safetensors  # until its thresholds are in it
+    mkdir -p runs/restoration_thresholds
+    autoddpm export-weights "$trained" $new --half
+    python -m src.evaluate +experiment=ixi_stroke name=restoration_thresholds checkpoint=$new detector=restoration
+    autoddpm export-weights $new $weights --half  # with its thresholds
 fi
 python experiments/restoration/inside.py ixi-small ixi-restoration "${AUTODDPM_DATA:-data}/ixi"

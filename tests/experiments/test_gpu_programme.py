@@ -25,7 +25,7 @@ from autoddpm.data.store import COLUMNS
 from autoddpm.datasets.packed import PackedStore, packed, write_packed
 from autoddpm.detectors.detector import Detection
 from autoddpm.machine import acceleration
-from autoddpm.machine.acceleration import ALLOWED, choose
+from autoddpm.machine.acceleration import ALLOWED, Job, choose
 
 GPU = ROOT / "experiments" / "gpu"
 Runs = Callable[..., subprocess.CompletedProcess[str]]
@@ -258,7 +258,8 @@ def test_speed_is_written_and_then_chosen_by(speed, tmp_path, monkeypatch, capsy
     entry = {"training": speed.choice(lines, "step", "bf16")}
     assert entry["training"]["gain"] > 3
     monkeypatch.setattr(acceleration, "fastest_settings", lambda: {"GPU A": entry})
-    chosen = choose(dict.fromkeys(ALLOWED, "auto"), "cuda", True, "GPU A")
+    job = Job("GPU A", "bf16-mixed", speed.parameters("tiny"))
+    chosen = choose(dict.fromkeys(ALLOWED, "auto"), "cuda", True, job)
     assert chosen["layout"][0] == "channels_last"
     assert chosen["fused_attention"][0] is True
     assert chosen["compile"][0] is False

@@ -2,6 +2,7 @@
 changes."""
 
 import ctypes
+import json
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from lightning import LightningModule, Trainer
 from tiny import Conv, Difference, Slices, T, Waits, images, short_ddpm, unet
 from tiny import one_thread as one_thread
@@ -27,7 +29,14 @@ from autoddpm.diffusion.noise import NoiseOf
 from autoddpm.diffusion.noise.gaussian import Gaussian
 from autoddpm.diffusion.sampler import DDIM, Ancestral, DPMSolver, Sampler, reconstruct
 from autoddpm.machine import acceleration
-from autoddpm.machine.acceleration import ALLOWED, Acceleration, choose, fuse_attention
+from autoddpm.machine.acceleration import (
+    ALLOWED,
+    Acceleration,
+    Job,
+    choose,
+    fastest_settings,
+    fuse_attention,
+)
 from autoddpm.random import Stage, slice_keys
 
 AUTO = dict.fromkeys(ALLOWED, "auto")
@@ -70,16 +79,42 @@ def test_an_unmeasured_device_gets_what_works_everywhere():
 
 def test_a_measured_gpu_gets_what_paid_there_with_the_figure(monkeypatch):
     paid = {"layout": "channels_last", "fused_attention": True, "compile": True}
-    measured = {"GPU A": {"training": paid | {"cuda_graphs": False, "gain": 1.84}}}
+    of = {"cuda_graphs": False, "gain": 1.84, "precision": "bf16", "parameters": 1000}
+    measured = {"GPU A": {"training": paid | of}}
     monkeypatch.setattr(acceleration, "fastest_settings", lambda: measured)
-    chosen = choose(AUTO, "cuda", True, "GPU A")
+    job = Job("GPU A", "bf16-mixed", 1500)
+    chosen = choose(AUTO, "cuda", True, job)
     assert {name: value for name, (value, _) in chosen.items()} == PLAIN | paid
     assert "1.84 times as fast" in chosen["layout"][1]
     assert "GPU A" in chosen["compile"][1]
-    given = choose(AUTO | {"compile": False}, "cuda", True, "GPU A")
+    given = choose(AUTO | {"compile": False}, "cuda", True, job)
     assert given["compile"] == (False, "as asked")
-    for other in (choose(AUTO, "cuda", False, "GPU A"), choose(AUTO, "cuda", True, "GPU B")):
-        assert other["layout"][0] == "contiguous"
+    assert choose(AUTO, "cuda", False, job)["layout"][0] == "contiguous"  # an evaluation
+    unlike = [{"gpu": "GPU B"}, {"precision": "32-true"}, {"parameters": 400}, {"parameters": 2100}]
+    for changed in unlike:
+        other = choose(AUTO, "cuda", True, job._replace(**changed))
+        assert {name: value for name, (value, _) in other.items()} == PLAIN
+
+
+def test_what_is_chosen_by_is_what_was_measured():
+    file = ROOT / "experiments" / "gpu" / "speed.json"
+    lines = json.loads(file.read_text())["lines"]
+    for gpu, entry in fastest_settings().items():
+        assert gpu == json.loads(file.read_text())["device"]
+        for what, found in zip(
+            ("step", "call"), map(entry.get, ("training", "evaluation")), strict=True
+        ):
+            assert found.keys() - {"gain", "precision", "parameters"} <= ALLOWED.keys()
+            like = {"what": what, "model": "paper", "precision": found["precision"], "batch": 64}
+            rates = {
+                (line["layout"], line["fused_attention"]): line["slices/s"]
+                for line in lines
+                if like.items() <= line.items() and line["engine"] == "eager"
+            }
+            best = max(rates, key=rates.__getitem__)
+            assert best == (found["layout"], found["fused_attention"])
+            gain = rates[best] / rates["contiguous", False]
+            assert found["gain"] == pytest.approx(gain, abs=1e-3)
 
 
 def test_what_is_asked_for_is_done():
@@ -131,7 +166,9 @@ class Module(LightningModule):
 def applied(callback: Acceleration, denoiser: nn.Module | None = None) -> Module:
     module = Module(denoiser)
     trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device("cpu")), is_global_zero=True
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        is_global_zero=True,
+        precision="32-true",
     )
     callback.on_test_start(trainer, module)
     return module

@@ -94,7 +94,8 @@ def check_time(name: str, t: int, model: object) -> None:
     if not isinstance(model, DDPM):
         raise ValueError(
             f"{name}={t}: this detector noises and denoises, and needs a DDPM; these weights are "
-            f"of a {type(model).__name__}"
+            f"of a {type(model).__name__}; say detector=restoration, or that of their family, or "
+            "give a DDPM's weights"
         )
     if not isinstance(t, int) or not 1 <= t <= model.schedule.T:
         raise ValueError(

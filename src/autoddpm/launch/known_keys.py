@@ -4,7 +4,6 @@ import inspect
 import re
 from collections.abc import Collection
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig
@@ -39,8 +38,7 @@ def refuse_added_settings() -> None:
     """
     if not HydraConfig.initialized():
         return
-    # Of several options of a group, +experiment=[ixi_release,gpu_minutes], Hydra notes no choice.
-    groups = GlobalHydra.instance().config_loader().list_groups("")
+    groups = HydraConfig.get().runtime.choices
     for override in HydraConfig.get().overrides.task:
         added = re.match(r"\+(\w+)=", override)
         if added and added[1] not in groups:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
@@ -27,6 +27,17 @@ ALLOWED: dict[str, tuple[Setting, ...]] = {
 }
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 NOT_MEASURED = "another was not measured on this device: ask for it"
+
+
+class Job(NamedTuple):
+    """What is to be run: the GPU's name, Lightning's precision, and the network's parameters."""
+
+    gpu: str = ""
+    precision: str = ""
+    parameters: int = 0
+
+
+UNKNOWN = Job()
 
 
 class Acceleration(Callback):
@@ -87,8 +98,12 @@ class Acceleration(Callback):
     def _apply(self, trainer: Trainer, pl_module: Any, training: bool) -> None:
         network = pl_module.model.network
         device = trainer.strategy.root_device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        chosen = choose(self.asked, device.type, training, name)
+        job = Job(
+            torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            str(trainer.precision),
+            sum(values.numel() for values in network.parameters()),
+        )
+        chosen = choose(self.asked, device.type, training, job)
         said = "; ".join(
             f"{name}: {str(value).lower()} ({reason})" for name, (value, reason) in chosen.items()
         )
@@ -113,7 +128,7 @@ class Acceleration(Callback):
 
 
 def choose(
-    asked: Mapping[str, Setting], device: str, training: bool, name: str = ""
+    asked: Mapping[str, Setting], device: str, training: bool, job: Job = UNKNOWN
 ) -> dict[str, tuple[Setting, str]]:
     """Each setting's value and the reason for it.
 
@@ -121,7 +136,8 @@ def choose(
         chosen for it.
     device: "cpu", "cuda" or another.
     training: or evaluation.
-    name: of a GPU, as in `measured_speed.json`.
+    job: what was measured counts for that GPU and precision, and for a network of half to twice as
+        many parameters: small networks are slowed by what pays for large ones.
 
     Raises ValueError if a setting is asked for that this device does not have.
     """
@@ -140,14 +156,21 @@ def choose(
         chosen["compile"] = (True, "CUDA graphs need it")
     graphs = NOT_MEASURED if device == "cuda" else "needs a CUDA device"
     chosen |= {"keep_memory": _keep_memory(device), "cuda_graphs": (False, graphs)}
-    if (
-        found := fastest_settings().get(name, {}).get("training" if training else "evaluation")
-    ) is not None:
+    measured = fastest_settings().get(job.gpu, {})
+    found = measured.get("training" if training else "evaluation")
+    if found is not None and _is_like(found, job):
         reason = (
-            f"{found['gain']:.2f} times as fast as contiguous and not compiled: measured on {name}"
+            f"with the others {found['gain']:.2f} times as fast as none of them: measured on "
+            f"{job.gpu} in {found['precision']}"
         )
         chosen |= {key: (value, reason) for key, value in found.items() if key in ALLOWED}
     return chosen | {name: (value, "as asked") for name, value in asked.items() if value != "auto"}
+
+
+def _is_like(found: Mapping[str, Any], job: Job) -> bool:
+    """Whether a job is like what a measurement is of."""
+    several = job.parameters / found["parameters"]
+    return job.precision.startswith(found["precision"]) and 0.5 <= several <= 2
 
 
 def fuse_attention(network: nn.Module) -> None:
@@ -161,8 +184,8 @@ def fuse_attention(network: nn.Module) -> None:
 def fastest_settings() -> dict[str, dict[str, dict[str, Any]]]:
     """The fastest settings on each GPU, measured by experiments/gpu/speed.py.
 
-    Returns by GPU name and "training" or "evaluation": the settings, and `gain`, how many times as
-    fast they are.
+    Returns by GPU name and "training" or "evaluation": the settings; `gain`, how many times as fast
+    they are; and of which `precision` and network (its `parameters`).
     """
     return json.loads(
         (files("autoddpm.machine") / "measured_speed.json").read_text(encoding="utf-8")

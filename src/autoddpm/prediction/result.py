@@ -25,6 +25,7 @@ NOTICE = (
 BORDER_MM = 3.0  # on both sides of the brain mask's surface
 LOWEST_DICE = 0.9  # of the brain and the template's; a convention, not calibrated
 MOST_AT_BORDER = 0.3  # of the flagged volume; likewise
+MOST_FLAGGED = 0.25  # share of the known slices; the largest strokes of `ixi_stroke` take a tenth
 
 
 @dataclass(frozen=True)
@@ -205,26 +206,12 @@ def judgement(
             f"the brain covers the template's with a Dice of {prepared.brain_dice:.2f}, below "
             f"{LOWEST_DICE:.2f}: look at the alignment"
         )
-    known = [prepared.slices.index(z) for z in prepared.known]
-    healthy = method.threshold.healthy
-    if healthy is None:
+    if method.threshold.healthy is None:
         trust["healthy_range"] = "unknown: the weights state none for these settings"
     else:
-        flagged = detected.maps[known] > method.threshold.value
-        trust |= judged(prepared.images[known], detected.reconstructions[known], flagged, healthy)
-        for name, words in (
-            ("histogram_distance", "its intensities are {value:.3f} from the healthy ones"),
-            (
-                "reconstruction_error",
-                "what is not flagged is reconstructed with an error of {value:.3f}",
-            ),
-        ):
-            if trust[name]["value"] > trust[name]["healthy_highest"]:
-                warnings.append(
-                    words.format(**trust[name])
-                    + f", the highest of {healthy['slices']} healthy slices is "
-                    f"{trust[name]['healthy_highest']:.3f}: it is not what the weights know"
-                )
+        found, said = _beside_healthy(prepared, detected, method, method.threshold.healthy)
+        trust |= found
+        warnings += said
     if (numbers["at_border"] or 0) > MOST_AT_BORDER:
         warnings.append(
             f"{100 * numbers['at_border']:.0f} % of what is flagged is within {BORDER_MM:g} mm of "
@@ -234,6 +221,35 @@ def judgement(
         named = ", ".join(map(str, prepared.absent))
         warnings.append(f"slices {named} are not in the scan: no map there")
     return trust, warnings
+
+
+def _beside_healthy(
+    prepared: Prepared, detected: Detected, method: Method, healthy: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The slices that the weights know beside what is typical of healthy ones, and warnings."""
+    known = [prepared.slices.index(z) for z in prepared.known]
+    flagged = detected.maps[known] > method.threshold.value
+    found = judged(prepared.images[known], detected.reconstructions[known], flagged, healthy)
+    warnings = []
+    for name, words in (
+        ("histogram_distance", "its intensities are {value:.3f} from the healthy ones"),
+        (
+            "reconstruction_error",
+            "what is not flagged is reconstructed with an error of {value:.3f}",
+        ),
+    ):
+        if found[name]["value"] > found[name]["healthy_highest"]:
+            warnings.append(
+                words.format(**found[name])
+                + f", the highest of {healthy['slices']} healthy slices is "
+                f"{found[name]['healthy_highest']:.3f}: it is not what the weights know"
+            )
+    if flagged.mean() > MOST_FLAGGED:
+        warnings.append(
+            f"{100 * flagged.mean():.0f} % of its known slices is flagged, more than a lesion "
+            "takes: it is not what the weights know"
+        )
+    return found, warnings
 
 
 def _pseudo_healthy(

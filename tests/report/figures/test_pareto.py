@@ -51,6 +51,8 @@ def test_of_rows_of_equal_calls_the_best_map_counts(row):
         one.metrics["calls_per_slice"] = calls
     assert [place.dice for place in places(rows[:2])] == [40.0]
     assert places(rows[:2])[0].title == "A"
+    other = replace(rows[0], provenance=rows[0].provenance | {"weights_hash": "other"})
+    assert sorted(place.dice for place in places([*rows[:2], other])) == [30.0, 40.0]
     assert {place.title for place in places(rows)} == {
         "A [calls=90, map=0.4]",
         "A [calls=45, map=0.2]",

@@ -25,17 +25,18 @@ class Place:
 def places(rows: Sequence[Row]) -> list[Place]:
     """The methods that have both numbers, from fast to slow. An upper bound is no method.
 
-    Of a method's rows of as many calls, which differ in their maps, the one of the highest Dice
-    counts.
+    Of a method's rows of the same weights, calls and `postprocess`, which differ in their maps, the
+    one of the highest Dice counts.
     """
-    best: dict[tuple[str, float], Row] = {}
+    best: dict[tuple[str, ...], Row] = {}
     for row in [one for one in rows if not one.sees_lesion]:
         if not row.metrics.get(SECONDS) or row.metrics.get(DICE) is None:
             continue
-        key = row.label, float(row.metrics.get(CALLS) or 0)
+        given = row.metrics.get(CALLS), *map(row.provenance.get, ("weights_hash", "postprocess"))
+        key = row.label, *map(str, given)
         if key not in best or _dice(row) > _dice(best[key]):
             best[key] = row
-    several = [label for label, _ in best]
+    several = [label for label, *_ in best]
     found = [
         Place(
             row.title if several.count(row.label) > 1 else row.label,
