@@ -60,6 +60,14 @@ def test_the_core_is_enough_for_prediction_and_python() -> None:
 @pytest.mark.parametrize(
     ("code", "extra", "package"),
     [
+        (
+            "from autoddpm.diffusion.noise.simplex import Simplex; "
+            "from autoddpm.random import Draw, Stage, slice_keys; "
+            "keys = slice_keys(0, ['a'], 'cpu'); "
+            "Simplex()(keys, (1, 4, 4), Stage.TRAINING, Draw.FORWARD)",
+            "train",
+            "opensimplex",
+        ),
         ("import autoddpm.report.write", "report", "matplotlib, rich"),
         ("import autoddpm.training.module", "train", "lightning, rich"),
         ("import src.train", "train", "lightning, rich"),

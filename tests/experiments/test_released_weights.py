@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import re
+from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from conftest import REAL_DATA
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from autoddpm.cli import _parser
 from autoddpm.models.model import Trained
 from autoddpm.models.trained import load_checkpoint
 from autoddpm.models.weights_file import released_names
+from autoddpm.prediction.command import Asked, predict_image
 from autoddpm.prediction.method import DetectorSettings, method_of
 from autoddpm.training.module import TrainingModule
 
@@ -72,6 +75,15 @@ def test_a_restoration_has_its_threshold_and_preparation(released):
     method = method_of("ixi-restoration", DetectorSettings().make)
     assert method.threshold.false_positive_rate == 0.002
     assert f"{method.threshold.value:.4f} for 0.2 %" in CARD
+
+
+def test_what_predict_uses_unless_told_is_one_released_file():
+    used = {
+        Asked("scan", "out").weights,
+        signature(predict_image).parameters["weights"].default,
+        _parser().parse_args(["predict", "scan", "-o", "out"]).weights,
+    }
+    assert used == {"ixi-restoration"}
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_it_goes_through_train_evaluate_and_report(
     outcome = verb("evaluate", *evaluation, *own)
     assert outcome.code == 1
     assert "detector.t=200: this detector noises and denoises, and needs a DDPM" in outcome.err
+    assert "say detector=restoration" in outcome.err
     outcome = verb("report", f"paths.runs={tmp_path}", "name=toy", "report.resamples=20")
     assert outcome.code == 0, outcome.err
     assert "one call" in (tmp_path / "toy" / "report" / "measured.csv").read_text()
