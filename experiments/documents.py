@@ -13,7 +13,8 @@ first: heading of the first column.
 
 `front_matter` is no table: it is the YAML at the document's head that hubs of models read.
 card: its fixed entries.
-model, task, dataset: of its one result, as `model-index` has them.
+task, dataset: of each model's result, as `model-index` has them.
+models: {name: {file, metrics, rows}}.
 metrics: {type: {name, metric}}, for each of `rows`, in percent with the interval of 95 %.
 """
 
@@ -56,19 +57,26 @@ def table(folder: Path, settings: Mapping[str, Any]) -> str:
 
 
 def front_matter(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The head of a model's card, both lines `---` included. Raises KeyError as `table`."""
-    metrics = []
-    for label, method in settings["rows"].items():
-        for kind, one in settings["metrics"].items():
-            line = measured(folder / FILE)[method, one["metric"]]
+    """The head of the models' card, both lines `---` included. Raises KeyError as `table`."""
+    index = []
+    for name, model in settings["models"].items():
+        of_task = {key: settings[key] for key in ("task", "dataset")}
+        index.append({"name": name, "results": [of_task | {"metrics": scores(folder, model)}]})
+    how: dict[str, Any] = {"sort_keys": False, "width": 100, "default_flow_style": None}
+    return f"---\n{yaml.safe_dump(settings['card'] | {'model-index': index}, **how)}---\n"
+
+
+def scores(folder: Path, model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was measured with a model, as hubs read it."""
+    lines, found = measured(folder / model.get("file", FILE)), []
+    for label, method in model["rows"].items():
+        for kind, one in model["metrics"].items():
+            line = lines[method, one["metric"]]
             value, low, high = (round(100 * float(line[p]), 2) for p in ("value", "low", "high"))
             name = f"{one['name']}, percent ({label})"
             interval = {"interval_95": [low, high]}
-            metrics.append({"type": kind, "name": name, "value": value, "args": interval})
-    result = {"task": settings["task"], "dataset": settings["dataset"], "metrics": metrics}
-    index = {"model-index": [{"name": settings["model"], "results": [result]}]}
-    how: dict[str, Any] = {"sort_keys": False, "width": 100, "default_flow_style": None}
-    return f"---\n{yaml.safe_dump(settings['card'] | index, **how)}---\n"
+            found.append({"type": kind, "name": name, "value": value, "args": interval})
+    return found
 
 
 def headed(text: str, front: str) -> str:
