@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from autoddpm.metrics.typical import typical
 from autoddpm.prediction.detect import Detected
+from autoddpm.prediction.method import Threshold
 from autoddpm.prediction.result import judgement
 
 SIDE = 40
@@ -21,12 +22,11 @@ def heads(count: int) -> NDArray[np.float32]:
     return images
 
 
-def warnings(made: NDArray, threshold: float = 0.1) -> list[str]:
+def warnings(made: NDArray, states_healthy: bool = True) -> list[str]:
     """Of a scan of one slice that is reconstructed so; healthy ones are to within 0.02."""
     known = heads(8)
-    method: Any = SimpleNamespace(
-        threshold=SimpleNamespace(value=threshold, healthy=typical(known, known + 0.02))
-    )
+    healthy = typical(known, known + 0.02) if states_healthy else None
+    method: Any = SimpleNamespace(threshold=Threshold(0.1, healthy=healthy))
     prepared: Any = SimpleNamespace(
         brain_dice=0.99, slices=[95], known=[95], absent=[], images=heads(1)
     )
@@ -51,5 +51,6 @@ def test_an_error_where_nothing_is_flagged_is_a_warning() -> None:
 
 @pytest.mark.parametrize("rows", [slice(5, 35), slice(0, 40)])
 def test_a_scan_that_is_flagged_nearly_everywhere_is_a_warning(rows: slice) -> None:
-    said = warnings(filled(rows, 0.5))
-    assert sum("% of its known slices is flagged" in one for one in said) == 1
+    for states_healthy in (True, False):
+        said = warnings(filled(rows, 0.5), states_healthy)
+        assert sum("% of its known slices is flagged" in one for one in said) == 1

@@ -65,6 +65,24 @@ def test_the_weights_say_which_detector(ddpm: Path, restoration: Path) -> None:
         DetectorSettings(perceptual="nose").make(load_checkpoint(ddpm).model)
 
 
+@pytest.mark.parametrize(
+    "given", [{"t": 100}, {"stride": 1}, {"perceptual": "none"}, {"seed": 7}], ids=str
+)
+def test_what_a_restoration_has_not_is_refused(restoration: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^--\w+ \w+: a restoration .* leave it out, or say"):
+        DetectorSettings(**given).make(load_checkpoint(restoration).model)
+
+
+def test_a_map_says_which_sign_it_counts(ddpm: Path, restoration: Path) -> None:
+    named = (
+        (restoration, "auto", "how much darker the scan is"),
+        (ddpm, "anoddpm", "how far the scan is"),
+    )
+    for weights, name, words in named:
+        method = method_of(str(weights), DetectorSettings(name).make, threshold=0.1)
+        assert words in method.meaning
+
+
 def test_both_thresholds_of_autoddpm_are_those_beside_it(ddpm: Path) -> None:
     detector: Any = SETTINGS.make(load_checkpoint(ddpm).model)
     first = entry(ddpm, detector.first, 0.3)

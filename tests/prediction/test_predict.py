@@ -342,7 +342,7 @@ def test_a_brain_mask_of_one_s_own_is_used(tmp_path: Path, weights: Path) -> Non
         (["folder", "--out", "."], "-o .: holds the scans of folder; give a folder of its own"),
         (
             ["a.nii", "--detector", "autoddpm"],
-            "needs weights of a DDPM, these are of a Restoration",
+            "needs weights of a DDPM, as --weights ixi-small; these are of a Restoration",
         ),
         (["a.nii", "--detector", "fly"], "--detector fly: must be auto, autoddpm"),
     ],

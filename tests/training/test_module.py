@@ -444,6 +444,7 @@ def picture_of(model: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path
             is_global_zero=True,
             global_step=step,
             max_steps=max_steps,
+            should_stop=False,
             val_dataloaders=[[batch_of(IDS[:3])]],
         )
         callback.on_validation_epoch_end(trainer, module)

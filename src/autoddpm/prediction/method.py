@@ -79,9 +79,13 @@ class DetectorSettings:
         if name not in DETECTORS:
             raise ValueError(f"--detector {name}: must be auto, {', '.join(DETECTORS)}")
         if name == "restoration":
+            self._refuse_what_a_restoration_has_not()
             return RestorationDetector(model, NoPerceptual(), brighter_residual)
         if not is_ddpm:
-            raise ValueError(f"--detector {name}: needs weights of a DDPM, these are of a {kind}")
+            raise ValueError(
+                f"--detector {name}: needs weights of a DDPM, as --weights ixi-small; "
+                f"these are of a {kind}"
+            )
         if self.perceptual not in PERCEPTUAL:
             raise ValueError(
                 f"--perceptual {self.perceptual}: must be one of {', '.join(PERCEPTUAL)}"
@@ -89,6 +93,14 @@ class DetectorSettings:
         sampler, perceptual = Ancestral(self.stride), PERCEPTUAL[self.perceptual]()
         made = AutoDDPM if name == "autoddpm" else AnoDDPM
         return made(model, sampler, perceptual, residual, seed=self.seed, t=self.t)
+
+    def _refuse_what_a_restoration_has_not(self) -> None:
+        for name, usual in (("t", 200), ("stride", 5), ("perceptual", "lpips_vgg"), ("seed", 0)):
+            if (given := getattr(self, name)) != usual:
+                raise ValueError(
+                    f"--{name} {given}: a restoration is one call and has no such setting; leave "
+                    "it out, or say --weights ixi-small, which is a DDPM"
+                )
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,17 @@ class Method:
     def size(self) -> int:
         """Pixels a side of what the network sees."""
         return int(self.trained.data["size"])
+
+    @property
+    def meaning(self) -> str:
+        """What a value of the map says, in a sentence."""
+        map_ = record_of_parts(self.detector)["anomaly_map"] or {}
+        if str(map_.get("name", "")).startswith("brighter"):
+            return (
+                "A map value says how much darker the scan is than what the model makes of it: "
+                "what is brighter, as a bright lesion, is not flagged."
+            )
+        return "A map value says how far the scan is from what the model makes of it."
 
     def record(self) -> dict[str, Any]:
         """All that tells two methods apart, in plain containers."""

@@ -73,6 +73,7 @@ def html(name: str, made: Prediction, record: Mapping[str, Any]) -> str:
         name=name,
         notice=record["notice"],
         warnings=record["warnings"],
+        meaning=record["meaning"],
         covered=f"The map covers {coverage_in_short(made.prepared)} of the grid that was cut.",
         shown=", ".join(str(made.prepared.slices[row]) for row in shown_rows(made)),
         mosaic=b64encode(mosaic(made, threshold)).decode(),

@@ -105,6 +105,7 @@ def _record(
     trust, warnings = judgement(prepared, detected, method, numbers)
     return {
         "notice": NOTICE,
+        "meaning": method.meaning,
         "coverage": coverage(prepared),
         "results": numbers,
         "trust": trust,
@@ -206,10 +207,20 @@ def judgement(
             f"the brain covers the template's with a Dice of {prepared.brain_dice:.2f}, below "
             f"{LOWEST_DICE:.2f}: look at the alignment"
         )
+    known = [prepared.slices.index(z) for z in prepared.known]
+    flagged = detected.maps[known] > method.threshold.value
+    if flagged.mean() > MOST_FLAGGED:
+        warnings.append(
+            f"{100 * flagged.mean():.0f} % of its known slices is flagged, more than a lesion "
+            "takes: it is not what the weights know"
+        )
     if method.threshold.healthy is None:
-        trust["healthy_range"] = "unknown: the weights state none for these settings"
+        given = method.threshold.false_positive_rate is None
+        why = "a threshold was given" if given else "the weights state none for these settings"
+        trust["healthy_range"] = f"unknown: {why}"
     else:
-        found, said = _beside_healthy(prepared, detected, method, method.threshold.healthy)
+        slices = prepared.images[known], detected.reconstructions[known], flagged
+        found, said = _beside_healthy(slices, method.threshold.healthy)
         trust |= found
         warnings += said
     if (numbers["at_border"] or 0) > MOST_AT_BORDER:
@@ -224,31 +235,27 @@ def judgement(
 
 
 def _beside_healthy(
-    prepared: Prepared, detected: Detected, method: Method, healthy: Mapping[str, Any]
+    slices: tuple[NDArray, NDArray, NDArray[np.bool_]], healthy: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The slices that the weights know beside what is typical of healthy ones, and warnings."""
-    known = [prepared.slices.index(z) for z in prepared.known]
-    flagged = detected.maps[known] > method.threshold.value
-    found = judged(prepared.images[known], detected.reconstructions[known], flagged, healthy)
+    """The slices that the weights know beside what is typical of healthy ones, and warnings.
+
+    slices: their images, reconstructions, and what is flagged.
+    """
+    found = judged(*slices, healthy)
     warnings = []
     for name, words in (
-        ("histogram_distance", "its intensities are {value:.3f} from the healthy ones"),
+        ("histogram_distance", "its intensities are {value:.4f} from the healthy ones"),
         (
             "reconstruction_error",
-            "what is not flagged is reconstructed with an error of {value:.3f}",
+            "what is not flagged is reconstructed with an error of {value:.4f}",
         ),
     ):
         if found[name]["value"] > found[name]["healthy_highest"]:
             warnings.append(
                 words.format(**found[name])
                 + f", the highest of {healthy['slices']} healthy slices is "
-                f"{found[name]['healthy_highest']:.3f}: it is not what the weights know"
+                f"{found[name]['healthy_highest']:.4f}: it is not what the weights know"
             )
-    if flagged.mean() > MOST_FLAGGED:
-        warnings.append(
-            f"{100 * flagged.mean():.0f} % of its known slices is flagged, more than a lesion "
-            "takes: it is not what the weights know"
-        )
     return found, warnings
 
 

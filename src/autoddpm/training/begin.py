@@ -33,6 +33,11 @@ def begin(module: Any, path: str | Path | None) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"begin_from={path}: {error}") from error
         return _begun(module, trained)
+    if type(trained.model) is not type(model):
+        raise ValueError(
+            f"begin_from={path}: it is of a {type(trained.model).__name__}, and this trains a "
+            f"{type(model).__name__}; say the model that it is of"
+        )
     config = module.hparams["model"]
     keys = {*config, *trained.config}
     if differing := sorted(key for key in keys if config.get(key) != trained.config.get(key)):

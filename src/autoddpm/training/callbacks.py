@@ -72,7 +72,10 @@ class LastCheckpoint(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # Each process would go by its own clock.
         if self.every_minutes is not None and trainer.world_size > 1:
-            raise ValueError("callbacks.last.every_minutes: only on one process; leave it out")
+            raise ValueError(
+                "callbacks.last.every_minutes: only on one process; leave it and +ending=time out, "
+                "and say trainer.max_steps instead"
+            )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -100,7 +103,8 @@ class ReconstructionPicture(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         self._validations += 1
-        if self._validations % self.every_n_validations and trainer.global_step < trainer.max_steps:
+        is_last = trainer.global_step >= trainer.max_steps or trainer.should_stop
+        if self._validations % self.every_n_validations and not is_last:
             return
         batch = next(iter(_loaders(trainer.val_dataloaders)))
         image = batch.image[: self.slices].to(pl_module.device)
