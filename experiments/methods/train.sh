@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the one-call rivals on IXI's healthy slices, half of them as other scanners give them, as ixi-small's: about an hour
-# each on one CPU core. Overrides go to all of them: bash experiments/methods/train.sh trainer=gpu. What is finished is not
+# Trains the one-call rivals on IXI's healthy slices, half of them as other scanners give them, as ixi-small's: an hour or
+# two each on one CPU core. Overrides go to all of them: bash experiments/methods/train.sh trainer=gpu. What is finished is not
 # done again: its weights are in WEIGHTS (runs/methods_weights). On a GPU the first three are trained in nine minutes, at the
 # same time as restoration: experiments/gpu/run.sh methods.
 set -euo pipefail

@@ -44,13 +44,13 @@ class OneCall(PlainDetector):
 @pytest.fixture
 def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The override with which Hydra finds the family's yaml files."""
-    package, conf = tmp_path / "lib" / "toys", tmp_path / "conf"
+    package, conf = tmp_path / "lib" / "puppets", tmp_path / "conf"
     for folder in (package, conf / "model", conf / "detector"):
         folder.mkdir(parents=True)
     (package / "__init__.py").write_text("IN_WEIGHTS_FILES = True\n")
     (package / "toy.py").write_text(FAMILY)
-    (conf / "model" / "toy.yaml").write_text("_target_: autoddpm.toys.toy.Toy\nwidth: 4\n")
-    detector = "_target_: autoddpm.toys.toy.OneCall\n_partial_: true\nseed: ${seed}\n"
+    (conf / "model" / "toy.yaml").write_text("_target_: autoddpm.puppets.toy.Toy\nwidth: 4\n")
+    detector = "_target_: autoddpm.puppets.toy.OneCall\n_partial_: true\nseed: ${seed}\n"
     (conf / "detector" / "toy.yaml").write_text(detector)
     monkeypatch.setattr(autoddpm, "__path__", [*autoddpm.__path__, str(tmp_path / "lib")])
     return f"hydra.searchpath=[file://{conf}]"
