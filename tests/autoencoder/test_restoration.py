@@ -123,7 +123,9 @@ def test_the_detector_maps_what_became_brighter(restoration, images):
 
 def test_the_detector_refuses_another_family_s_weights():
     ddpm = DDPM(TwoLayers(), LinearSchedule(), Gaussian())
-    with pytest.raises(ValueError, match="of model=restoration; these are of a DDPM"):
+    with pytest.raises(
+        ValueError, match="of model=restoration, as ixi-restoration; these are of a DDPM"
+    ):
         RestorationDetector(ddpm, NoPerceptual(), brighter_residual)
 
 

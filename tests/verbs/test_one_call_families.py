@@ -43,4 +43,7 @@ def test_it_goes_from_training_to_its_row(
     assert row["metrics"]["lesion/auprc"] > 0
     outcome = verb("evaluate", "detector=restoration", *said)
     assert outcome.code == 1
-    assert "detector=restoration: needs weights of model=restoration; these are" in outcome.err
+    assert (
+        "detector=restoration: needs weights of model=restoration, as ixi-restoration; these are"
+        in outcome.err
+    )

@@ -55,5 +55,4 @@ def check_family(detector: str, model: object, family: type, models: str) -> Non
     if not isinstance(model, family):
         raise ValueError(
             f"detector={detector}: needs weights of {models}; these are of a {type(model).__name__}"
-            + (". Released are ixi-restoration" if detector == "restoration" else "")
         )

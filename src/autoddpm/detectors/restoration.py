@@ -25,7 +25,7 @@ class RestorationDetector(OneCall):
     def __init__(
         self, model: Restoration, perceptual: Perceptual, map: AnomalyMap, weights: str = ""
     ) -> None:
-        check_family("restoration", model, Restoration, "model=restoration")
+        check_family("restoration", model, Restoration, "model=restoration, as ixi-restoration")
         super().__init__(model, perceptual, map)
         self.weights = weights
 

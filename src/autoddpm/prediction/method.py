@@ -1,7 +1,7 @@
 """The method of a prediction: the detector that the weights ask for, and its thresholds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from math import inf
 from typing import Any
@@ -95,11 +95,11 @@ class DetectorSettings:
         return made(model, sampler, perceptual, residual, seed=self.seed, t=self.t)
 
     def _refuse_what_a_restoration_has_not(self) -> None:
-        for name, usual in (("t", 200), ("stride", 5), ("perceptual", "lpips_vgg"), ("seed", 0)):
-            if (given := getattr(self, name)) != usual:
+        for one in fields(self):
+            if one.name != "name" and (given := getattr(self, one.name)) != one.default:
                 raise ValueError(
-                    f"--{name} {given}: a restoration is one call and has no such setting; leave "
-                    "it out, or say --weights ixi-small, which is a DDPM"
+                    f"--{one.name} {given}: a restoration is one call and has no such "
+                    "setting; leave it out, or say --weights ixi-small, which is a DDPM"
                 )
 
 
